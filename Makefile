@@ -1,0 +1,98 @@
+# Kurir. `make` alone lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL: # the order of prerequisites is meant: servers before tests, and two cores are busy with one of them
+
+# The latest tag, else the commit, else (no git, no commit yet) "dev".
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# git describe has said it: go's own stamping fails in a checkout that belongs to somebody else.
+BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+
+# Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine.
+TEST = go test -p 2 -timeout 10m
+FUZZTIME ?= 30s
+
+# Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
+# that their hundreds of dependencies stay out of ours. A linter must not be older than the Go that it reads.
+TOOLS := .tools/$(shell go env GOVERSION GOHOSTOS GOHOSTARCH 2>/dev/null | paste -sd- -)
+VULNDB ?= https://vuln.go.dev
+
+##@ Try it
+.PHONY: run
+run: build-kurir ## build, and run everything in one process on private embedded PostgreSQL and Redis
+	@exec ./bin/kurir up
+
+.PHONY: build
+build: ## build the programs into bin/
+	$(BUILD) -o bin/ ./cmd/...
+
+.PHONY: build-kurir
+build-kurir:
+	@$(BUILD) -o bin/kurir ./cmd/kurir
+
+.PHONY: migrate
+migrate: build-kurir ## bring the schema of DATABASE_URL up to date
+	@exec ./bin/kurir migrate
+
+##@ Test it
+.PHONY: test
+test: servers lint test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+
+.PHONY: test-fast
+test-fast: ## all tests, without race detector and linters
+	$(TEST) ./...
+
+.PHONY: test-race
+test-race:
+	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
+	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
+	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
+	set -x; $(TEST) $$race ./...
+
+.PHONY: check
+check: servers lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## gofmt, go vet and golangci-lint
+	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then printf 'not gofmt-clean (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
+	go vet -tags=chaos ./...
+	$(TOOLS)/golangci-lint run
+
+.PHONY: vulncheck
+vulncheck: ## known vulnerabilities that the code can reach, where the database can be reached
+	@if curl --silent --fail --head --connect-timeout 3 --max-time 5 --output /dev/null "$(VULNDB)/index/db.json"; then \
+		$(MAKE) --no-print-directory $(TOOLS)/govulncheck && $(TOOLS)/govulncheck -db "$(VULNDB)" ./...; \
+	else echo "govulncheck: SKIPPED, its database $(VULNDB) could not be reached"; fi
+
+.PHONY: chaos
+chaos: ## the long form of the chaos test: kills, freezes and empties things for minutes, loses nothing
+	go test -tags=chaos -run TestChaos -count=1 -v -timeout 30m ./cmd/kurir/...
+
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME (30s)
+	@(grep -rHoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . || echo "There are no fuzz tests." >&2) | while IFS=: read -r file func; do \
+		go test -run='^$$' -fuzz="^$${func#func }\$$" -fuzztime=$(FUZZTIME) "$$(dirname "$$file")"; \
+	done
+
+.PHONY: servers
+servers: ## install PostgreSQL and Redis for the tests (root on Debian or Ubuntu only); say what they run on
+	@.ci/servers
+
+##@ Keep it
+.PHONY: fmt
+fmt: ## format the Go code
+	gofmt -w .
+
+.PHONY: clean
+clean: ## delete what was built; .kurir, the data of `make run`, stays
+	rm -rf bin .tools
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(TOOLS)/%: tools/%/go.mod tools/%/go.sum
+	@echo "Building $* (the first time takes minutes, it is kept in .tools/)"
+	@GOOS= GOARCH= go build -C tools/$* -buildvcs=false -o "$(CURDIR)/$@" tool

@@ -1,0 +1,190 @@
+package api
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+
+	"kurir/fault"
+	"kurir/models"
+	"kurir/wire"
+)
+
+// access is who may call a route.
+type access int
+
+const (
+	accessPublic  access = iota
+	accessToken          // a user with a token: API keys never reach this
+	accessAccount        // a user's token or account key
+	accessSession        // those, and the key of the session in question
+	accessWorker         // the worker token
+	accessAdmin          // an administrator with a token
+)
+
+// principal is who calls.
+type principal struct {
+	user    *models.User
+	token   bool       // by a user's token, not by an API key
+	session *uuid.UUID // of a session key: the one session that it is for
+	name    string     // its public name
+}
+
+// owner is in whose name an Idempotency-Key is remembered.
+func (p *principal) owner() uuid.UUID {
+	if p.session != nil {
+		return *p.session
+	}
+	return p.user.ID
+}
+
+type principalKey struct{}
+
+// callerOf is the authenticated caller. Routes with access public or worker have none.
+func callerOf(ctx context.Context) *principal {
+	p, _ := ctx.Value(principalKey{}).(*principal)
+	return p
+}
+
+// Faults of authentication.
+var (
+	errNoCredential = fault.New(fault.Unauthenticated, "unauthenticated", "This address needs a credential: Authorization: Bearer with a token or an API key, or X-Api-Key.")
+	errBadToken     = fault.New(fault.Unauthenticated, "invalid_token", "The token is not valid, expired or revoked. Log in again.")
+	errBadKey       = fault.New(fault.Unauthenticated, "invalid_api_key", "The API key is not valid.")
+	errBadWorker    = fault.New(fault.Unauthenticated, wire.CodeUnauthenticated, "The worker token is missing or wrong.")
+	errForbidden    = fault.New(fault.Forbidden, "forbidden", "This credential may not do that.")
+)
+
+// authenticate is the one layer of authentication: it finds out who calls and whether the route is for him.
+func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
+	need, _ := ctx.Operation().Metadata[metaAccess].(access)
+	if need == accessPublic {
+		next(ctx)
+		return
+	}
+	p, err := a.identify(ctx, need)
+	if err == nil {
+		err = p.may(need)
+	}
+	if err != nil {
+		a.writeError(ctx, err)
+		return
+	}
+	if p != nil {
+		setLogUser(ctx.Context(), p.user.ID)
+		ctx = huma.WithValue(ctx, principalKey{}, p)
+	}
+	next(ctx)
+}
+
+// may decides by the kind of credential; which rows it opens is decided where they are read.
+func (p *principal) may(need access) error {
+	if p == nil {
+		return nil // a worker
+	}
+	switch need {
+	case accessToken:
+		if !p.token {
+			return errForbidden
+		}
+	case accessAccount:
+		if p.session != nil {
+			return errForbidden
+		}
+	case accessAdmin:
+		if !p.token || p.user.Role != models.RoleAdministrator {
+			return errForbidden
+		}
+	}
+	return nil
+}
+
+// identify reads the credential. Each kind has its own form, so none is ever taken for another.
+func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
+	bearer := bearerOf(ctx.Header("Authorization"))
+	if need == accessWorker {
+		token := ctx.Header(wire.HeaderToken)
+		if token == "" {
+			token = bearer
+		}
+		if token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(a.cfg.WorkerToken)) != 1 {
+			return nil, errBadWorker
+		}
+		return nil, nil
+	}
+	key := ctx.Header("X-Api-Key")
+	if key == "" && isAPIKey(bearer) {
+		key = bearer
+	}
+	if key == "" && bearer == "" && ctx.Method() == http.MethodGet && a.cfg.AllowQueryAPIKey {
+		key = ctx.Query("apiKey")
+	}
+	switch {
+	case key != "":
+		return a.credentials.byKey(ctx.Context(), key)
+	case bearer != "":
+		return a.byToken(ctx.Context(), bearer, audienceAPI)
+	}
+	return nil, errNoCredential
+}
+
+func bearerOf(header string) string {
+	scheme, token, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(token)
+}
+
+func isAPIKey(s string) bool { return strings.HasPrefix(s, "kur_") || strings.HasPrefix(s, "kus_") }
+
+// claims are those of a user's token. Role and tier are for clients to read; we look the user up.
+type claims struct {
+	jwt.RegisteredClaims
+	Email   string `json:"email"`
+	Role    string `json:"role"`
+	Tier    string `json:"tier"`
+	Version int    `json:"ver"`
+}
+
+// Audiences keep a dashboard cookie from being used as an API token, and the other way round.
+const (
+	audienceAPI    = "kurir-api"
+	audienceQueues = "kurir-queues"
+)
+
+func (a *API) newToken(u *models.User, audience string, lifetime time.Duration, now time.Time) (string, error) {
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
+		RegisteredClaims: jwt.RegisteredClaims{Subject: u.ID.String(), ID: models.NewID().String(), Issuer: "kurir",
+			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(lifetime))},
+		Email: u.Email, Role: strings.ToLower(u.Role), Tier: strings.ToLower(u.Tier), Version: u.TokenVersion,
+	}).SignedString(a.cfg.JWTSecret)
+}
+
+func (a *API) byToken(ctx context.Context, token, audience string) (*principal, error) {
+	var c claims
+	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.cfg.JWTSecret, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuer("kurir"), jwt.WithAudience(audience))
+	if err != nil {
+		return nil, errBadToken.WithCause(err)
+	}
+	id, err := uuid.Parse(c.Subject)
+	if err != nil {
+		return nil, errBadToken.WithCause(err)
+	}
+	user, err := a.credentials.user(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if user.TokenVersion != c.Version {
+		return nil, errBadToken.WithCause(errors.New("revoked"))
+	}
+	return &principal{user: user, token: true}, nil
+}

@@ -1,0 +1,96 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2/expirable"
+
+	"kurir/fault"
+	"kurir/models"
+)
+
+// credentials remembers for a few seconds who a key or a token belongs to. Changes are heard from PostgreSQL and drop
+// what they concern at once; should the ear be deaf for a moment, the seconds bound the harm.
+type credentials struct {
+	db    *models.DB
+	log   *slog.Logger
+	keys  *expirable.LRU[string, *principal] // by the key's SHA-256
+	users *expirable.LRU[uuid.UUID, *models.User]
+	// changes counts what was heard. Whoever reads from the database notes it before, and stores only if it is the
+	// same after: a change in between would otherwise be overwritten by what was read before it.
+	changes atomic.Int64
+}
+
+const (
+	credentialKept = 5 * time.Second
+	credentialMost = 20_000
+)
+
+func newCredentials(db *models.DB, log *slog.Logger) *credentials {
+	return &credentials{db: db, log: log, keys: expirable.NewLRU[string, *principal](credentialMost, nil, credentialKept),
+		users: expirable.NewLRU[uuid.UUID, *models.User](credentialMost, nil, credentialKept)}
+}
+
+// changed forgets a user, or everybody for the zero UUID.
+func (c *credentials) changed(user uuid.UUID) {
+	c.changes.Add(1)
+	if user == uuid.Nil {
+		c.keys.Purge()
+		c.users.Purge()
+		return
+	}
+	c.users.Remove(user)
+	for _, key := range c.keys.Keys() {
+		if p, ok := c.keys.Peek(key); ok && p.user.ID == user {
+			c.keys.Remove(key)
+		}
+	}
+}
+
+func (c *credentials) byKey(ctx context.Context, key string) (*principal, error) {
+	hash := models.HashKey(key)
+	if p, ok := c.keys.Get(string(hash)); ok {
+		return p, nil
+	}
+	before := c.changes.Load()
+	owner, err := models.KeyByHash(ctx, c.db, hash)
+	if ok, err := models.Found(err); err != nil {
+		return nil, databaseFault(err)
+	} else if !ok || !owner.User.IsActive {
+		return nil, errBadKey
+	}
+	p := &principal{user: &owner.User, session: owner.Key.SessionUID, name: owner.SessionPublicID}
+	if c.changes.Load() == before {
+		c.keys.Add(string(hash), p)
+	}
+	if err := models.TouchKey(ctx, c.db, owner.Key.ID); err != nil {
+		c.log.Warn("last use of an API key not written", "key", owner.Key.ID, "error", err)
+	}
+	return p, nil
+}
+
+func (c *credentials) user(ctx context.Context, id uuid.UUID) (*models.User, error) {
+	if u, ok := c.users.Get(id); ok {
+		return u, nil
+	}
+	before := c.changes.Load()
+	u, err := models.UserByID(ctx, c.db, id)
+	if ok, err := models.Found(err); err != nil {
+		return nil, databaseFault(err)
+	} else if !ok || !u.IsActive {
+		return nil, errBadToken
+	}
+	if c.changes.Load() == before {
+		c.users.Add(id, u)
+	}
+	return u, nil
+}
+
+// databaseFault says that PostgreSQL does not answer now.
+func databaseFault(err error) error {
+	return fault.New(fault.Unavailable, "database_unavailable", "The database does not answer now. Try again.").After(2 * time.Second).WithCause(err)
+}

@@ -1,0 +1,114 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"kurir/fault"
+	"kurir/models"
+)
+
+type resourceIDKey struct{}
+
+// newResourceID is the ID of what a request makes. Under an Idempotency-Key it was fixed before the first attempt, so
+// that a repeat makes the same thing.
+func newResourceID(ctx context.Context) uuid.UUID {
+	if id, ok := ctx.Value(resourceIDKey{}).(uuid.UUID); ok {
+		return id
+	}
+	return models.NewID()
+}
+
+// secretFields are shown once: a replayed answer is without them.
+var secretFields = []string{"apiKey", "token", "secret"}
+
+// idempotent runs a request once for each Idempotency-Key of a caller and route, and answers repeats from memory.
+func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
+	key := ctx.Header("Idempotency-Key")
+	if once, _ := ctx.Operation().Metadata[metaIdempotent].(bool); !once || key == "" {
+		next(ctx)
+		return
+	}
+	if len(key) > 255 {
+		a.writeError(ctx, fault.Field("Idempotency-Key", "expected length <= 255"))
+		return
+	}
+	c := humafiber.Unwrap(ctx)
+	hash := sha256.New()
+	hash.Write([]byte(c.Path() + "\x00"))
+	hash.Write(c.Body())
+	// The operation is the route: its aliases are one.
+	k, err := models.ReserveKey(ctx.Context(), a.db, callerOf(ctx.Context()).owner(), ctx.Operation().OperationID, key, hash.Sum(nil))
+	if err != nil {
+		a.writeError(ctx, err)
+		return
+	}
+	if k.StatusCode != nil {
+		replay(c, k)
+		return
+	}
+	next(huma.WithValue(ctx, resourceIDKey{}, k.ResourceID))
+	a.keepAnswer(ctx.Context(), c, k)
+}
+
+// keepAnswer remembers what was answered. An answer that asks to come again is not one; nor is a process that dies
+// here: the next request with the key runs again, under the same resource ID.
+func (a *API) keepAnswer(ctx context.Context, c *fiber.Ctx, k *models.IdempotencyKey) {
+	ctx = context.WithoutCancel(ctx)
+	status := c.Response().StatusCode()
+	var err error
+	if status >= 500 || status == http.StatusTooManyRequests {
+		err = models.UnlockKey(ctx, a.db, k)
+	} else {
+		err = models.AnswerKey(ctx, a.db, k, status, withoutSecrets(c.Response().Body()), string(c.Response().Header.Peek("Location")))
+	}
+	if err != nil {
+		a.log.Warn("answer of an idempotent request not kept", "error", err)
+	}
+}
+
+func replay(c *fiber.Ctx, k *models.IdempotencyKey) {
+	c.Set("Idempotency-Replayed", "true")
+	c.Set("Content-Type", "application/json")
+	if k.Location != nil {
+		c.Set("Location", *k.Location)
+	}
+	c.Status(*k.StatusCode)
+	c.Response().SetBody(k.Response)
+}
+
+// withoutSecrets removes secrets at the first two levels of data, where answers have them.
+func withoutSecrets(body []byte) []byte {
+	var answer map[string]json.RawMessage
+	var data map[string]json.RawMessage
+	if json.Unmarshal(body, &answer) != nil || json.Unmarshal(answer["data"], &data) != nil {
+		return append([]byte(nil), body...)
+	}
+	strip(data)
+	for name, value := range data {
+		var inner map[string]json.RawMessage
+		if json.Unmarshal(value, &inner) == nil && inner != nil && strip(inner) {
+			data[name], _ = json.Marshal(inner)
+		}
+	}
+	answer["data"], _ = json.Marshal(data)
+	stripped, _ := json.Marshal(answer)
+	return stripped
+}
+
+func strip(fields map[string]json.RawMessage) (found bool) {
+	for _, name := range secretFields {
+		if _, ok := fields[name]; ok {
+			delete(fields, name)
+			found = true
+		}
+	}
+	return found
+}

@@ -1,0 +1,80 @@
+package api
+
+import (
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// openAPI configures huma: no schema links in answers, no page of its own that would load from elsewhere.
+func (a *API) openAPI() huma.Config {
+	c := huma.DefaultConfig("Kurir", a.cfg.Version)
+	c.CreateHooks, c.Transformers, c.DocsPath, c.SchemasPath = nil, nil, "", ""
+	c.OpenAPIPath = "/openapi"
+	c.Info.Description = introduction
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	if a.cfg.PublicURL != "" {
+		c.Servers = []*huma.Server{{URL: strings.TrimSuffix(a.cfg.PublicURL, "/")}}
+	}
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token":       {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The token of a login. API keys may be sent this way too."},
+		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…)."},
+		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
+	}
+	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
+		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
+	return c
+}
+
+const introduction = `Kurir sends and receives WhatsApp messages for its tenants.
+
+Answers are ` + "`{\"success\": true, \"data\": {…}}`" + ` or ` + "`{\"success\": false, \"error\": \"sentence\", \"code\": \"snake_case\", \"requestId\": \"…\"}`" + `.
+
+1. *Register* an account, and keep its token and API key.
+2. *Create a session*, scan its QR code with the phone, and wait until it is ` + "`connected`" + `.
+3. *Send a message*. It is stored durably before you get 202, and goes out in order, once. ` + "`Prefer: wait=10`" + ` waits until it is sent.
+4. *Set a webhook* to hear of receipts and of messages that come in.
+
+` + "`/api/…`" + ` is an alias of ` + "`/api/v1/…`" + `.`
+
+func tag(need access, path string) string {
+	if t, ok := tagOf[need]; ok {
+		return t
+	}
+	switch {
+	case strings.HasPrefix(path, "/auth"):
+		return "Accounts"
+	case strings.Contains(path, "webhook"):
+		return "Webhooks"
+	case strings.Contains(path, "messages"), strings.HasSuffix(path, "/send"):
+		return "Messages"
+	case strings.HasPrefix(path, "/jobs"):
+		return "Jobs"
+	}
+	return "Sessions"
+}
+
+// describe is the longer text of an operation.
+func describe(id string) string { return descriptions[id] }
+
+var descriptions = map[string]string{
+	"register":           "Answers a token and the account's API key. The key is shown this once.",
+	"login":              "Answers a token, which lasts as long as JWT_EXPIRES_IN says.",
+	"logout":             "Every token of the account, on every device, stops working. API keys go on.",
+	"create-session":     "Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.",
+	"delete-session":     "The session is gone at once: its messages that wait are cancelled, its key and its webhook end. The job unlinks the phone. The sessionId may be used again, by you, when the job has ended.",
+	"get-session-status": "Asks the worker. Where that does not answer within 3 seconds, the last known status is answered, with `source: database`.",
+	"get-session-qr":     "As JSON with a data URL, or as a picture with `Accept: image/png`. It changes every 20 seconds until it is scanned.",
+	"send":               "Answers 202 when the message is stored durably. It is sent when its turn comes: messages of one chat go out in order. With `Prefer: wait=N` the answer is 200 with the final status, if that is there in time.",
+	"send-message":       "The same as `/send`.",
+	"send-by-key":        "Sends from the session whose API key the request carries.",
+	"list-messages":      "Messages in and out, newest first.",
+	"get-message":        "`status` rises from pending over sending and sent to delivered and read, or ends as failed, expired, cancelled or unknown. `waitingFor` says why a pending one waits.",
+	"cancel-message":     "Only a message that was never tried can be cancelled.",
+	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there.",
+	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
+	"get-job":            "A message is its own job: its ID works here too.",
+	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
+	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",
+	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
+}

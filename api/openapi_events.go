@@ -1,0 +1,47 @@
+package api
+
+import (
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"kurir/webhook"
+)
+
+// describeWebhooks adds what we send to subscribers to the OpenAPI document.
+func (a *API) describeWebhooks() {
+	api := a.huma.OpenAPI()
+	api.Webhooks = map[string]*huma.PathItem{}
+	for _, event := range webhook.Events() {
+		data := dataOf(event)
+		if data == nil {
+			continue
+		}
+		body := &huma.Schema{Type: "object", Required: []string{"id", "type", "timestamp", "sessionId", "sequence", "data"}, Properties: map[string]*huma.Schema{
+			"id":        {Type: "string", Format: "uuid", Description: "Of the event: the same at every attempt"},
+			"type":      {Type: "string", Enum: []any{event}},
+			"timestamp": {Type: "string", Format: "date-time"},
+			"sessionId": {Type: "string"},
+			"sequence":  {Type: "integer", Description: "Counts per webhook without gaps"},
+			"data":      huma.SchemaFromType(api.Components.Schemas, reflect.TypeOf(data)),
+		}}
+		api.Webhooks[event] = &huma.PathItem{Post: &huma.Operation{Summary: event, Tags: []string{"Webhooks"},
+			Description: "Signed with webhook-id, webhook-timestamp and webhook-signature, as Standard Webhooks say. Answer 2xx within 15 seconds.",
+			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: body}}},
+			Responses:   map[string]*huma.Response{"2XX": {Description: "Taken"}}}}
+	}
+}
+
+// dataOf is the data of an event that this version sends.
+func dataOf(event string) any {
+	switch event {
+	case webhook.EventSessionStatus:
+		return webhook.SessionStatus{}
+	case webhook.EventSessionQR:
+		return webhook.SessionQR{}
+	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
+		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown:
+		return webhook.Message{}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// Keys of an operation's metadata, which the middlewares read.
+const (
+	metaAccess     = "access"
+	metaIdempotent = "idempotent"
+)
+
+// routes is the whole API, one line a route. System routes stand in system.go.
+func (a *API) routes() {
+	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
+
+	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created, hidesNothing)
+	add(a, post, "/auth/login", "login", accessPublic, "Get a token", a.login)
+	add(a, post, "/auth/logout", "logout", accessToken, "Revoke all tokens", a.logout)
+	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me)
+
+	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once)
+	add(a, get, "/sessions", "list-sessions", accessAccount, "List sessions", a.listSessions)
+	add(a, get, "/sessions/{id}", "get-session", accessSession, "Read a session", a.getSession)
+	add(a, patch, "/sessions/{id}", "update-session", accessAccount, "Rename a session", a.updateSession)
+	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted)
+	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
+	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
+	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
+
+	for path, id := range map[string]string{"/sessions/{id}/send": "send", "/sessions/{id}/messages": "send-message"} {
+		add(a, post, path, id, accessSession, "Send a message", a.send, accepted, once)
+	}
+	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once)
+	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
+	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
+	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
+
+	add(a, put, "/sessions/{id}/webhook", "put-webhook", accessAccount, "Set the webhook", a.putWebhook)
+	add(a, get, "/sessions/{id}/webhook", "get-webhook", accessAccount, "Read the webhook", a.getWebhook)
+	add(a, del, "/sessions/{id}/webhook", "delete-webhook", accessAccount, "Remove the webhook", a.deleteWebhook)
+	add(a, get, "/sessions/{id}/webhook/deliveries", "list-deliveries", accessAccount, "List deliveries", a.listDeliveries)
+	add(a, get, "/webhook-deliveries/{deliveryId}", "get-delivery", accessAccount, "Read a delivery with its attempts", a.getDelivery)
+
+	add(a, get, "/jobs", "list-jobs", accessAccount, "List jobs", a.listJobs)
+	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob)
+
+	add(a, get, "/admin/workers", "list-workers", accessAdmin, "List workers", a.listWorkers)
+	add(a, get, "/admin/workers/{workerId}", "get-worker", accessAdmin, "Read a worker", a.getWorker)
+	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
+	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
+	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events, largeBody)
+}
+
+// Options of routes.
+type option func(*huma.Operation)
+
+func created(o *huma.Operation)  { o.DefaultStatus = http.StatusCreated }
+func accepted(o *huma.Operation) { o.DefaultStatus = http.StatusAccepted }
+
+// once lets an Idempotency-Key guard the route.
+func once(o *huma.Operation) { o.Metadata[metaIdempotent] = true }
+
+// hidesNothing marks the one POST that creates and takes no Idempotency-Key: its answer holds secrets of somebody who has
+// no credential yet.
+func hidesNothing(*huma.Operation) {}
+
+// largeBody is for worker events, which come in batches.
+func largeBody(o *huma.Operation) { o.MaxBodyBytes = bodyLimit }
+
+// tagOf groups routes on the documentation page.
+var tagOf = map[access]string{accessWorker: "Worker protocol", accessAdmin: "Administration"}
+
+var securityOf = map[access][]map[string][]string{
+	accessToken:   {{"token": {}}},
+	accessAccount: {{"token": {}}, {"apiKey": {}}},
+	accessSession: {{"token": {}}, {"apiKey": {}}},
+	accessAdmin:   {{"token": {}}},
+	accessWorker:  {{"workerToken": {}}},
+}
+
+// add registers a route: who may call it stands with it.
+func add[I, O any](a *API, method, path, id string, need access, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
+	o := huma.Operation{OperationID: id, Method: method, Path: basePath + path, Summary: summary, Description: describe(id),
+		Metadata: map[string]any{metaAccess: need}, Security: securityOf[need], Tags: []string{tag(need, path)},
+		MaxBodyBytes: bodyLimit, Errors: []int{401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
+	if need == accessPublic {
+		o.Security = []map[string][]string{}
+	}
+	for _, option := range options {
+		option(&o)
+	}
+	huma.Register(a.huma, o, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, a.failure(ctx, err)
+		}
+		return out, nil
+	})
+}

@@ -1,0 +1,133 @@
+package api
+
+import (
+	_ "embed"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/swaggest/swgui"
+	"github.com/swaggest/swgui/v5emb"
+
+	"kurir/fault"
+	"kurir/models"
+	"kurir/monitoring"
+)
+
+const (
+	queuesPath   = "/admin/queues"
+	loginPath    = "/admin/login"
+	queuesCookie = "kurir_queues"
+	queuesLogin  = 12 * time.Hour
+)
+
+// systemRoutes are those at the root: health, metrics, documentation, dashboard.
+func (a *API) systemRoutes() {
+	a.app.Get("/", func(c *fiber.Ctx) error { return c.Redirect("/docs", http.StatusFound) })
+	a.app.Get("/health", a.health)
+	a.app.Get("/health/live", func(c *fiber.Ctx) error {
+		return c.JSON(map[string]any{"success": true, "status": "ok", "data": map[string]string{"status": "ok"}})
+	})
+	a.app.Get("/health/ready", a.health)
+	if a.cfg.Metrics {
+		a.app.Get("/metrics", adaptor.HTTPHandler(a.metrics.Handler()))
+	}
+
+	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "Kurir", SwaggerJSON: "/openapi.json", BasePath: "/docs",
+		HideCurl: false, JsonEditor: false, SettingsUI: map[string]string{"defaultModelsExpandDepth": "0", "docExpansion": "'list'", "tryItOutEnabled": "true"}})
+	a.app.Use("/docs", pagePolicy, adaptor.HTTPHandler(docs))
+
+	a.app.Get(loginPath, a.loginPage)
+	a.app.Post(loginPath, a.loginForm)
+	a.app.Use(queuesPath, a.queuesOnly, adaptor.HTTPHandler(a.dashboard))
+}
+
+// pagePolicy lets the documentation page load what we serve, and nothing else: it works offline.
+func pagePolicy(c *fiber.Ctx) error {
+	c.Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+	return c.Next()
+}
+
+// HealthData is how this process and what it needs are.
+type HealthData struct {
+	monitoring.Report
+	Version string `json:"version"`
+	Uptime  int64  `json:"uptime"` // seconds
+}
+
+func (a *API) health(c *fiber.Ctx) error {
+	report := monitoring.Ready(c.UserContext(), a.checks)
+	status := http.StatusOK
+	if !report.Ready() {
+		status = http.StatusServiceUnavailable
+	}
+	return c.Status(status).JSON(map[string]any{"success": report.Ready(), "status": report.Status,
+		"data": HealthData{Report: report, Version: a.cfg.Version, Uptime: int64(time.Since(a.started).Seconds())}})
+}
+
+// queuesOnly lets administrators through: by the cookie of the login page, or by a token.
+func (a *API) queuesOnly(c *fiber.Ctx) error {
+	token, audience := c.Cookies(queuesCookie), audienceQueues
+	if bearer := bearerOf(c.Get("Authorization")); bearer != "" {
+		token, audience = bearer, audienceAPI
+	}
+	if token != "" {
+		p, err := a.byToken(c.UserContext(), token, audience)
+		if err == nil && p.user.Role == models.RoleAdministrator {
+			return c.Next()
+		}
+		if err == nil {
+			return errForbidden
+		}
+		if fault.Of(err) != fault.Unauthenticated {
+			return err
+		}
+	}
+	if c.Method() == http.MethodGet && strings.Contains(c.Get("Accept"), "text/html") {
+		return c.Redirect(loginPath, http.StatusSeeOther)
+	}
+	return errNoCredential
+}
+
+//go:embed login.html
+var loginHTML string
+
+var loginTemplate = template.Must(template.New("login").Parse(loginHTML))
+
+func (a *API) loginPage(c *fiber.Ctx) error { return showLogin(c, http.StatusOK, "") }
+
+func showLogin(c *fiber.Ctx, status int, message string) error {
+	c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	c.Set("Cache-Control", "no-store")
+	c.Type("html", "utf-8").Status(status)
+	return loginTemplate.Execute(c.Response().BodyWriter(), map[string]string{"Message": message, "Action": loginPath})
+}
+
+// loginForm sets the cookie. A form of another site is refused: browsers say where it came from.
+func (a *API) loginForm(c *fiber.Ctx) error {
+	if site := c.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		return errForbidden
+	}
+	if origin := c.Get("Origin"); origin != "" && origin != "null" && !strings.HasSuffix(origin, "://"+string(c.Request().Host())) {
+		return errForbidden
+	}
+	u, err := a.checkPassword(c.UserContext(), c.FormValue("email"), c.FormValue("password"))
+	switch {
+	case fault.Of(err) == fault.Unauthenticated && err != nil:
+		return showLogin(c, http.StatusUnauthorized, errLogin.Sentence)
+	case err != nil:
+		return err
+	case u.Role != models.RoleAdministrator:
+		return showLogin(c, http.StatusForbidden, "Only administrators may see the queues.")
+	}
+	token, err := a.newToken(u, audienceQueues, queuesLogin, time.Now())
+	if err != nil {
+		return err
+	}
+	c.Cookie(&fiber.Cookie{Name: queuesCookie, Value: token, Path: queuesPath, HTTPOnly: true, SameSite: fiber.CookieSameSiteStrictMode,
+		Secure: c.Protocol() == "https" || strings.HasPrefix(a.cfg.PublicURL, "https://"), MaxAge: int(queuesLogin.Seconds())})
+	return c.Redirect(queuesPath, http.StatusSeeOther)
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+
+	"kurir/limits"
+	"kurir/webhook"
+)
+
+// duration reads Go's durations and, beyond them, days ("7d"). A bare number counts in the unit of its variable.
+type duration time.Duration
+
+func parseDuration(text string, unit time.Duration) (time.Duration, error) {
+	text = strings.TrimSpace(text)
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || n < 0 {
+			return 0, fmt.Errorf("%q is no duration", text)
+		}
+		return time.Duration(n * float64(24*time.Hour)), nil
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return time.Duration(n) * unit, nil
+	}
+	return time.ParseDuration(text)
+}
+
+// UnmarshalText reads seconds, or a duration with its unit.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := parseDuration(string(text), time.Second)
+	*d = duration(v)
+	return err
+}
+
+// millis is a duration whose bare number counts in milliseconds, as the customer's brief writes them.
+type millis time.Duration
+
+// UnmarshalText reads milliseconds, or a duration with its unit.
+func (m *millis) UnmarshalText(text []byte) error {
+	v, err := parseDuration(string(text), time.Millisecond)
+	*m = millis(v)
+	return err
+}
+
+// config is the environment, read once. Fields tagged secret are never printed.
+type config struct {
+	Env     string `env:"KURIR_ENV"`
+	NodeEnv string `env:"NODE_ENV"` // an alias of KURIR_ENV
+	Home    string `env:"KURIR_HOME" envDefault:"./.kurir"`
+
+	Port         int    `env:"PORT" envDefault:"8000"`
+	InternalPort int    `env:"INTERNAL_PORT"`
+	MetricsPort  int    `env:"METRICS_PORT"`
+	PublicURL    string `env:"PUBLIC_URL"`
+	APIVersion   string `env:"API_VERSION" envDefault:"v1"`
+
+	DatabaseURL      string `env:"DATABASE_URL" secret:"true"`
+	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"32"`
+	RedisURL         string `env:"REDIS_URL" secret:"true"`
+
+	JWTSecret     string   `env:"JWT_SECRET" secret:"true"`
+	JWTExpiresIn  duration `env:"JWT_EXPIRES_IN" envDefault:"7d"`
+	BcryptRounds  int      `env:"BCRYPT_ROUNDS" envDefault:"12"`
+	EncryptionKey string   `env:"ENCRYPTION_KEY" secret:"true"`
+	AdminEmail    string   `env:"ADMIN_EMAIL"`
+	AdminPassword string   `env:"ADMIN_PASSWORD" secret:"true"`
+	Registration  string   `env:"REGISTRATION"`
+	QueryAPIKey   bool     `env:"ALLOW_QUERY_API_KEY" envDefault:"true"`
+	SelfTier      string   `env:"SELF_SERVICE_TIER" envDefault:"BASIC"`
+
+	LimitSessionsBasic int `env:"LIMIT_SESSIONS_BASIC" envDefault:"1"`
+	LimitSessionsPro   int `env:"LIMIT_SESSIONS_PRO" envDefault:"5"`
+	LimitSessionsMax   int `env:"LIMIT_SESSIONS_MAX" envDefault:"20"`
+	LimitMessagesBasic int `env:"LIMIT_MESSAGES_PER_HOUR_BASIC" envDefault:"100"`
+	LimitMessagesPro   int `env:"LIMIT_MESSAGES_PER_HOUR_PRO" envDefault:"1000"`
+	LimitMessagesMax   int `env:"LIMIT_MESSAGES_PER_HOUR_MAX" envDefault:"10000"`
+
+	WorkerToken    string `env:"WORKER_AUTH_TOKEN" secret:"true"`
+	ProbeInterval  millis `env:"WORKER_HEALTH_CHECK_INTERVAL" envDefault:"30000"`
+	GatewayURL     string `env:"GATEWAY_URL"`
+	WorkerID       string `env:"WORKER_ID"`
+	WorkerPort     int    `env:"WORKER_PORT" envDefault:"8001"`
+	WorkerEndpoint string `env:"WORKER_ENDPOINT"`
+	WorkerSessions int    `env:"WORKER_MAX_SESSIONS" envDefault:"50"`
+
+	LeaseTTL   duration `env:"LEASE_TTL" envDefault:"12s"`
+	Heartbeat  duration `env:"HEARTBEAT_INTERVAL" envDefault:"3s"`
+	MessageTTL duration `env:"MESSAGE_TTL" envDefault:"24h"`
+
+	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
+	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
+	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
+	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
+	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
+
+	CORSOrigin       string   `env:"CORS_ORIGIN" envDefault:"http://localhost:3000"`
+	Helmet           bool     `env:"HELMET_ENABLED" envDefault:"true"`
+	TrustedProxies   []string `env:"TRUSTED_PROXIES"`
+	Metrics          bool     `env:"ENABLE_METRICS" envDefault:"true"`
+	AsynqmonWritable bool     `env:"ASYNQMON_WRITABLE"`
+	LogLevel         string   `env:"LOG_LEVEL" envDefault:"info"`
+	LogPath          string   `env:"LOG_FILE_PATH" envDefault:"./logs"`
+
+	SimnetURL      string   `env:"SIMNET_URL"`
+	SimnetPort     int      `env:"SIMNET_PORT" envDefault:"8090"`
+	SimWorkers     int      `env:"SIM_WORKERS" envDefault:"2"`
+	SimScanDelay   duration `env:"SIM_SCAN_DELAY" envDefault:"2s"`
+	SimSendLatency duration `env:"SIM_SEND_LATENCY" envDefault:"0s"`
+	SimReply       string   `env:"SIM_REPLY" envDefault:"echo"`
+
+	// What the fields above come to.
+	level         slog.Level
+	schedule      webhook.Schedule
+	allow         []netip.Prefix
+	tiers         limits.Config
+	selfTier      limits.Tier
+	encryptionKey []byte
+	explicit      map[string]bool // variables that are set
+}
+
+const (
+	production  = "production"
+	development = "development"
+)
+
+// readConfig reads the environment and reports everything that is wrong with it at once.
+func readConfig(environ []string) (*config, error) {
+	c := &config{explicit: map[string]bool{}}
+	values := map[string]string{}
+	for _, line := range environ {
+		name, value, _ := strings.Cut(line, "=")
+		if value != "" || name == "LOG_FILE_PATH" { // an empty variable is as good as none, but for the one that can be switched off so
+			values[name], c.explicit[name] = value, true
+		}
+	}
+	var faults []error
+	if err := env.ParseWithOptions(c, env.Options{Environment: values}); err != nil {
+		faults = append(faults, err)
+	}
+	if value, ok := values["LOG_FILE_PATH"]; ok {
+		c.LogPath = value
+	}
+	return c, errors.Join(append(faults, c.check()...)...)
+}
+
+func (c *config) check() (faults []error) {
+	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.Env == "" {
+		c.Env = c.NodeEnv
+	}
+	if c.Env == "" {
+		c.Env = development
+	}
+	if c.Env == "test" {
+		c.Env = development
+	}
+	if c.Env != production && c.Env != development {
+		bad("KURIR_ENV: %q is neither %s nor %s", c.Env, production, development)
+	}
+	if c.Registration == "" {
+		c.Registration = map[bool]string{true: "closed", false: "open"}[c.Env == production]
+	}
+	if c.Registration != "open" && c.Registration != "invite" && c.Registration != "closed" {
+		bad("REGISTRATION: %q is none of open, invite, closed", c.Registration)
+	}
+	if c.APIVersion != "v1" {
+		bad("API_VERSION: %q is not served; there is v1", c.APIVersion)
+	}
+	if c.BcryptRounds < 4 || c.BcryptRounds > 20 {
+		bad("BCRYPT_ROUNDS: %d is not between 4 and 20", c.BcryptRounds)
+	}
+	if c.Env == production && c.BcryptRounds < 10 {
+		bad("BCRYPT_ROUNDS: %d is too few for production, take 10 or more", c.BcryptRounds)
+	}
+	if c.Heartbeat <= 0 || c.LeaseTTL < 2*c.Heartbeat {
+		bad("LEASE_TTL must be at least twice HEARTBEAT_INTERVAL, which must be above 0")
+	}
+	for name, value := range map[string]int{"RUNNER_CONCURRENCY": c.RunnerConcurrency, "DATABASE_MAX_CONNS": c.DatabaseMaxConns, "SIM_WORKERS": c.SimWorkers} {
+		if value < 1 {
+			bad("%s: %d is below 1", name, value)
+		}
+	}
+	if c.MessageTTL <= 0 || c.JWTExpiresIn <= 0 {
+		bad("MESSAGE_TTL and JWT_EXPIRES_IN must be above 0")
+	}
+	if c.SimReply != "echo" && c.SimReply != "none" {
+		bad("SIM_REPLY: %q is neither echo nor none", c.SimReply)
+	}
+	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		bad("LOG_LEVEL: %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	var err error
+	if c.allow, err = webhook.ParseCIDRs(c.WebhookAllow); err != nil {
+		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
+	}
+	c.schedule = webhook.DefaultSchedule()
+	if c.WebhookSchedule != "" {
+		if c.schedule, err = webhook.ParseSchedule(c.WebhookSchedule); err != nil {
+			bad("WEBHOOK_RETRY_SCHEDULE: %w", err)
+		}
+	}
+	if c.selfTier, err = limits.ParseTier(c.SelfTier); err != nil {
+		bad("SELF_SERVICE_TIER: %w", err)
+	}
+	c.tiers = limits.Config{
+		limits.Basic: {Sessions: c.LimitSessionsBasic, MessagesPerHour: c.LimitMessagesBasic},
+		limits.Pro:   {Sessions: c.LimitSessionsPro, MessagesPerHour: c.LimitMessagesPro},
+		limits.Max:   {Sessions: c.LimitSessionsMax, MessagesPerHour: c.LimitMessagesMax},
+	}
+	if err := c.tiers.Validate(); err != nil {
+		bad("LIMIT_*: %w", err)
+	}
+	return faults
+}
+
+// brief lists secrets of documentation: nobody may run on them in production.
+var publicSecrets = map[string]bool{"your-super-secret-jwt-key": true, "worker-secret-token": true, "webhook-secret-key": true,
+	"secret": true, "changeme": true, "password": true}
+
+const shortestSecret = 16 // bytes
+
+// needSecrets makes sure that the named secrets are there: in development they are made and kept in KURIR_HOME, in
+// production they must be given, and good.
+func (c *config) needSecrets(names ...string) error {
+	if c.Env == development {
+		kept, err := keptSecrets(c.Home)
+		if err != nil {
+			return err
+		}
+		c.fill(kept)
+	}
+	var faults []error
+	for _, name := range names {
+		value := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}[name]
+		switch {
+		case value == "":
+			faults = append(faults, fmt.Errorf("%s is not set", name))
+		case c.Env == production && (publicSecrets[value] || len(value) < shortestSecret):
+			faults = append(faults, fmt.Errorf("%s is too short or publicly known: give it %d random bytes or more, for example by: openssl rand -base64 32", name, shortestSecret))
+		}
+	}
+	if c.EncryptionKey != "" {
+		var err error
+		if c.encryptionKey, err = base64.StdEncoding.DecodeString(c.EncryptionKey); err != nil || len(c.encryptionKey) != 32 {
+			faults = append(faults, errors.New("ENCRYPTION_KEY must be 32 bytes in base64, for example from: openssl rand -base64 32"))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (c *config) fill(kept *secrets) {
+	for field, value := range map[*string]string{&c.JWTSecret: kept.JWTSecret, &c.EncryptionKey: kept.EncryptionKey, &c.WorkerToken: kept.WorkerToken} {
+		if *field == "" {
+			*field = value
+		}
+	}
+}
+
+// needServers makes sure that the processes which need them are told where PostgreSQL and Redis are.
+func (c *config) needServers() error {
+	var faults []error
+	if c.DatabaseURL == "" {
+		faults = append(faults, errors.New("DATABASE_URL is not set, for example postgres://user:password@localhost:5432/kurir; only `kurir up` brings its own PostgreSQL"))
+	}
+	if c.RedisURL == "" {
+		faults = append(faults, errors.New("REDIS_URL is not set, for example redis://localhost:6379; only `kurir up` brings its own Redis"))
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,302 @@
+// Command kurir is Kurir's one binary: the API, the runner, the scheduler, a worker node with simulated phones, the simulated
+// network, the migrations, and all of it in one process. See kurir --help.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"kurir/migrations"
+	"kurir/models"
+	"kurir/monitoring"
+)
+
+// version is set by the build.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kurir:", err)
+		os.Exit(1)
+	}
+}
+
+// program is one run of the binary.
+type program struct {
+	environ        []string
+	stdout, stderr io.Writer
+}
+
+// run is main without the globals of the process: arguments, environment and outputs come from the caller, and it
+// returns when ctx ends and all is stopped.
+func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
+	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	root := &cobra.Command{Use: "kurir", Short: "A self-hosted WhatsApp gateway, run as a platform", SilenceUsage: true, SilenceErrors: true,
+		Long: `Kurir lets tenants link WhatsApp numbers and send and receive through one REST API and signed webhooks.
+
+For a first look, or to develop against it, there is one command that needs nothing else:
+
+  kurir up
+
+In production each part is a process of its own, any number of each, on one PostgreSQL and one Redis: migrate once,
+then api, runner, scheduler and worker. They are configured by environment variables; .env.example lists them all.`}
+	root.AddCommand(p.up(), p.api(), p.runner(), p.scheduler(), p.worker(), p.simnet(), p.migrate(), p.listen(), p.version())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	return root.ExecuteContext(ctx)
+}
+
+// config reads the environment and starts the log of a command.
+func (p *program) config(command string) (*config, *slog.Logger, func(), error) {
+	cfg, err := readConfig(p.environ)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("the configuration is not right:\n%w", err)
+	}
+	log, closeLog := newLog(cfg, command, p.stderr)
+	log.Info("starting", "version", version, "config", cfg.redacted())
+	return cfg, log, closeLog, nil
+}
+
+func (p *program) api() *cobra.Command {
+	return &cobra.Command{Use: "api", Short: "Serve the HTTP API, its documentation and the queues' dashboard", Args: cobra.NoArgs,
+		Long: `Serves the API on PORT (8000): /api/v1/…, /docs, /openapi.json, /health, /metrics and, for administrators, /admin/queues.
+
+A message is stored in PostgreSQL before its sender gets an answer; Redis may be down meanwhile. Any number of api processes
+may run. With INTERNAL_PORT, metrics, the dashboard and the workers' routes are served there and not on PORT.
+
+Needs DATABASE_URL, REDIS_URL, JWT_SECRET, ENCRYPTION_KEY and WORKER_AUTH_TOKEN. SIGTERM stops accepting, ends what runs, and
+exits 0.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
+				parts.watch()
+				l, err := listen(false, parts.cfg.Port)
+				if err != nil {
+					return fmt.Errorf("PORT: %w", err)
+				}
+				var internal net.Listener
+				if parts.cfg.InternalPort != 0 {
+					if internal, err = listen(false, parts.cfg.InternalPort); err != nil {
+						return fmt.Errorf("INTERNAL_PORT: %w", err)
+					}
+				}
+				return parts.runAPI(ctx, l, internal)
+			})
+		}}
+}
+
+func (p *program) runner() *cobra.Command {
+	return &cobra.Command{Use: "runner", Short: "Run the jobs: send messages, deliver webhooks, create sessions", Args: cobra.NoArgs,
+		Long: `Takes tasks from Redis and does what PostgreSQL says is due. Any number of runners may run; a lane (the messages of a session,
+the deliveries of a webhook) is drained by one of them at a time. A runner that is killed loses nothing: within some seconds
+another one goes on.
+
+Needs what api needs. RUNNER_CONCURRENCY (64) lanes are drained at once, per direction. METRICS_PORT serves /metrics and
+/health.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
+				return parts.withMetrics(ctx, parts.runRunner)
+			})
+		}}
+}
+
+func (p *program) scheduler() *cobra.Command {
+	return &cobra.Command{Use: "scheduler", Short: "Turn clock ticks into jobs", Args: cobra.NoArgs,
+		Long: `Enqueues the periodic jobs: sweeps, probes of workers, upkeep. Any number of schedulers may run: a tick is enqueued once.
+
+Needs what api needs. METRICS_PORT serves /metrics and /health.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
+				return parts.withMetrics(ctx, parts.runScheduler)
+			})
+		}}
+}
+
+func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, parts *parts) error) error {
+	cfg, log, closeLog, err := p.config(cmd.Name())
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	parts, err := openParts(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer parts.close()
+	if err := run(cmd.Context(), parts); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// withMetrics serves METRICS_PORT beside run.
+func (p *parts) withMetrics(ctx context.Context, run func(ctx context.Context) error) error {
+	if p.cfg.MetricsPort == 0 || !p.cfg.Metrics {
+		return run(ctx)
+	}
+	l, err := listen(false, p.cfg.MetricsPort)
+	if err != nil {
+		return fmt.Errorf("METRICS_PORT: %w", err)
+	}
+	page, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- serveHTTP(page, l, monitoring.Server("", p.metrics, p.checks())) }()
+	err = run(ctx)
+	stop()
+	return errors.Join(err, <-served)
+}
+
+func (p *program) worker() *cobra.Command {
+	var engine string
+	c := &cobra.Command{Use: "worker", Short: "A worker node with simulated phones", Args: cobra.NoArgs,
+		Long: `Registers with the gateway at GATEWAY_URL and holds sessions, up to WORKER_MAX_SESSIONS (50). Its engine is a simulator: the phones
+are those of kurir simnet at SIMNET_URL, and no message ever reaches a person. The worker node that speaks to WhatsApp is
+another binary, kurir-whatsapp.
+
+Needs GATEWAY_URL, WORKER_AUTH_TOKEN, WORKER_ID (unique; default: the host's name), SIMNET_URL. Listens on WORKER_PORT (8001); the
+gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>).`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if engine != "simulator" {
+				return fmt.Errorf("--engine: this binary has the engine simulator only, not %q", engine)
+			}
+			return p.runWorker(cmd)
+		}}
+	c.Flags().StringVar(&engine, "engine", "simulator", "how to connect sessions: simulator")
+	return c
+}
+
+func (p *program) runWorker(cmd *cobra.Command) error {
+	cfg, log, closeLog, err := p.config("worker")
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	if err := cfg.needSecrets("WORKER_AUTH_TOKEN"); err != nil {
+		return err
+	}
+	if cfg.GatewayURL == "" || cfg.SimnetURL == "" {
+		return errors.New("GATEWAY_URL and SIMNET_URL must be set, for example http://localhost:8000 and http://localhost:8090")
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	if cfg.WorkerID == "" {
+		cfg.WorkerID = host
+	}
+	l, err := listen(false, cfg.WorkerPort)
+	if err != nil {
+		return fmt.Errorf("WORKER_PORT: %w", err)
+	}
+	if cfg.WorkerEndpoint == "" {
+		cfg.WorkerEndpoint = "http://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	}
+	return runWorker(cmd.Context(), cfg, cfg.WorkerID, l, cfg.WorkerEndpoint, log)
+}
+
+func (p *program) simnet() *cobra.Command {
+	return &cobra.Command{Use: "simnet", Short: "The simulated network with its phones", Args: cobra.NoArgs,
+		Long: `Stands for WhatsApp and its phones, for trying out, tests and load: scans QR codes after SIM_SCAN_DELAY (2s), shows messages on phones,
+answers with receipts and, with SIM_REPLY=echo, with an echo. Numbers that end in 0000 are not on it. It is a simulator: no
+message ever reaches a person.
+
+Listens on loopback at SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what phones saw: messages,
+duplicates, reordered ones, moments at which two workers held one session. It has no authentication.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, closeLog, err := p.config("simnet")
+			if err != nil {
+				return err
+			}
+			defer closeLog()
+			l, err := listen(!cfg.explicit["SIMNET_HOST"], cfg.SimnetPort)
+			if err != nil {
+				return fmt.Errorf("SIMNET_PORT: %w", err)
+			}
+			log.Info("simulated network listening", "address", l.Addr().String())
+			return runSimnet(cmd.Context(), cfg, l, "", log)
+		}}
+}
+
+func (p *program) migrate() *cobra.Command {
+	c := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date and make the first administrator", Args: cobra.NoArgs,
+		Long: `Applies what is missing to DATABASE_URL. Several processes may do it at once. With ADMIN_EMAIL and ADMIN_PASSWORD it makes an
+administrator, if there is none.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withDatabase(func(cfg *config, db *models.DB) error {
+				applied, err := migrations.Up(cmd.Context(), db.DB)
+				for _, name := range applied {
+					fmt.Fprintln(p.stdout, "applied", name)
+				}
+				if err != nil {
+					return err
+				}
+				if len(applied) == 0 {
+					fmt.Fprintln(p.stdout, "the schema is up to date")
+				}
+				if cfg.AdminEmail == "" || cfg.AdminPassword == "" {
+					return nil
+				}
+				made, err := makeAdministrator(cmd.Context(), db, cfg, cfg.AdminPassword)
+				if made {
+					fmt.Fprintln(p.stdout, "made the administrator", cfg.AdminEmail)
+				}
+				return err
+			})
+		}}
+	c.AddCommand(&cobra.Command{Use: "status", Short: "List the migrations", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+		return p.withDatabase(func(_ *config, db *models.DB) error {
+			states, err := migrations.Status(cmd.Context(), db.DB)
+			for _, s := range states {
+				fmt.Fprintf(p.stdout, "%-8s %s\n", map[bool]string{true: "applied", false: "missing"}[s.Applied], s.Name)
+			}
+			return err
+		})
+	}}, &cobra.Command{Use: "down", Short: "Take back what the last migrate applied: its tables are dropped, with their data", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.withDatabase(func(_ *config, db *models.DB) error {
+				names, err := migrations.Down(cmd.Context(), db.DB)
+				for _, name := range names {
+					fmt.Fprintln(p.stdout, "took back", name)
+				}
+				return err
+			})
+		}})
+	return c
+}
+
+func (p *program) withDatabase(f func(cfg *config, db *models.DB) error) error {
+	cfg, err := readConfig(p.environ)
+	if err != nil {
+		return fmt.Errorf("the configuration is not right:\n%w", err)
+	}
+	if cfg.DatabaseURL == "" {
+		return errors.New("DATABASE_URL is not set, for example postgres://user:password@localhost:5432/kurir")
+	}
+	db, err := models.Open(cfg.DatabaseURL, 4)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = db.Close() }()
+	return f(cfg, db)
+}
+
+func (p *program) version() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
+		fmt.Fprintln(p.stdout, "kurir", version)
+	}}
+}

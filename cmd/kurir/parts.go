@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"kurir/api"
+	"kurir/jobs"
+	"kurir/models"
+	"kurir/monitoring"
+	"kurir/scheduler"
+	"kurir/webhook"
+	"kurir/worker"
+	"kurir/worker/simulator"
+	"kurir/worker/simulator/simnet"
+)
+
+// parts is what a process is made of: opened once, in order, and closed in reverse.
+type parts struct {
+	cfg     *config
+	log     *slog.Logger
+	metrics *monitoring.Metrics
+	db      *models.DB
+	redis   redis.UniversalClient
+	vault   *models.Vault
+	closers []func()
+}
+
+func (p *parts) onClose(f func()) { p.closers = append(p.closers, f) }
+
+func (p *parts) close() {
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		p.closers[i]()
+	}
+}
+
+// newLog writes JSON lines to out and, where LOG_FILE_PATH names a folder, to a rotated file in it.
+func newLog(cfg *config, command string, out io.Writer) (*slog.Logger, func()) {
+	closeFile := func() {}
+	var note error
+	if cfg.LogPath != "" {
+		if note = os.MkdirAll(cfg.LogPath, 0o750); note == nil {
+			file := &lumberjack.Logger{Filename: filepath.Join(cfg.LogPath, "kurir-"+command+".log"), MaxSize: 100, MaxBackups: 5}
+			out = io.MultiWriter(out, file)
+			closeFile = func() { _ = file.Close() }
+		}
+	}
+	log := slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: cfg.level})).With("service", command)
+	if note != nil {
+		log.Warn("no log file, LOG_FILE_PATH cannot be used", "error", note)
+	}
+	return log, closeFile
+}
+
+// openParts opens what api, runner and scheduler share.
+func openParts(cfg *config, log *slog.Logger) (*parts, error) {
+	p := &parts{cfg: cfg, log: log, metrics: monitoring.New(version)}
+	err := errors.Join(cfg.needSecrets("JWT_SECRET", "ENCRYPTION_KEY", "WORKER_AUTH_TOKEN"), cfg.needServers())
+	if err != nil {
+		return nil, err
+	}
+	if p.vault, err = models.NewVault(cfg.encryptionKey); err != nil {
+		return nil, err
+	}
+	if p.db, err = models.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
+		return nil, err
+	}
+	p.onClose(func() { _ = p.db.Close() })
+	if p.redis, err = openRedis(cfg.RedisURL); err != nil {
+		p.close()
+		return nil, err
+	}
+	p.onClose(func() { _ = p.redis.Close() })
+	return p, nil
+}
+
+func openRedis(url string) (redis.UniversalClient, error) {
+	o, err := redis.ParseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("REDIS_URL cannot be read: %w", err)
+	}
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, 3*time.Second, 3*time.Second
+	o.ContextTimeoutEnabled, o.PoolSize = true, 64
+	return redis.NewClient(o), nil
+}
+
+func (p *parts) checks() []monitoring.Check {
+	return []monitoring.Check{
+		{Name: "postgres", Func: func(ctx context.Context) error {
+			_, err := p.db.Pool.Exec(ctx, "SELECT 1 FROM users LIMIT 1")
+			return err
+		}},
+		{Name: "redis", Func: func(ctx context.Context) error { return p.redis.Ping(ctx).Err() }, Optional: true},
+	}
+}
+
+// watch adds the gauges that look into PostgreSQL and Redis.
+func (p *parts) watch() {
+	p.metrics.WatchPool(func() monitoring.Pool {
+		s := p.db.Pool.Stat()
+		return monitoring.Pool{Max: int(s.MaxConns()), InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()),
+			Waits: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime()}
+	})
+	p.metrics.WatchLanes(func(ctx context.Context) (map[string]monitoring.Lane, error) {
+		lanes := map[string]monitoring.Lane{}
+		for kind, label := range map[string]string{models.LaneMessages: monitoring.LaneMessages, models.LaneWebhook: monitoring.LaneWebhooks} {
+			b, err := models.BacklogOf(ctx, p.db.Pool, kind)
+			if err != nil {
+				return nil, err
+			}
+			lanes[label] = monitoring.Lane{Depth: int(b.Rows), Age: b.Oldest}
+		}
+		return lanes, nil
+	})
+	p.metrics.WatchFleet(func(ctx context.Context) (monitoring.Fleet, error) {
+		f, err := models.FleetOf(ctx, p.db.Pool)
+		return monitoring.Fleet{Workers: f.Workers, Sessions: f.Sessions, Assigned: f.Assigned, Capacity: f.Capacity}, err
+	})
+	jobs.WatchQueues(p.metrics, p.redis)
+}
+
+// runAPI serves until ctx ends.
+func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
+	a := api.New(api.Config{
+		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
+		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
+		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
+		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), AsynqmonWritable: p.cfg.AsynqmonWritable,
+		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
+	}, p.db, p.redis, p.vault, webhook.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
+	served := make(chan error, 2)
+	go func() { served <- a.Listen(l) }()
+	if internal != nil {
+		go func() { served <- a.Listen(internal) }()
+	}
+	p.log.Info("api listening", "address", l.Addr().String())
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second)
+	defer cancel()
+	return errors.Join(err, a.Shutdown(stop))
+}
+
+// runRunner runs jobs until ctx ends.
+func (p *parts) runRunner(ctx context.Context) error {
+	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
+	defer hooks.Close()
+	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
+		KeepMetrics: days(p.cfg.KeepMetricsDays)}, p.db, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+}
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+
+// runScheduler ticks until ctx ends.
+func (p *parts) runScheduler(ctx context.Context) error {
+	return scheduler.New(scheduler.Config{ProbeInterval: time.Duration(p.cfg.ProbeInterval)}, jobs.NewQueue(p.redis, p.log), p.log).Run(ctx)
+}
+
+// runWorker is a worker node with simulated phones.
+func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
+	log = log.With("worker", id)
+	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log})
+	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
+		MaxSessions: cfg.WorkerSessions, Version: version, Logger: log}, engine)
+	return errors.Join(node.Run(ctx), engine.Close())
+}
+
+// runSimnet is the simulated network.
+func runSimnet(ctx context.Context, cfg *config, l net.Listener, state string, log *slog.Logger) error {
+	network, err := simnet.New(simnet.Config{ScanDelay: time.Duration(cfg.SimScanDelay), SendLatency: time.Duration(cfg.SimSendLatency),
+		Reply: cfg.SimReply, StatePath: state, Logger: log})
+	if err != nil {
+		return err
+	}
+	err = serveHTTP(ctx, l, &http.Server{Handler: network.Handler(), ReadHeaderTimeout: 5 * time.Second})
+	return errors.Join(err, network.Close())
+}
+
+// serveHTTP serves until ctx ends.
+func serveHTTP(ctx context.Context, l net.Listener, s *http.Server) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+	defer cancel()
+	if err := s.Shutdown(stop); err != nil {
+		return s.Close() // connections that never end by themselves
+	}
+	return nil
+}
+
+// listen opens a port of all addresses, or of loopback alone.
+func listen(loopback bool, port int) (net.Listener, error) {
+	host := ""
+	if loopback {
+		host = "127.0.0.1"
+	}
+	return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+}

@@ -1,0 +1,55 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"kurir/monitoring"
+)
+
+// handlers runs tasks by their kind. It is one of the two edges of fault: the one place that decodes payloads and that
+// decides whether asynq may try again, which is never: PostgreSQL says what is still due, and the sweep finds it.
+type handlers struct {
+	byKind  map[string]func(ctx context.Context, payload []byte) error
+	log     *slog.Logger
+	metrics *monitoring.Metrics
+}
+
+// on registers a kind. asynq's own ServeMux matches by prefix; kinds here are matched whole.
+func on[P any](h *handlers, kind string, run func(ctx context.Context, p P) error) {
+	h.byKind[kind] = func(ctx context.Context, body []byte) error {
+		var p P
+		if err := json.Unmarshal(body, &p); err != nil {
+			return fmt.Errorf("decode %s: %w", kind, err)
+		}
+		return run(ctx, p)
+	}
+}
+
+// ProcessTask runs a task and writes its one line.
+func (h *handlers) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
+	started := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		took := time.Since(started)
+		outcome, level := "ok", slog.LevelDebug
+		if err != nil {
+			outcome, level = "error", slog.LevelError
+			err = fmt.Errorf("%w: %w", err, asynq.SkipRetry)
+		}
+		h.metrics.JobRun(t.Type(), outcome, took)
+		h.log.Log(ctx, level, "job", "kind", t.Type(), "payload", string(t.Payload()), "outcome", outcome, "took", took, "error", err)
+	}()
+	run, ok := h.byKind[t.Type()]
+	if !ok {
+		return fmt.Errorf("no handler for kind %q", t.Type())
+	}
+	return run(ctx, t.Payload())
+}

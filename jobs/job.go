@@ -1,0 +1,93 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+
+	"kurir/fault"
+	"kurir/models"
+)
+
+// durableTask is the payload of every durable job: its row says the rest.
+type durableTask struct {
+	Kind    string    `json:"-"`
+	JobID   uuid.UUID `json:"jobId"`
+	Attempt int       `json:"attempt"`
+}
+
+func (t durableTask) kind() string { return t.Kind }
+
+// options: PostgreSQL decides about retries, so asynq never does.
+func (durableTask) options() []asynq.Option {
+	return []asynq.Option{asynq.Queue(QueueControl), asynq.Timeout(durableTimeout), asynq.MaxRetry(0)}
+}
+
+const (
+	durableTimeout = 60 * time.Second
+	durableRenewal = 15 * time.Second
+)
+
+// durableTaskID names an attempt. asynq refuses an ID that it has seen, even archived; a job that stays due gets a
+// new one each durableRenewal, and whichever task comes first starts the attempt.
+func durableTaskID(job uuid.UUID, attempt int, overdue time.Duration) asynq.Option {
+	return asynq.TaskID(fmt.Sprintf("%s:%d:%d", job, attempt, overdue/durableRenewal))
+}
+
+// durable is a kind of durable job.
+type durable struct {
+	kind     string
+	attempts int           // at most
+	backoff  time.Duration // longest wait between two
+	run      func(ctx context.Context, j *models.Job) (result any, err error)
+	failed   func(ctx context.Context, j *models.Job, err error) // after the last attempt; may be nil
+}
+
+// durables runs attempts of durable jobs.
+type durables struct {
+	db     *models.DB
+	runner uuid.UUID
+	log    *slog.Logger
+}
+
+// attempt runs one attempt, if it is still to be run, and writes its outcome. A runner killed in here leaves the row
+// RUNNING; the sweep puts it back when the runner's lease is over.
+func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error {
+	j, ok, err := models.StartJob(ctx, d.db, t.JobID, t.Attempt, d.runner)
+	if err != nil || !ok {
+		return err
+	}
+	result, err := k.run(ctx, j)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	if err == nil {
+		body, err := json.Marshal(result)
+		if err != nil {
+			return fmt.Errorf("encode result of %s: %w", k.kind, err)
+		}
+		return models.FinishJob(ctx, d.db, j, models.JobSucceeded, body, "")
+	}
+	if !permanent(err) && j.Attempts < k.attempts {
+		d.log.Warn("job attempt failed, will be tried again", "kind", k.kind, "job", j.ID, "attempt", j.Attempts, "error", err)
+		return models.RetryJob(ctx, d.db, j, backoff(j.Attempts, k.backoff), sentence(err))
+	}
+	if k.failed != nil {
+		k.failed(ctx, j, err)
+	}
+	return errors.Join(err, models.FinishJob(ctx, d.db, j, models.JobFailed, nil, sentence(err)))
+}
+
+// sentence is what a tenant may read of an error.
+func sentence(err error) string {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Sentence != "" {
+		return f.Sentence
+	}
+	return "Something went wrong on our side."
+}

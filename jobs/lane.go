@@ -1,0 +1,197 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kurir/models"
+)
+
+// Times of lanes. A runner that dies is noticed when its lease is over, and its lanes are woken by the next sweep.
+const (
+	runnerLease  = 5 * time.Second
+	runnerRenew  = time.Second
+	laneSlice    = 3 * time.Second  // then the lane is given back, so that others get their turn
+	laneTimeout  = 60 * time.Second // of a lane's task: a slice, and what was under way at its end
+	settleWithin = 10 * time.Second // to write outcomes and releases, also when the task's time is over
+)
+
+// Lanes lets this process drain lanes. The right to a lane lies in PostgreSQL: a holder's name, which counts while the
+// runner's lease lives, and a generation, on which everything that the holder does is conditional.
+type Lanes struct {
+	db     *models.DB
+	runner uuid.UUID
+	log    *slog.Logger
+
+	mu     sync.Mutex
+	held   map[uuid.UUID]bool        // lanes that this process is draining
+	strays map[uuid.UUID]models.Hold // lanes whose take or release failed: PostgreSQL may believe that we hold them
+	alive  chan struct{}             // closed when the runner has its first lease
+}
+
+// NewLanes makes the Lanes of one runner.
+func NewLanes(db *models.DB, runner uuid.UUID, log *slog.Logger) *Lanes {
+	return &Lanes{db: db, runner: runner, log: log, held: map[uuid.UUID]bool{}, strays: map[uuid.UUID]models.Hold{},
+		alive: make(chan struct{})}
+}
+
+// Keep renews the runner's lease until ctx ends, then ends it.
+func (l *Lanes) Keep(ctx context.Context) {
+	host, _ := os.Hostname()
+	first := sync.OnceFunc(func() { close(l.alive) })
+	ticker := time.NewTicker(runnerRenew)
+	defer ticker.Stop()
+	for {
+		renew, cancel := context.WithTimeout(ctx, runnerLease/2)
+		err := models.RenewRunner(renew, l.db.Pool, l.runner, host, os.Getpid(), runnerLease)
+		if err == nil {
+			first()
+		} else if ctx.Err() == nil {
+			l.log.Warn("runner lease not renewed", "error", err)
+		}
+		l.releaseStrays(renew)
+		cancel()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			end, cancel := context.WithTimeout(context.WithoutCancel(ctx), runnerLease/2)
+			defer cancel()
+			if err := models.EndRunner(end, l.db.Pool, l.runner); err != nil {
+				l.log.Warn("runner lease not ended, it lapses by itself", "error", err)
+			}
+			return
+		}
+	}
+}
+
+// Held is how many lanes this process is draining.
+func (l *Lanes) Held() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.held)
+}
+
+// step is one round of a lane's holder: look for work, do it, write the outcomes back.
+type step struct {
+	idle  bool          // there was nothing to do
+	lost  bool          // another runner has the lane
+	pause time.Duration // what the lane leads to does not answer: give it back and come again after this
+}
+
+// drain takes a lane and works until it has nothing due, its slice is over, or work says to pause. It returns whether
+// work is left for which the lane should be woken at once.
+func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work func(ctx context.Context, h *models.Hold) (step, error)) (more bool, err error) {
+	if !l.enter(lane) {
+		return false, nil
+	}
+	defer l.leave(lane)
+	h, ok, err := models.TakeLane(ctx, l.db.Pool, lane, l.runner)
+	if err != nil {
+		// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
+		l.stray(models.Hold{Lane: lane})
+		return false, fmt.Errorf("take lane %s: %w", lane, err)
+	}
+	if !ok {
+		return false, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			l.yield(ctx, h, time.Second)
+			panic(p)
+		}
+	}()
+	sliceEnd := time.Now().Add(laneSlice)
+	for {
+		s, err := work(ctx, &h)
+		switch {
+		case err != nil:
+			l.yield(ctx, h, time.Second)
+			return false, err
+		case s.lost:
+			return false, nil
+		case s.pause > 0:
+			l.yield(ctx, h, s.pause)
+			return false, nil
+		case s.idle:
+			released, err := models.ReleaseLane(ctx, l.db.Pool, kind, h)
+			if err != nil {
+				l.yield(ctx, h, 0)
+				return false, fmt.Errorf("release lane %s: %w", lane, err)
+			}
+			if released {
+				return false, nil
+			}
+			// Something came since we looked: look again.
+		}
+		if time.Now().After(sliceEnd) || ctx.Err() != nil {
+			l.yield(ctx, h, 0)
+			return true, nil
+		}
+	}
+}
+
+func (l *Lanes) enter(lane uuid.UUID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[lane] {
+		return false
+	}
+	l.held[lane] = true
+	return true
+}
+
+func (l *Lanes) leave(lane uuid.UUID) {
+	l.mu.Lock()
+	delete(l.held, lane)
+	l.mu.Unlock()
+}
+
+// yield gives a lane back with work left. If PostgreSQL does not take that, the lane would look held for as long as we
+// live: it becomes a stray, and Keep tries again.
+func (l *Lanes) yield(ctx context.Context, h models.Hold, pause time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	if err := models.YieldLane(ctx, l.db.Pool, h, pause); err != nil {
+		l.log.Warn("lane not released, trying again", "lane", h.Lane, "error", err)
+		l.stray(h)
+	}
+}
+
+func (l *Lanes) stray(h models.Hold) {
+	l.mu.Lock()
+	l.strays[h.Lane] = h
+	l.mu.Unlock()
+}
+
+func (l *Lanes) releaseStrays(ctx context.Context) {
+	l.mu.Lock()
+	strays := make([]models.Hold, 0, len(l.strays))
+	for _, h := range l.strays {
+		if !l.held[h.Lane] { // else it was taken again, and is given back when that is done
+			strays = append(strays, h)
+		}
+	}
+	l.mu.Unlock()
+	for _, h := range strays {
+		var err error
+		if h.Generation > 0 {
+			err = models.YieldLane(ctx, l.db.Pool, h, 0)
+		} else {
+			err = models.AbandonLane(ctx, l.db.Pool, h.Lane, l.runner)
+		}
+		if err != nil {
+			return
+		}
+		l.mu.Lock()
+		if l.strays[h.Lane] == h {
+			delete(l.strays, h.Lane)
+		}
+		l.mu.Unlock()
+	}
+}

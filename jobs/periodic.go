@@ -1,0 +1,183 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/models"
+)
+
+// Kinds of periodic jobs; scheduler/entries.go says when and why.
+const (
+	KindSweep      = "lanes:sweep"
+	KindReconcile  = "sessions:reconcile"
+	KindProbe      = "workers:probe"
+	KindExpire     = "messages:expire"
+	KindPartitions = "partitions:upkeep"
+	KindForget     = "records:forget"
+)
+
+// tick is the payload of every periodic job.
+type tick struct {
+	Kind string    `json:"-"`
+	At   time.Time `json:"at"`
+}
+
+func (t tick) kind() string { return t.Kind }
+
+func (tick) options() []asynq.Option {
+	return []asynq.Option{asynq.Queue(QueueControl), asynq.Timeout(30 * time.Second), asynq.MaxRetry(0), asynq.Retention(tickKept)}
+}
+
+const (
+	tickKept  = 2 * time.Minute  // by which the clocks of two schedulers may differ
+	tickStale = 20 * time.Second // a tick that waited longer says nothing new: a later one is behind it
+)
+
+const (
+	sweepLimit     = 1000
+	sweepQuiet     = 5 * time.Second // oldest task of the queue: that is backlog, not loss
+	reconcileLimit = 500
+	probeTimeout   = 5 * time.Second
+	expireBatch    = 500
+)
+
+// sweep wakes lanes and enqueues jobs that are due and that nobody has in hand: after a lost hint, an empty Redis, a killed
+// runner, a pause that is over. All of Kurir's recovery is this.
+func (r *Runner) sweep(ctx context.Context, _ tick) error {
+	for _, lane := range []struct {
+		kind, queue string
+		wake        func(...uuid.UUID)
+	}{{models.LaneMessages, QueueMessages, r.waker.Messages}, {models.LaneWebhook, QueueWebhooks, r.waker.Webhooks}} {
+		if r.backlogged(lane.queue) {
+			continue
+		}
+		due, err := models.DueLanes(ctx, r.db.Pool, lane.kind, sweepLimit)
+		if err != nil {
+			return fmt.Errorf("find due lanes: %w", err)
+		}
+		lane.wake(due...)
+	}
+	if r.backlogged(QueueControl) {
+		return nil
+	}
+	due, err := models.DueJobs(ctx, r.db.Pool, sweepLimit)
+	if err != nil {
+		return fmt.Errorf("find due jobs: %w", err)
+	}
+	for _, d := range due {
+		if err := r.queue.enqueue(ctx, durableTask{Kind: d.Kind, JobID: d.ID, Attempt: d.Attempt}, durableTaskID(d.ID, d.Attempt, d.Overdue)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) backlogged(queue string) bool {
+	waiting, err := r.queue.Backlog(queue)
+	if err != nil {
+		r.log.Warn("queue not inspected", "queue", queue, "error", err)
+		return false
+	}
+	return waiting > sweepQuiet
+}
+
+// reconcile compares what is assigned with what workers confirmed, and has them create what is missing.
+func (r *Runner) reconcile(ctx context.Context, _ tick) error {
+	missing, err := models.Unheld(ctx, r.db, reconcileLimit)
+	if err != nil {
+		return fmt.Errorf("find unheld sessions: %w", err)
+	}
+	for _, uid := range missing {
+		j := &models.Job{ID: models.NewID(), Kind: KindCreateSession, SessionUID: &uid}
+		if err := models.InsertJob(ctx, r.db, j); err != nil {
+			return fmt.Errorf("insert repair of %s: %w", uid, err)
+		}
+		r.queue.StartJob(ctx, j.Kind, j.ID)
+	}
+	if len(missing) > 0 {
+		r.log.Info("sessions repaired", "count", len(missing))
+	}
+	return nil
+}
+
+// probe asks every living worker how it is. It only informs: lease expiry alone decides about sessions.
+func (r *Runner) probe(ctx context.Context, _ tick) error {
+	workers, err := models.WorkersAlive(ctx, r.db)
+	if err != nil {
+		return fmt.Errorf("list workers: %w", err)
+	}
+	var group errgroup.Group
+	group.SetLimit(16)
+	for i := range workers {
+		w := &workers[i]
+		group.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+			defer cancel()
+			health, err := r.workers.client(w).Health(ctx)
+			switch {
+			case err != nil:
+				r.log.Warn("worker does not answer its probe", "worker", w.ID, "endpoint", w.Endpoint, "error", err)
+			case health.Term != w.Term:
+				r.log.Warn("worker answers under another term", "worker", w.ID, "endpoint", w.Endpoint, "term", health.Term, "current", w.Term)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// expire ends messages whose time is over and that no connected session will send.
+func (r *Runner) expire(ctx context.Context, _ tick) error {
+	for {
+		var ended int
+		var woken []uuid.UUID
+		err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
+			ended, woken, err = models.ExpireMessages(ctx, tx, expireBatch)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("expire messages: %w", err)
+		}
+		r.waker.Webhooks(woken...)
+		r.metrics.Messages("expired", ended)
+		if ended < expireBatch {
+			return nil
+		}
+	}
+}
+
+// partitions makes the partitions of the coming months.
+func (r *Runner) partitions(ctx context.Context, _ tick) error {
+	made, err := models.AddPartitions(ctx, r.db, time.Now())
+	if made > 0 {
+		r.log.Info("partitions made", "count", made)
+	}
+	return err
+}
+
+// forget drops records whose time is over.
+func (r *Runner) forget(ctx context.Context, _ tick) error {
+	for what, drop := range map[string]func() (int64, error){
+		"runners":          func() (int64, error) { return models.ForgetRunners(ctx, r.db.Pool) },
+		"idempotency keys": func() (int64, error) { return models.ForgetKeys(ctx, r.db.Pool) },
+		"jobs":             func() (int64, error) { return models.ForgetJobs(ctx, r.db.Pool, r.cfg.KeepJobs) },
+		"worker metrics":   func() (int64, error) { return models.ForgetMetrics(ctx, r.db.Pool, r.cfg.KeepMetrics) },
+	} {
+		n, err := drop()
+		if err != nil {
+			return fmt.Errorf("forget %s: %w", what, err)
+		}
+		if n > 0 {
+			r.log.Info("records forgotten", "what", what, "count", n)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,96 @@
+// Package jobs is what Kurir does outside of requests, one file per kind of job. Rows in PostgreSQL say what is to be
+// done; asynq tasks in Redis carry only IDs and say when to look. If Redis loses them, the sweeps make them again.
+//
+// Two mechanisms carry everything: lanes (lane.go), ordered rows that one runner at a time drains, and durable jobs
+// (job.go), one row and one task each. It is no place for rules: limits, placement and webhook hold those.
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+// The queues. Each has its own asynq server in a runner, so that frozen workers or hanging endpoints never starve the
+// control plane.
+const (
+	QueueControl  = "control"
+	QueueMessages = "messages"
+	QueueWebhooks = "webhooks"
+)
+
+// Queues lists the queues.
+func Queues() []string { return []string{QueueControl, QueueMessages, QueueWebhooks} }
+
+// payload is what a task carries: IDs only, since asynqmon shows it and each heartbeat of asynq rewrites it.
+type payload interface {
+	kind() string
+	options() []asynq.Option
+}
+
+// redisTimeout bounds a hint: PostgreSQL has the truth, so waiting for Redis is never worth much.
+const redisTimeout = 500 * time.Millisecond
+
+// Queue puts tasks into Redis.
+type Queue struct {
+	redis  redis.UniversalClient
+	client *asynq.Client
+	log    *slog.Logger
+}
+
+// NewQueue makes a Queue on a Redis client, which stays the caller's to close.
+func NewQueue(client redis.UniversalClient, log *slog.Logger) *Queue {
+	return &Queue{redis: client, client: asynq.NewClientFromRedisClient(client), log: log}
+}
+
+// enqueue adds a task. A task whose ID is there already is no error: it is the same task.
+func (q *Queue) enqueue(ctx context.Context, p payload, more ...asynq.Option) error {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", p.kind(), err)
+	}
+	_, err = q.client.EnqueueContext(ctx, asynq.NewTask(p.kind(), body), append(p.options(), more...)...)
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return fmt.Errorf("enqueue %s: %w", p.kind(), err)
+	}
+	return nil
+}
+
+// StartJob enqueues a durable job that was just committed. If Redis does not take it, the sweep will: the
+// failure is logged and no one's problem.
+func (q *Queue) StartJob(ctx context.Context, kind string, id uuid.UUID) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	defer cancel()
+	if err := q.enqueue(ctx, durableTask{Kind: kind, JobID: id, Attempt: 1}, durableTaskID(id, 1, 0)); err != nil {
+		q.log.Warn("job not enqueued, left to the sweep", "kind", kind, "job", id, "error", err)
+	}
+}
+
+// Tick enqueues a periodic job for one tick of the clock. The task's ID holds the tick, and a task that has run is kept
+// for a while, so that however many schedulers tick, the job runs once.
+func (q *Queue) Tick(ctx context.Context, kind string, at time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	return q.enqueue(ctx, tick{Kind: kind, At: at.UTC()},
+		asynq.TaskID(fmt.Sprintf("%s@%s", kind, at.UTC().Format("20060102T150405"))))
+}
+
+// Backlog is how long the oldest task of a queue has been waiting.
+func (q *Queue) Backlog(queue string) (time.Duration, error) {
+	info, err := asynq.NewInspectorFromRedisClient(q.redis).GetQueueInfo(queue)
+	if err != nil && strings.HasPrefix(err.Error(), "NOT_FOUND") { // asynq keeps the type of this one to itself
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("inspect queue %s: %w", queue, err)
+	}
+	return info.Latency, nil
+}

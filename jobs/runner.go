@@ -1,0 +1,144 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/golang-lru/v2"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"kurir/models"
+	"kurir/monitoring"
+	"kurir/webhook"
+)
+
+// Config is what a runner needs to know.
+type Config struct {
+	Concurrency int              // lanes drained at once, per direction
+	Schedule    webhook.Schedule // of webhook deliveries
+	KeepJobs    time.Duration
+	KeepMetrics time.Duration
+}
+
+// Runner is one process's part in running the jobs: three asynq servers over one set of handlers.
+type Runner struct {
+	cfg     Config
+	id      uuid.UUID
+	db      *models.DB
+	redis   redis.UniversalClient
+	queue   *Queue
+	waker   *Waker
+	workers *Workers
+	lanes   *Lanes
+	sender  *sender
+	deliver *deliverer
+	metrics *monitoring.Metrics
+	log     *slog.Logger
+}
+
+// NewRunner makes a runner. What it is given stays the caller's to close.
+func NewRunner(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, hooks *webhook.Client,
+	metrics *monitoring.Metrics, log *slog.Logger) *Runner {
+	id := models.NewID()
+	log = log.With("runner", id.String())
+	queue := NewQueue(client, log)
+	r := &Runner{cfg: cfg, id: id, db: db, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
+		workers: NewWorkers(db, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
+	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log}
+	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
+	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, client: hooks, schedule: cfg.Schedule, queue: queue,
+		waker: r.waker, metrics: metrics, log: log, widths: widths}
+	return r
+}
+
+// handlers is every kind of job that there is.
+func (r *Runner) handlers() *handlers {
+	h := &handlers{byKind: map[string]func(context.Context, []byte) error{}, log: r.log, metrics: r.metrics}
+	on(h, KindSendMessages, r.sender.run)
+	on(h, KindDeliverWebhook, r.deliver.run)
+
+	run := &durables{db: r.db, runner: r.id, log: r.log}
+	for _, k := range []durable{
+		{kind: KindCreateSession, attempts: 12, backoff: 30 * time.Second, run: r.createSession},
+		{kind: KindDeleteSession, attempts: 1000, backoff: time.Minute, run: r.deleteSession},
+	} {
+		on(h, k.kind, func(ctx context.Context, t durableTask) error { return run.attempt(ctx, k, t) })
+	}
+	for kind, job := range map[string]func(context.Context, tick) error{
+		KindSweep: r.sweep, KindReconcile: r.reconcile, KindProbe: r.probe, KindExpire: r.expire,
+		KindPartitions: r.partitions, KindForget: r.forget,
+	} {
+		on(h, kind, func(ctx context.Context, t tick) error {
+			if time.Since(t.At) > tickStale {
+				return nil
+			}
+			return job(ctx, t)
+		})
+	}
+	return h
+}
+
+// Run works until ctx ends, then finishes what is under way, and returns.
+func (r *Runner) Run(ctx context.Context) error {
+	lease, endLease := context.WithCancel(context.WithoutCancel(ctx))
+	var keeping sync.WaitGroup
+	keeping.Go(func() { r.lanes.Keep(lease) })
+	defer func() {
+		r.waker.Close()
+		endLease() // last: until then our lanes are ours
+		keeping.Wait()
+	}()
+
+	select {
+	case <-r.lanes.alive: // without a lease, all that we begin would be taken for a dead runner's
+	case <-ctx.Done():
+		return nil
+	}
+	h := r.handlers()
+	var servers []*asynq.Server
+	defer func() {
+		var stopping sync.WaitGroup
+		for _, s := range servers {
+			stopping.Go(s.Shutdown)
+		}
+		stopping.Wait()
+	}()
+	for queue, concurrency := range map[string]int{QueueControl: 16, QueueMessages: r.cfg.Concurrency, QueueWebhooks: r.cfg.Concurrency} {
+		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
+			Queues: map[string]int{queue: 1}, Concurrency: concurrency,
+			// asynq's defaults, 1 s and 5 s, would be our latency.
+			TaskCheckInterval: 10 * time.Millisecond, DelayedTaskCheckInterval: 5 * time.Second,
+			ShutdownTimeout: 25 * time.Second,
+			Logger:          asynqLog{r.log.With("queue", queue)}, LogLevel: asynq.WarnLevel,
+			IsFailure: func(err error) bool { return err != nil },
+		})
+		if err := server.Start(h); err != nil {
+			return fmt.Errorf("start server of queue %s: %w", queue, err)
+		}
+		servers = append(servers, server)
+	}
+	r.log.Info("runner started", "concurrency", r.cfg.Concurrency)
+	<-ctx.Done()
+	r.log.Info("runner stopping")
+	return nil
+}
+
+// Metrics of this runner's lanes for its own page.
+func (r *Runner) LanesHeld() int { return r.lanes.Held() }
+
+// asynqLog gives asynq's log lines to slog.
+type asynqLog struct{ log *slog.Logger }
+
+func line(args []any) string { return strings.TrimSpace(fmt.Sprintln(args...)) }
+
+func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + line(args)) }
+func (l asynqLog) Info(args ...any)  { l.log.Debug("asynq: " + line(args)) }
+func (l asynqLog) Warn(args ...any)  { l.log.Warn("asynq: " + line(args)) }
+func (l asynqLog) Error(args ...any) { l.log.Error("asynq: " + line(args)) }
+func (l asynqLog) Fatal(args ...any) { l.log.Error("asynq: " + line(args)) }

@@ -1,0 +1,203 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+
+	"kurir/models"
+	"kurir/monitoring"
+	"kurir/wire"
+)
+
+// KindSendMessages wakes a session's lane, which sends, in order, the messages that the session owes. The API wakes
+// it after each accept, a session that connects after it was away, the sweep what these missed.
+const KindSendMessages = "message:send"
+
+// SendMessages is its payload.
+type SendMessages struct {
+	SessionUID uuid.UUID `json:"sessionUid"`
+}
+
+func (SendMessages) kind() string            { return KindSendMessages }
+func (SendMessages) options() []asynq.Option { return laneOptions(QueueMessages) }
+
+const (
+	sendClaim   = 32                     // messages that are claimed together
+	sendRound   = 250 * time.Millisecond // after which a round writes its outcomes back and claims anew
+	sendTimeout = 20 * time.Second       // of one call to the worker
+	sendPause   = time.Second            // of the lane when its worker cannot be reached or is not connected
+	sendTries   = 8                      // attempts without outcome after which a message is UNKNOWN
+	sendBackoff = time.Minute            // longest wait between two of them
+)
+
+// sender drains the lanes of sessions.
+type sender struct {
+	db      *models.DB
+	lanes   *Lanes
+	workers *Workers
+	queue   *Queue
+	waker   *Waker
+	metrics *monitoring.Metrics
+	log     *slog.Logger
+}
+
+// run drains one session's lane. A failure needs nothing of its own: what was claimed and not settled is claimed again by
+// the lane's next holder, and sent under the same WhatsApp ID, by which workers and phones know it.
+func (s *sender) run(ctx context.Context, p SendMessages) error {
+	s.queue.taken(ctx, p.SessionUID)
+	more, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, s.round)
+	if more {
+		s.waker.Messages(p.SessionUID)
+	}
+	return err
+}
+
+// round claims a few messages and sends them one after another.
+func (s *sender) round(ctx context.Context, h *models.Hold) (step, error) {
+	claim, err := models.ClaimMessages(ctx, s.db.Pool, h, sendClaim)
+	switch {
+	case err != nil:
+		return step{}, err
+	case !claim.Held:
+		return step{lost: true}, nil
+	case len(claim.Messages) == 0 && !claim.Connected:
+		return step{pause: time.Millisecond}, nil // parked: the sweep passes it over until the session is connected
+	case len(claim.Messages) == 0:
+		return step{idle: true}, nil
+	}
+	r := &sendRoundState{sender: s, hold: *h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(sendRound)}
+	client, err := s.workers.Of(ctx, claim.WorkerID)
+	if err != nil {
+		s.log.Warn("worker of session not usable", "session", h.Lane, "worker", claim.WorkerID, "error", err)
+		r.pause = sendPause
+	}
+	for i := range claim.Messages {
+		r.one(ctx, client, &claim.Messages[i])
+	}
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	woken, err := models.SettleMessages(settle, s.db.Pool, *h, claim.SessionID, r.outcomes)
+	for try := 0; try < 3 && models.IsDeadlock(err); try++ {
+		woken, err = models.SettleMessages(settle, s.db.Pool, *h, claim.SessionID, r.outcomes)
+	}
+	if err != nil {
+		return step{}, err
+	}
+	s.waker.Webhooks(woken...)
+	return step{lost: r.lost, pause: r.pause}, nil
+}
+
+// sendRoundState is one round on its way.
+type sendRoundState struct {
+	*sender
+	hold     models.Hold
+	claim    *models.Claim
+	outcomes []models.Outcome
+	blocked  map[string]time.Time // chats with a message that is not settled, and until when
+	pause    time.Duration        // set: nothing more is sent in this round
+	lost     bool
+	end      time.Time
+}
+
+// one sends a message, or puts it back where it must wait for another one.
+func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *models.Claimed) {
+	now := time.Now()
+	until, blocked := r.blocked[m.Chat]
+	switch {
+	case blocked:
+		r.putBack(m, until)
+	case m.ExpiresAt != nil && m.ExpiresAt.Before(now):
+		r.expire(m, now)
+	case r.lost || r.pause > 0 || now.After(r.end) || ctx.Err() != nil:
+		r.putBack(m, now)
+	default:
+		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+		defer cancel()
+		result, err := client.Send(ctx, r.hold.Lane.String(), wire.Send{
+			MessageID: m.ID.String(), WhatsappID: m.WhatsappID, Epoch: r.claim.Epoch, Generation: r.hold.Generation, Seq: m.Seq,
+			To: m.ToNumber, Type: "text", Message: m.Content,
+		})
+		r.settle(m, result, err)
+	}
+}
+
+// refusedForGood are the refusals that lie in the message itself: nothing was sent and nothing ever will be.
+var refusedForGood = map[string]bool{wire.CodeUnsupported: true, wire.CodeInvalidRequest: true, wire.CodeTooLarge: true}
+
+// settle turns the worker's answer into an outcome.
+func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err error) {
+	now := time.Now()
+	switch {
+	case err == nil && result.Outcome == wire.OutcomeSent:
+		if result.Timestamp.IsZero() {
+			result.Timestamp = now
+		}
+		r.metrics.Messages("sent", 1)
+		r.metrics.AcceptToSent(now.Sub(m.CreatedAt))
+		r.add(models.Outcome{Message: &m.Message, Status: models.MessageSent, At: result.Timestamp})
+	case err == nil && result.Outcome == wire.OutcomeFailed:
+		r.metrics.Messages("failed", 1)
+		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: result.Code, Error: result.Error, At: now})
+	case err != nil && refusedForGood[wire.Code(err)]:
+		r.metrics.Messages("failed", 1)
+		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: wire.Code(err), Error: "The worker refused the message.", At: now})
+	case err != nil && wire.NotSent(err):
+		// Nothing went out, now. The lane comes again; the message spends no attempt.
+		r.lost = wire.Code(err) == wire.CodeStaleGeneration
+		r.pause = sendPause
+		r.log.Info("send put off", "session", r.hold.Lane, "message", m.ID, "reason", err)
+		r.putBack(m, now)
+	default:
+		r.inDoubt(m, now, err)
+	}
+}
+
+// inDoubt leaves a message unsettled, to be sent again under the same WhatsApp ID, until it has no attempts left.
+func (r *sendRoundState) inDoubt(m *models.Claimed, now time.Time, cause error) {
+	tries := m.Attempts + 1
+	r.log.Warn("outcome of send unknown", "session", r.hold.Lane, "message", m.ID, "attempt", tries, "error", cause)
+	if tries >= sendTries {
+		r.giveUp(m, now)
+		return
+	}
+	next := now.Add(backoff(tries, sendBackoff))
+	r.blocked[m.Chat] = next
+	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &next, Tried: true, At: now})
+	var timeout interface{ Timeout() bool }
+	if errors.As(cause, &timeout) && timeout.Timeout() {
+		r.pause = sendPause // a worker that hangs must not hold the slot for one timeout after another
+	}
+}
+
+func (r *sendRoundState) giveUp(m *models.Claimed, now time.Time) {
+	r.metrics.Messages("unknown", 1)
+	r.add(models.Outcome{Message: &m.Message, Status: models.MessageUnknown, Code: "outcome_unknown",
+		Error: "The worker never said whether the message went out.", Tried: true, At: now})
+}
+
+func (r *sendRoundState) expire(m *models.Claimed, now time.Time) {
+	if !m.Fresh {
+		r.giveUp(m, now)
+		return
+	}
+	r.metrics.Messages("expired", 1)
+	r.add(models.Outcome{Message: &m.Message, Status: models.MessageExpired, Code: "expired",
+		Error: "The message could not be sent before it expired.", At: now})
+}
+
+// putBack returns a message that was not sent in this round: to PENDING if it was never tried, else it stays in doubt.
+func (r *sendRoundState) putBack(m *models.Claimed, until time.Time) {
+	if m.Fresh {
+		r.add(models.Outcome{Message: &m.Message, Status: models.MessagePending, At: until})
+		return
+	}
+	r.blocked[m.Chat] = until
+	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &until, At: until})
+}
+
+func (r *sendRoundState) add(o models.Outcome) { r.outcomes = append(r.outcomes, o) }

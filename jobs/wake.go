@@ -1,0 +1,151 @@
+package jobs
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"kurir/monitoring"
+)
+
+// Waker tells the runners that a lane has work. It is a hint: sent in the background, dropped when Redis does not answer,
+// and made good by the sweep.
+type Waker struct {
+	queue   *Queue
+	log     *slog.Logger
+	metrics *monitoring.Metrics
+	signal  chan struct{}
+	stop    chan struct{}
+	done    sync.WaitGroup
+
+	mu      sync.Mutex
+	waiting map[uuid.UUID]payload
+}
+
+// wakeKept is for how long a wake-up that was not taken stands in for further ones.
+const wakeKept = time.Second
+
+// wakeWaiting bounds the hints in hand while Redis is slow.
+const wakeWaiting = 10_000
+
+func wakeKey(lane uuid.UUID) string { return "kurir:lane:wake:" + lane.String() }
+
+// NewWaker starts a Waker.
+func NewWaker(queue *Queue, log *slog.Logger, metrics *monitoring.Metrics) *Waker {
+	w := &Waker{queue: queue, log: log, metrics: metrics, signal: make(chan struct{}, 1), stop: make(chan struct{}),
+		waiting: map[uuid.UUID]payload{}}
+	w.done.Go(w.loop)
+	return w
+}
+
+// Close sends what is in hand and ends.
+func (w *Waker) Close() {
+	close(w.stop)
+	w.done.Wait()
+}
+
+// Messages wakes the lanes of sessions.
+func (w *Waker) Messages(sessions ...uuid.UUID) {
+	w.add(sessions, func(id uuid.UUID) payload { return SendMessages{SessionUID: id} })
+}
+
+// Webhooks wakes the lanes of webhooks.
+func (w *Waker) Webhooks(webhooks ...uuid.UUID) {
+	w.add(webhooks, func(id uuid.UUID) payload { return DeliverWebhook{WebhookID: id} })
+}
+
+func (w *Waker) add(lanes []uuid.UUID, task func(uuid.UUID) payload) {
+	if len(lanes) == 0 {
+		return
+	}
+	w.mu.Lock()
+	for _, lane := range lanes {
+		if len(w.waiting) < wakeWaiting {
+			w.waiting[lane] = task(lane)
+		}
+	}
+	w.mu.Unlock()
+	select {
+	case w.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (w *Waker) loop() {
+	for {
+		select {
+		case <-w.signal:
+			w.send()
+		case <-w.stop:
+			w.send()
+			return
+		}
+	}
+}
+
+// send asks for all waiting lanes in one round trip who is the first to wake them, and enqueues those.
+func (w *Waker) send() {
+	w.mu.Lock()
+	lanes := w.waiting
+	w.waiting = map[uuid.UUID]payload{}
+	w.mu.Unlock()
+	if len(lanes) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
+	defer cancel()
+	first := make(map[uuid.UUID]*redis.BoolCmd, len(lanes))
+	_, err := w.queue.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for lane := range lanes {
+			first[lane] = p.SetNX(ctx, wakeKey(lane), 1, wakeKept)
+		}
+		return nil
+	})
+	var group errgroup.Group
+	group.SetLimit(8)
+	for lane, won := range first {
+		switch {
+		case won.Err() != nil:
+			w.metrics.Wake("failed")
+		case !won.Val():
+			w.metrics.Wake("suppressed")
+		default:
+			group.Go(func() error {
+				err := w.queue.enqueue(ctx, lanes[lane])
+				if err != nil {
+					w.metrics.Wake("failed")
+					return err
+				}
+				w.metrics.Wake("enqueued")
+				return nil
+			})
+		}
+	}
+	if failed := group.Wait(); err == nil {
+		err = failed
+	}
+	if err != nil {
+		w.log.Warn("wake-ups not sent, left to the sweep", "lanes", len(lanes), "error", err)
+	}
+}
+
+// taken lets the next wake-up through; it is the first act of a lane's task.
+func (q *Queue) taken(ctx context.Context, lane uuid.UUID) {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	if err := q.redis.Del(ctx, wakeKey(lane)).Err(); err != nil {
+		q.log.Debug("wake key not deleted, it ends by itself", "lane", lane, "error", err)
+	}
+}
+
+// laneOptions are those of both lane tasks: a lane's work is bounded by its slice, a failed task is not run again
+// (the sweep wakes the lane), and nothing is kept of it.
+func laneOptions(queue string) []asynq.Option {
+	return []asynq.Option{asynq.Queue(queue), asynq.Timeout(laneTimeout), asynq.MaxRetry(0)}
+}

@@ -1,0 +1,4 @@
+DROP TABLE events;
+DROP TABLE messages;
+DROP TABLE lanes;
+DROP TABLE runners;

@@ -1,0 +1,252 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/fault"
+)
+
+// NewMessage is a message that is to be accepted. Its ID is fixed before the first attempt.
+type NewMessage struct {
+	ID        uuid.UUID
+	Session   uuid.UUID
+	Chat      string // JID
+	To        string // JID
+	Type      string // upper case
+	Content   string
+	Metadata  json.RawMessage
+	SendAt    *time.Time
+	ExpiresAt time.Time
+}
+
+// Faults of an accept.
+var (
+	ErrNotLinked = fault.New(fault.Conflict, "session_not_linked", "The session is not linked to a phone. Scan its QR code first.")
+	ErrGone      = fault.New(fault.NotFound, "session_not_found", "There is no such session.")
+	errStopping  = fault.New(fault.Unavailable, "shutting_down", "The server is restarting. Try again.").After(time.Second)
+)
+
+// Accepter stores messages durably. Requests that come at the same time share one statement and one commit (group
+// commit): while one batch commits, the next one gathers, so a lone request never waits.
+type Accepter struct {
+	db       Querier
+	log      *slog.Logger
+	accepted func(lanes []uuid.UUID, batch int)
+	in       chan *acceptance
+	done     chan struct{} // closed when nothing more is taken
+	ended    chan struct{} // closed when all that was taken is stored
+	workers  sync.WaitGroup
+}
+
+type acceptance struct {
+	message *NewMessage
+	answer  chan error
+}
+
+const (
+	acceptBatch   = 256 // rows in one statement
+	acceptWriters = 2   // batches that may commit side by side
+	acceptQueue   = 8192
+)
+
+// NewAccepter starts an Accepter. accepted is called after each commit with the lanes that have work now.
+func NewAccepter(db Querier, log *slog.Logger, accepted func(lanes []uuid.UUID, batch int)) *Accepter {
+	a := &Accepter{db: db, log: log, accepted: accepted, in: make(chan *acceptance, acceptQueue), done: make(chan struct{}), ended: make(chan struct{})}
+	for range acceptWriters {
+		a.workers.Go(a.write)
+	}
+	return a
+}
+
+// Close stores what is in hand and ends.
+func (a *Accepter) Close() {
+	close(a.done)
+	a.workers.Wait()
+	close(a.ended)
+}
+
+// Accept stores a message and returns when it is durable. An error with kind Unavailable leaves open whether it
+// was stored; calling again with the same ID is safe.
+func (a *Accepter) Accept(ctx context.Context, m *NewMessage) error {
+	r := &acceptance{message: m, answer: make(chan error, 1)}
+	select {
+	case a.in <- r:
+	case <-a.done:
+		return errStopping
+	case <-ctx.Done():
+		return errStopping.WithCause(ctx.Err())
+	}
+	select {
+	case err := <-r.answer:
+		return err
+	case <-a.ended: // it came into the queue when nobody was left to take it
+		select {
+		case err := <-r.answer:
+			return err
+		default:
+			return errStopping
+		}
+	case <-ctx.Done():
+		return errStopping.WithCause(ctx.Err())
+	}
+}
+
+func (a *Accepter) write() {
+	for {
+		select {
+		case r := <-a.in:
+			a.store(a.gather(r))
+		case <-a.done:
+			for { // whoever got into the queue before Close is served
+				select {
+				case r := <-a.in:
+					a.store(a.gather(r))
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// gather takes what waits, without waiting for more.
+func (a *Accepter) gather(first *acceptance) []*acceptance {
+	batch := []*acceptance{first}
+	for len(batch) < acceptBatch {
+		select {
+		case r := <-a.in:
+			batch = append(batch, r)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// store writes a batch. When it fails, each message is tried by itself under the same ID, so that one that
+// PostgreSQL refuses does not take the others along, and one that was stored before the connection broke is
+// found again.
+func (a *Accepter) store(batch []*acceptance) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	stored, err := insertMessages(ctx, a.db, batch)
+	if err != nil && len(batch) > 1 {
+		a.log.Warn("accept: batch failed, trying one by one", "batch", len(batch), "error", err)
+		for _, r := range batch {
+			a.store([]*acceptance{r})
+		}
+		return
+	}
+	if err != nil && !refused(err) { // once more: the connection may have been stale
+		stored, err = insertMessages(ctx, a.db, batch)
+	}
+	if err != nil {
+		for _, r := range batch {
+			r.answer <- acceptFault(err)
+		}
+		return
+	}
+	lanes := make([]uuid.UUID, 0, len(batch))
+	seen := make(map[uuid.UUID]bool, len(batch))
+	for _, r := range batch {
+		if !stored[r.message.ID] {
+			r.answer <- a.whyNot(ctx, r.message)
+			continue
+		}
+		if !seen[r.message.Session] {
+			seen[r.message.Session] = true
+			lanes = append(lanes, r.message.Session)
+		}
+		r.answer <- nil
+	}
+	a.accepted(lanes, len(batch))
+}
+
+func acceptFault(err error) error {
+	if refused(err) {
+		return fault.New(fault.Internal, "internal", "").WithCause(err)
+	}
+	return fault.New(fault.Unavailable, "database_unavailable", "The message could not be stored now. Try again.").
+		After(2 * time.Second).WithCause(err)
+}
+
+// insertSQL moves the counters of the lanes, locked in sorted order, and inserts the messages with the numbers so
+// taken, in one statement: a lower seq never becomes visible after a higher one. A closed lane takes nothing. A
+// message that is stored already under its ID is left as it is; the numbers that were taken for it are a gap.
+const insertSQL = `
+WITH input AS (
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::jsonb[])
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata, ord)
+), counts AS (
+	SELECT session_uid, count(*) AS n, min(coalesce(send_at, now())) AS due FROM input GROUP BY session_uid
+), locked AS (
+	SELECT l.id FROM lanes l JOIN counts c ON c.session_uid = l.id WHERE l.open ORDER BY l.id FOR UPDATE OF l
+), moved AS (
+	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, c.due), c.due)
+	FROM locked k JOIN counts c ON c.session_uid = k.id WHERE l.id = k.id
+	RETURNING l.id, l.next_seq - c.n AS base
+)
+INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
+		send_at, expires_at, metadata)
+SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY f.session_uid ORDER BY f.ord) - 1,
+		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at, f.metadata
+FROM input f JOIN moved m ON m.id = f.session_uid
+ON CONFLICT (id) DO NOTHING
+RETURNING id`
+
+func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[uuid.UUID]bool, error) {
+	n := len(batch)
+	ids, sessions := make([]uuid.UUID, n), make([]uuid.UUID, n)
+	chats, to, types, contents, whatsapp := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	sendAt, expiresAt, metadata := make([]*time.Time, n), make([]time.Time, n), make([]*string, n)
+	for i, r := range batch {
+		m := r.message
+		ids[i], sessions[i], chats[i], to[i], types[i], contents[i] = m.ID, m.Session, m.Chat, m.To, m.Type, m.Content
+		whatsapp[i], sendAt[i], expiresAt[i] = WhatsappID(m.ID), m.SendAt, m.ExpiresAt
+		if m.Metadata != nil {
+			text := string(m.Metadata)
+			metadata[i] = &text
+		}
+	}
+	stored := make(map[uuid.UUID]bool, n)
+	if err := collectIDs(ctx, db, stored, insertSQL, ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, metadata); err != nil {
+		return nil, err
+	}
+	if len(stored) == n {
+		return stored, nil
+	}
+	// Some lane is closed, or some message was stored before.
+	return stored, collectIDs(ctx, db, stored, `SELECT id FROM messages WHERE id = ANY($1)`, ids)
+}
+
+func collectIDs(ctx context.Context, db Querier, into map[uuid.UUID]bool, query string, args ...any) error {
+	rows, err := db.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	for _, id := range list {
+		into[id] = true
+	}
+	return err
+}
+
+// whyNot tells why a lane took no message: the session is gone, or not linked.
+func (a *Accepter) whyNot(ctx context.Context, m *NewMessage) error {
+	var alive bool
+	err := a.db.QueryRow(ctx, `SELECT deleted_at IS NULL FROM sessions WHERE uid = $1`, m.Session).Scan(&alive)
+	switch ok, err := Found(err); {
+	case err != nil:
+		return acceptFault(err)
+	case !ok || !alive:
+		return ErrGone
+	}
+	return ErrNotLinked
+}

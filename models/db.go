@@ -1,0 +1,125 @@
+// Package models is Kurir's memory: the rows, their states, which state may follow which, and every query. It is
+// PostgreSQL alone; Redis is not known here, and nothing calls a worker or a webhook. Plain queries are bun's and take a
+// bun.IDB, so that each works inside a transaction. Hot statements (accept, claim, settle, ingest) are SQL with
+// parameters on pgx and take a pgx transaction or the pool.
+package models
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/dialect/pgdialect"
+)
+
+// DB is one pool of connections with two faces: bun's for plain queries, pgx's for hot ones.
+type DB struct {
+	*bun.DB
+	Pool *pgxpool.Pool
+}
+
+// Querier is what the hot statements need: a pgx transaction or a pool.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Tx is a transaction, by a name that packages which know no bun can use.
+type Tx = bun.Tx
+
+// Open makes the pool. It does not connect: a database that is down at start is waited for by whoever needs it.
+func Open(url string, maxConns int) (*DB, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("DATABASE_URL cannot be read: %w", err)
+	}
+	cfg.MaxConns = int32(min(max(maxConns, 2), 10_000))
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	cfg.HealthCheckPeriod = 5 * time.Second
+	// A statement that takes longer has lost its caller: requests and jobs are shorter than this.
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60000"
+	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30000"
+	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir"
+	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	return &DB{DB: bun.NewDB(stdlib.OpenDBFromPool(pool), pgdialect.New()), Pool: pool}, nil
+}
+
+// Close returns the connections.
+func (db *DB) Close() error {
+	err := db.DB.Close()
+	db.Pool.Close()
+	return err
+}
+
+// InTx runs fn in a bun transaction, and again (up to three times) when PostgreSQL chose it as a deadlock's victim.
+func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
+	return retryDeadlock(func() error { return db.RunInTx(ctx, &sql.TxOptions{}, fn) })
+}
+
+// InPgxTx is InTx for hot statements.
+func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return retryDeadlock(func() error { return pgx.BeginFunc(ctx, db.Pool, fn) })
+}
+
+func retryDeadlock(f func() error) error {
+	err := f()
+	for try := 0; try < 3 && IsDeadlock(err); try++ {
+		err = f()
+	}
+	return err
+}
+
+// SQLSTATE classes that callers ask for.
+const (
+	codeUnique        = "23505"
+	codeDeadlock      = "40P01"
+	codeSerialization = "40001"
+)
+
+// IsUnique reports whether err is a breach of the named unique constraint or index.
+func IsUnique(err error, constraint string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == codeUnique && pg.ConstraintName == constraint
+}
+
+// IsDeadlock reports whether the transaction was ended for the sake of another one and can be run again.
+func IsDeadlock(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (pg.Code == codeDeadlock || pg.Code == codeSerialization)
+}
+
+// refused reports whether PostgreSQL itself turned the statement down for what it contains: to try it again unchanged is in
+// vain. Connection troubles, shutdowns (57P..) and resources (53...) are not of that kind.
+func refused(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code[:2] {
+	case "22", "23", "42":
+		return true
+	}
+	return false
+}
+
+// Found turns "no rows" into false.
+func Found(err error) (bool, error) {
+	if errors.Is(err, sql.ErrNoRows) || errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// IsBroken reports whether PostgreSQL refused a statement for what it says: a fault in Kurir, not an outage.
+func IsBroken(err error) bool { return refused(err) }

@@ -1,0 +1,65 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Event is something that happened, once. It is written in the transaction of the change that it tells of.
+type Event struct {
+	Session uuid.UUID
+	Type    string
+	Data    any // one of webhook's data types
+	At      time.Time
+}
+
+// emit writes events and the deliveries of the webhooks that subscribed to them. It follows a common table
+// expression named ev (id, session_uid, type, data, at, ord) and answers the webhooks' lanes that have work now. The
+// counters are locked last, in sorted order, so that two transactions never wait for each other in a circle.
+const emit = `
+inserted AS (
+	INSERT INTO events (id, user_id, session_uid, type, data, created_at)
+	SELECT e.id, s.user_id, e.session_uid, e.type, e.data, e.at FROM ev e JOIN sessions s ON s.uid = e.session_uid
+), hits AS (
+	SELECT e.id, e.type, e.ord, w.id AS webhook_id FROM ev e
+	JOIN webhooks w ON w.session_uid = e.session_uid AND w.is_active AND w.events && ARRAY['*', e.type]
+), counts AS (
+	SELECT webhook_id, count(*) AS n FROM hits GROUP BY webhook_id
+), locked AS (
+	SELECT l.id FROM lanes l JOIN counts c ON c.webhook_id = l.id ORDER BY l.id FOR UPDATE OF l
+), moved AS (
+	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, now()), now())
+	FROM locked k JOIN counts c ON c.webhook_id = k.id WHERE l.id = k.id
+	RETURNING l.id, l.next_seq - c.n AS base
+), delivered AS (
+	INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence)
+	SELECT h.webhook_id, h.id, h.type, m.base + row_number() OVER (PARTITION BY h.webhook_id ORDER BY h.ord) - 1
+	FROM hits h JOIN moved m ON m.id = h.webhook_id
+)
+SELECT id FROM moved`
+
+// Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
+func Emit(ctx context.Context, q Querier, events []Event) ([]uuid.UUID, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
+	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
+	for i, e := range events {
+		body, err := json.Marshal(e.Data)
+		if err != nil {
+			return nil, err
+		}
+		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
+	}
+	rows, err := q.Query(ctx, `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
+		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), `+emit, ids, sessions, types, data, at)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}

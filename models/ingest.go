@@ -1,0 +1,430 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/fault"
+	"kurir/wire"
+)
+
+// ErrStaleTerm refuses a worker whose term is over.
+var ErrStaleTerm = fault.New(fault.Conflict, wire.CodeStaleTerm, "Another term of this worker is current. Register again.")
+
+// Ingested is what a batch of worker events led to.
+type Ingested struct {
+	Next      int64       // the seq that the gateway expects next: everything below is stored
+	Connected []uuid.UUID // sessions that are connected now, or whose doubt a receipt has ended: their lanes may have waited for it
+	Webhooks  []uuid.UUID // webhooks with something to deliver
+	Linked    []uuid.UUID // users whose sessions changed in what they may do
+	Sent      []time.Duration
+}
+
+// IngestEvents stores what a worker reports. The worker's row is locked, so that batches of one worker follow one
+// another, and the batch must begin at the seq that is expected, or below: what is known already is passed over. If
+// PostgreSQL refuses something in the batch, each event is stored by itself, and the one that can't be is logged and
+// counts as stored: the network must not redeliver it forever.
+func IngestEvents(ctx context.Context, db *DB, log *slog.Logger, worker string, batch wire.EventBatch) (*Ingested, error) {
+	in, err := ingest(ctx, db, log, worker, batch, false)
+	if err == nil || !refused(err) {
+		return in, err
+	}
+	log.Warn("ingest: batch refused, storing event by event", "worker", worker, "events", len(batch.Events), "error", err)
+	all := &Ingested{}
+	for _, e := range batch.Events {
+		one := wire.EventBatch{Term: batch.Term, Events: []wire.Event{e}}
+		in, err := ingest(ctx, db, log, worker, one, false)
+		if err != nil && refused(err) {
+			log.Error("ingest: event cannot be stored, dropped", "worker", worker, "session", e.SessionID, "type", e.Type, "event", e.EventID, "error", err)
+			in, err = ingest(ctx, db, log, worker, one, true)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all.Next = in.Next
+		all.Connected = append(all.Connected, in.Connected...)
+		all.Webhooks = append(all.Webhooks, in.Webhooks...)
+		all.Sent = append(all.Sent, in.Sent...)
+	}
+	return all, nil
+}
+
+// ingest stores one batch in one transaction; drop only acknowledges it.
+func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch wire.EventBatch, drop bool) (*Ingested, error) {
+	var in *Ingested
+	err := db.InPgxTx(ctx, func(tx pgx.Tx) error {
+		in = &Ingested{}
+		var term int64
+		err := tx.QueryRow(ctx, `SELECT term, next_event_seq FROM workers WHERE id = $1 FOR NO KEY UPDATE`, worker).Scan(&term, &in.Next)
+		if ok, err := Found(err); err != nil {
+			return fmt.Errorf("lock worker %s: %w", worker, err)
+		} else if !ok || term != batch.Term {
+			return ErrStaleTerm
+		}
+		events := batch.Events
+		for len(events) > 0 && events[0].Seq < in.Next {
+			events = events[1:]
+		}
+		for i := range events {
+			if events[i].Seq != in.Next+int64(i) {
+				events = events[:i] // a gap: the answer says what is expected
+				break
+			}
+		}
+		if len(events) == 0 {
+			return nil
+		}
+		if !drop {
+			if err := newIngest(tx, log, worker, term, in).store(ctx, events); err != nil {
+				return err
+			}
+		}
+		in.Next += int64(len(events))
+		_, err = tx.Exec(ctx, `UPDATE workers SET next_event_seq = $2 WHERE id = $1`, worker, in.Next)
+		return err
+	})
+	return in, err
+}
+
+// ingestion is one batch on its way into the tables.
+type ingestion struct {
+	tx       pgx.Tx
+	log      *slog.Logger
+	worker   string
+	term     int64
+	now      time.Time
+	out      *Ingested
+	sessions map[string]*Session
+	messages map[string]*Message // outbound ones that a receipt names, by session uid and WhatsApp ID
+	inbound  map[uuid.UUID]*Message
+	raised   []*Message
+	freed    []uuid.UUID // sessions of messages that were backing off until a receipt came
+	events   []Event
+}
+
+func newIngest(tx pgx.Tx, log *slog.Logger, worker string, term int64, out *Ingested) *ingestion {
+	return &ingestion{tx: tx, log: log, worker: worker, term: term, now: time.Now(), out: out}
+}
+
+// parsed is an event with its data decoded.
+type parsed struct {
+	wire.Event
+	session  *Session
+	status   wire.StatusData
+	qr       wire.QRData
+	receipt  wire.ReceiptData
+	received wire.ReceivedData
+	inbound  *Message
+}
+
+// store reads all rows that the batch names, then walks it in order, so that events come out as they came in, then
+// writes all rows back.
+func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
+	list, err := g.parse(ctx, events)
+	if err != nil {
+		return err
+	}
+	if err := g.lockReceipted(ctx, list); err != nil {
+		return err
+	}
+	if err := g.insertInbound(ctx, list); err != nil {
+		return err
+	}
+	for i := range list {
+		switch p := &list[i]; p.Type {
+		case wire.EventSessionStatus, wire.EventSessionQR:
+			err = g.sessionEvent(ctx, p)
+		case wire.EventMessageReceipt:
+			g.raise(p)
+		case wire.EventMessageReceived:
+			if m := p.inbound; m != nil && g.inbound[m.ID] == m {
+				g.emit(p.session, "message.received", m.Resource(p.session.ID), p.Timestamp)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := g.writeRaised(ctx); err != nil {
+		return err
+	}
+	if err := g.wakeFreed(ctx); err != nil {
+		return err
+	}
+	g.out.Webhooks, err = Emit(ctx, g.tx, g.events)
+	return err
+}
+
+func (g *ingestion) emit(s *Session, event string, data any, at time.Time) {
+	g.events = append(g.events, Event{Session: s.UID, Type: event, Data: data, At: at})
+}
+
+// parse decodes the batch and finds its sessions; those with session events are locked, in sorted order. An event
+// of an unknown or deleted session, or of an unknown type, is logged and left out.
+func (g *ingestion) parse(ctx context.Context, events []wire.Event) ([]parsed, error) {
+	var all, changing []string
+	for _, e := range events {
+		all = append(all, e.SessionID)
+		if strings.HasPrefix(e.Type, "session.") {
+			changing = append(changing, e.SessionID)
+		}
+	}
+	if err := g.readSessions(ctx, all, changing); err != nil {
+		return nil, err
+	}
+	list := make([]parsed, 0, len(events))
+	for _, e := range events {
+		p := parsed{Event: e, session: g.sessions[e.SessionID]}
+		var into any
+		switch e.Type {
+		case wire.EventSessionStatus:
+			into = &p.status
+		case wire.EventSessionQR:
+			into = &p.qr
+		case wire.EventMessageReceipt:
+			into = &p.receipt
+		case wire.EventMessageReceived:
+			into = &p.received
+		}
+		var err error
+		switch {
+		case p.session == nil || p.session.DeletedAt != nil:
+			err = errors.New("no such session")
+		case into == nil:
+			err = errors.New("unknown type")
+		default:
+			err = json.Unmarshal(e.Data, into)
+		}
+		if err != nil {
+			g.log.Warn("ingest: event left out", "worker", g.worker, "session", e.SessionID, "type", e.Type, "event", e.EventID, "error", err)
+			continue
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (g *ingestion) readSessions(ctx context.Context, all, changing []string) error {
+	g.sessions = make(map[string]*Session)
+	read := func(uids []string, lock string) error {
+		rows, err := g.tx.Query(ctx, `SELECT uid, id, user_id, coalesce(worker_id, ''), phone_number, status, reason, epoch, desired, deleted_at
+			FROM sessions WHERE uid = ANY($1::text[]::uuid[]) ORDER BY uid`+lock, validUUIDs(uids))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			s := &Session{WorkerID: new(string)}
+			if err := rows.Scan(&s.UID, &s.ID, &s.UserID, s.WorkerID, &s.PhoneNumber, &s.Status, &s.Reason, &s.Epoch, &s.Desired, &s.DeletedAt); err != nil {
+				return err
+			}
+			g.sessions[s.UID.String()] = s
+		}
+		return rows.Err()
+	}
+	if err := read(all, ""); err != nil {
+		return fmt.Errorf("read sessions: %w", err)
+	}
+	if len(changing) > 0 {
+		if err := read(changing, " FOR NO KEY UPDATE"); err != nil {
+			return fmt.Errorf("lock sessions: %w", err)
+		}
+	}
+	return nil
+}
+
+func validUUIDs(list []string) []string {
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(s string) bool { return uuid.Validate(s) != nil })
+}
+
+// lockReceipted reads the messages that receipts name, locked in the order of their IDs. A WhatsApp ID that is not one
+// of ours, or whose message is gone, is simply not found.
+func (g *ingestion) lockReceipted(ctx context.Context, list []parsed) error {
+	var lowest, highest, sessions []uuid.UUID
+	var ids []string
+	for i := range list {
+		if list[i].Type != wire.EventMessageReceipt {
+			continue
+		}
+		if lo, hi, ok := idRange(list[i].receipt.WhatsappID); ok {
+			lowest, highest = append(lowest, lo), append(highest, hi)
+			sessions, ids = append(sessions, list[i].session.UID), append(ids, list[i].receipt.WhatsappID)
+		}
+	}
+	g.messages = make(map[string]*Message, len(ids))
+	if len(ids) == 0 {
+		return nil
+	}
+	// LATERAL makes it one look-up in the primary key per receipt, in the one partition that its range lies in.
+	rows, err := g.tx.Query(ctx, `WITH found AS (
+			SELECT DISTINCT x.id FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) AS r (lowest, highest, session_uid, whatsapp_id)
+			CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE m.id >= r.lowest AND m.id <= r.highest
+				AND m.session_uid = r.session_uid AND m.whatsapp_id = r.whatsapp_id LIMIT 1) x)
+		SELECT `+messageColumns+` FROM messages m WHERE m.id = ANY(ARRAY(SELECT id FROM found)) ORDER BY m.id FOR NO KEY UPDATE`,
+		lowest, highest, sessions, ids)
+	if err != nil {
+		return fmt.Errorf("lock messages: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		m := new(Message)
+		if err := rows.Scan(scanMessage(m)...); err != nil {
+			return fmt.Errorf("lock messages: %w", err)
+		}
+		g.messages[m.SessionUID.String()+m.WhatsappID] = m
+	}
+	return rows.Err()
+}
+
+// raise lifts a message to the status of a receipt, with an event for every rank passed.
+func (g *ingestion) raise(p *parsed) {
+	m := g.messages[p.session.UID.String()+p.receipt.WhatsappID]
+	if m == nil || m.Direction != Outbound {
+		return
+	}
+	from, to := rank(m.Status), rank(strings.ToUpper(p.receipt.Status))
+	if to <= from {
+		return
+	}
+	if m.NextAttemptAt != nil {
+		g.freed = append(g.freed, m.SessionUID)
+	}
+	if m.SentAt == nil {
+		g.out.Sent = append(g.out.Sent, g.now.Sub(m.CreatedAt))
+	}
+	for _, step := range []struct {
+		status string
+		at     **time.Time
+	}{{MessageSent, &m.SentAt}, {MessageDelivered, &m.DeliveredAt}, {MessageRead, &m.ReadAt}} {
+		if r := rank(step.status); r <= from || r > to {
+			continue
+		}
+		if *step.at == nil {
+			at := p.Timestamp
+			*step.at = &at
+		}
+		m.Status, m.ErrorCode, m.ErrorMessage, m.NextAttemptAt, m.FinishedAt = step.status, nil, nil, nil, nil
+		g.emit(p.session, eventOf[step.status], m.Resource(p.session.ID), p.Timestamp)
+	}
+	g.raised = append(g.raised, m)
+}
+
+func (g *ingestion) writeRaised(ctx context.Context) error {
+	if len(g.raised) == 0 {
+		return nil
+	}
+	byID := make(map[uuid.UUID]*Message, len(g.raised))
+	for _, m := range g.raised {
+		byID[m.ID] = m
+	}
+	var ids []uuid.UUID
+	var status []string
+	var sent, delivered, read []*time.Time
+	for id, m := range byID {
+		ids, status = append(ids, id), append(status, m.Status)
+		sent, delivered, read = append(sent, m.SentAt), append(delivered, m.DeliveredAt), append(read, m.ReadAt)
+	}
+	_, err := g.tx.Exec(ctx, `UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
+			error_code = NULL, error_message = NULL, next_attempt_at = NULL, finished_at = NULL, updated_at = now()
+		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) AS r (id, status, sent_at, delivered_at, read_at)
+		WHERE m.id = r.id AND m.id = ANY($1::uuid[])`, ids, status, sent, delivered, read)
+	if err != nil {
+		return fmt.Errorf("raise messages: %w", err)
+	}
+	return nil
+}
+
+// wakeFreed makes lanes due at once whose next due time was that of a message which a receipt has settled: its chat
+// waits no longer.
+func (g *ingestion) wakeFreed(ctx context.Context) error {
+	if len(g.freed) == 0 {
+		return nil
+	}
+	_, err := g.tx.Exec(ctx, `UPDATE lanes l SET next_due_at = least(l.next_due_at, now())
+		FROM (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) locked WHERE l.id = locked.id`, g.freed)
+	if err != nil {
+		return fmt.Errorf("wake lanes: %w", err)
+	}
+	g.out.Connected = append(g.out.Connected, g.freed...)
+	return nil
+}
+
+// insertInbound stores messages that came in. Their IDs are made from what the network knows, so that a
+// redelivery finds itself stored and tells nobody again.
+func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
+	g.inbound = make(map[uuid.UUID]*Message)
+	var rows []*Message
+	for i := range list {
+		p := &list[i]
+		if p.Type != wire.EventMessageReceived {
+			continue
+		}
+		m := inboundMessage(p, g.now)
+		p.inbound = m
+		if g.inbound[m.ID] == nil {
+			g.inbound[m.ID] = m
+			rows = append(rows, m)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	slices.SortFunc(rows, func(a, b *Message) int { return strings.Compare(string(a.ID[:]), string(b.ID[:])) })
+	batch := &pgx.Batch{}
+	for _, m := range rows {
+		batch.Queue(`INSERT INTO messages (id, session_uid, direction, chat, from_number, from_lid, from_name, from_me, to_number,
+				message_type, content, media_url, filename, caption, status, whatsapp_id, sent_at, delivered_at, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $17)
+			ON CONFLICT (id) DO NOTHING`,
+			m.ID, m.SessionUID, m.Direction, m.Chat, m.FromNumber, m.FromLID, m.FromName, m.FromMe, m.ToNumber,
+			m.MessageType, m.Content, m.MediaURL, m.Filename, m.Caption, m.Status, m.WhatsappID, m.SentAt, m.DeliveredAt).
+			Exec(func(tag pgconnTag) error {
+				if tag.RowsAffected() == 0 {
+					delete(g.inbound, m.ID) // known already
+				}
+				return nil
+			})
+	}
+	if err := g.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("insert inbound messages: %w", err)
+	}
+	return nil
+}
+
+func inboundMessage(p *parsed, now time.Time) *Message {
+	d, s := &p.received, p.session
+	at := p.Timestamp
+	own := ""
+	if s.PhoneNumber != nil {
+		own = strings.TrimPrefix(*s.PhoneNumber, "+") + "@s.whatsapp.net"
+	}
+	kind := strings.ToUpper(d.Type)
+	if !slices.Contains([]string{"TEXT", "IMAGE", "DOCUMENT", "AUDIO", "VIDEO", "STICKER", "LOCATION", "CONTACT", "POLL", "REACTION"}, kind) {
+		kind = "UNKNOWN"
+	}
+	m := &Message{ID: InboundID(s.UID, d.Chat, d.Sender, d.WhatsappID, at, now), SessionUID: s.UID, Direction: Inbound, Chat: d.Chat,
+		FromNumber: d.From.Phone, FromLID: d.From.LID, FromName: d.From.Name, FromMe: d.FromMe, ToNumber: own,
+		MessageType: kind, Content: d.Message, MediaURL: optional(d.MediaURL), Filename: optional(d.Filename), Caption: optional(d.Caption),
+		Status: MessageDelivered, WhatsappID: d.WhatsappID, SentAt: &at, DeliveredAt: &now, CreatedAt: at}
+	if d.FromMe { // written on the linked phone
+		m.Direction, m.Status, m.ToNumber, m.DeliveredAt = Outbound, MessageSent, d.Chat, nil
+	}
+	return m
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

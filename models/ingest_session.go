@@ -1,0 +1,138 @@
+package models
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"kurir/webhook"
+	"kurir/wire"
+)
+
+type pgconnTag = pgconn.CommandTag
+
+// sessionStates maps what a worker says to what is stored.
+var sessionStates = map[string]string{
+	wire.StatusInitializing: SessionInit, wire.StatusQRRequired: SessionQRRequired, wire.StatusConnected: SessionConnected,
+	wire.StatusDisconnected: SessionDisconnected, wire.StatusReconnecting: SessionReconnecting, wire.StatusError: SessionError,
+}
+
+// SessionStatusName is the status as clients see it.
+func SessionStatusName(status string) string {
+	if status == SessionInit {
+		return wire.StatusInitializing
+	}
+	return strings.ToLower(status)
+}
+
+// sessionEvent takes a session's own events. Only the worker that holds it, at its present epoch, may tell of it.
+func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
+	s := p.session
+	if *s.WorkerID != g.worker || s.Epoch != p.Epoch || s.Desired != DesiredRunning {
+		g.log.Info("ingest: session event of another epoch ignored", "worker", g.worker, "session", s.UID, "epoch", p.Epoch, "current", s.Epoch)
+		return nil
+	}
+	if p.Type == wire.EventSessionQR {
+		_, err := g.tx.Exec(ctx, `UPDATE sessions SET qr_code = $2, qr_expires_at = $3, updated_at = now() WHERE uid = $1`,
+			s.UID, p.qr.QR, p.qr.ExpiresAt)
+		g.emit(s, "session.qr", webhook.SessionQR{QR: p.qr.QR, ExpiresAt: p.qr.ExpiresAt}, p.Timestamp)
+		return err
+	}
+	status, ok := sessionStates[p.status.Status]
+	if !ok {
+		g.log.Warn("ingest: unknown session status ignored", "worker", g.worker, "session", s.UID, "status", p.status.Status)
+		return nil
+	}
+	if status == SessionConnected {
+		if err := g.connected(ctx, p); err != nil {
+			return fmt.Errorf("connect session %s: %w", s.UID, err)
+		}
+	} else if p.status.Reason == "logged_out" {
+		if err := g.loggedOut(ctx, s); err != nil {
+			return fmt.Errorf("log out session %s: %w", s.UID, err)
+		}
+	}
+	reason := optional(p.status.Reason)
+	if s.Status == status && equal(s.Reason, reason) {
+		return nil
+	}
+	s.Status, s.Reason = status, reason
+	_, err := g.tx.Exec(ctx, `UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
+			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END
+		WHERE uid = $1`, s.UID, status, reason)
+	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp)
+	return err
+}
+
+// connected opens the lane. If another number is linked than before, what waits was meant to go out from
+// the former one, and is cancelled. What is in doubt must not go out from this one too: phones would show it twice.
+func (g *ingestion) connected(ctx context.Context, p *parsed) error {
+	s := p.session
+	if phone := optional(p.status.PhoneNumber); phone != nil && !equal(s.PhoneNumber, phone) {
+		if s.PhoneNumber != nil {
+			if err := g.cancelPending(ctx, s, "number_changed", "Another number was linked to the session.", MessagePending, MessageSending); err != nil {
+				return err
+			}
+		}
+		s.PhoneNumber = phone
+	}
+	if _, err := g.tx.Exec(ctx, `UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()) WHERE uid = $1`,
+		s.UID, s.PhoneNumber); err != nil {
+		return err
+	}
+	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = true WHERE id = $1`, s.UID); err != nil {
+		return err
+	}
+	if !slices.Contains(g.out.Connected, s.UID) {
+		g.out.Connected = append(g.out.Connected, s.UID)
+	}
+	return nil
+}
+
+// loggedOut closes the lane: the phone unlinked the device.
+func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
+	if err := g.cancelPending(ctx, s, "logged_out", "The phone unlinked the session.", MessagePending); err != nil {
+		return err
+	}
+	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = false WHERE id = $1`, s.UID); err != nil {
+		return err
+	}
+	_, err := g.tx.Exec(ctx, `UPDATE sessions SET linked_at = NULL WHERE uid = $1`, s.UID)
+	return err
+}
+
+// cancelPending ends the session's messages that have one of the states: CANCELLED, or UNKNOWN if it was claimed.
+func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentence string, states ...string) error {
+	// The lane first, as everyone who makes messages does: none can slip in behind.
+	if _, err := g.tx.Exec(ctx, `SELECT 1 FROM lanes WHERE id = $1 FOR UPDATE`, s.UID); err != nil {
+		return err
+	}
+	if err := g.writeRaised(ctx); err != nil { // what an earlier event of the batch raised has ended already
+		return err
+	}
+	rows, err := g.tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
+			error_code = $2, error_message = $3, next_attempt_at = NULL, finished_at = now(), updated_at = now()
+		WHERE m.session_uid = $1 AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m Message
+		if err := rows.Scan(scanMessage(&m)...); err != nil {
+			return err
+		}
+		g.emit(s, eventOf[m.Status], m.Resource(s.ID), *m.FinishedAt)
+	}
+	return rows.Err()
+}
+
+func equal(a, b *string) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
+}

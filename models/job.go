@@ -1,0 +1,135 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/uptrace/bun"
+)
+
+// States of jobs.
+const (
+	JobQueued    = "QUEUED"
+	JobRunning   = "RUNNING"
+	JobSucceeded = "SUCCEEDED"
+	JobFailed    = "FAILED"
+	JobCancelled = "CANCELLED"
+)
+
+// Job is a piece of control-plane work. Its row is the truth; the task in Redis only says that it is due.
+type Job struct {
+	bun.BaseModel `bun:"table:jobs,alias:j"`
+
+	ID         uuid.UUID `bun:",pk,type:uuid"`
+	Kind       string
+	Status     string
+	Attempts   int
+	UserID     *uuid.UUID // nil: the platform's own
+	SessionUID *uuid.UUID
+	WorkerID   *string
+	RunnerID   *uuid.UUID
+	RunAt      time.Time `bun:",nullzero,default:now()"`
+	Error      *string
+	Result     json.RawMessage `bun:"type:jsonb,nullzero"`
+	CreatedAt  time.Time       `bun:",nullzero,default:now()"`
+	StartedAt  *time.Time
+	FinishedAt *time.Time
+}
+
+// InsertJob adds a job, to be enqueued after the commit.
+func InsertJob(ctx context.Context, db bun.IDB, j *Job) error {
+	j.Status = JobQueued
+	_, err := db.NewInsert().Model(j).Exec(ctx)
+	return err
+}
+
+// StartJob makes a runner the one that runs a job's given attempt. False: it has been started already, or has ended.
+func StartJob(ctx context.Context, db bun.IDB, id uuid.UUID, attempt int, runner uuid.UUID) (*Job, bool, error) {
+	j := new(Job)
+	err := db.NewUpdate().Model(j).Set("status = ?", JobRunning).Set("attempts = ?", attempt).Set("runner_id = ?", runner).
+		Set("started_at = coalesce(started_at, now())").
+		Where("id = ?", id).Where("status = ?", JobQueued).Where("attempts = ?", attempt-1).Returning("*").Scan(ctx)
+	ok, err := Found(err)
+	return j, ok, err
+}
+
+// FinishJob ends a job's running attempt.
+func FinishJob(ctx context.Context, db bun.IDB, j *Job, status string, result json.RawMessage, failure string) error {
+	_, err := db.NewUpdate().Model(j).Set("status = ?", status).Set("result = ?", result).Set("error = nullif(?, '')", failure).
+		Set("finished_at = now()").Set("runner_id = NULL").
+		Where("id = ?", j.ID).Where("status = ?", JobRunning).Where("attempts = ?", j.Attempts).Exec(ctx)
+	return err
+}
+
+// RetryJob puts a job's running attempt back, to be run again after a pause.
+func RetryJob(ctx context.Context, db bun.IDB, j *Job, after time.Duration, failure string) error {
+	_, err := db.NewUpdate().Model(j).Set("status = ?", JobQueued).Set("error = ?", failure).Set("runner_id = NULL").
+		Set("run_at = now() + make_interval(secs => ?)", after.Seconds()).
+		Where("id = ?", j.ID).Where("status = ?", JobRunning).Where("attempts = ?", j.Attempts).Exec(ctx)
+	return err
+}
+
+// DueJob is a job that should be in Redis now.
+type DueJob struct {
+	ID      uuid.UUID
+	Kind    string
+	Attempt int           // the next one
+	Overdue time.Duration // since it is due
+}
+
+// DueJobs puts back the jobs of runners that died and lists what is due.
+func DueJobs(ctx context.Context, q Querier, limit int) ([]DueJob, error) {
+	_, err := q.Exec(ctx, `UPDATE jobs j SET status = 'QUEUED', runner_id = NULL, run_at = now(), error = 'The runner died.'
+		WHERE status = 'RUNNING' AND NOT EXISTS (SELECT 1 FROM runners r WHERE r.id = j.runner_id AND r.expires_at > now())`)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.Query(ctx, `SELECT id, kind, attempts + 1, extract(epoch FROM now() - run_at)::float8 FROM jobs
+		WHERE status = 'QUEUED' AND run_at <= now() ORDER BY run_at LIMIT $1`, limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (DueJob, error) {
+		var d DueJob
+		var seconds float64
+		err := row.Scan(&d.ID, &d.Kind, &d.Attempt, &seconds)
+		d.Overdue = time.Duration(seconds * float64(time.Second))
+		return d, err
+	})
+}
+
+// JobOf finds a user's job, or one of one of his sessions where session is given.
+func JobOf(ctx context.Context, db bun.IDB, user uuid.UUID, session *uuid.UUID, id uuid.UUID) (*Job, error) {
+	j := new(Job)
+	q := db.NewSelect().Model(j).Where("id = ?", id).Where("user_id = ?", user)
+	if session != nil {
+		q = q.Where("session_uid = ?", *session)
+	}
+	return j, q.Scan(ctx)
+}
+
+// JobsOf lists a user's jobs, newest first, those before the given ID (zero: from the newest).
+func JobsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit int) ([]Job, error) {
+	var list []Job
+	q := db.NewSelect().Model(&list).Where("user_id = ?", user).OrderExpr("id DESC").Limit(int64(limit))
+	if before != uuid.Nil {
+		q = q.Where("id < ?", before)
+	}
+	return list, q.Scan(ctx)
+}
+
+// ForgetJobs drops jobs that ended before the given age.
+func ForgetJobs(ctx context.Context, q Querier, age time.Duration) (int64, error) {
+	tag, err := q.Exec(ctx, `DELETE FROM jobs WHERE finished_at < now() - make_interval(secs => $1)`, age.Seconds())
+	return tag.RowsAffected(), err
+}
+
+// FirstJobOf finds the first job of a kind that a session had.
+func FirstJobOf(ctx context.Context, db bun.IDB, session uuid.UUID, kind string) (*Job, error) {
+	j := new(Job)
+	err := db.NewSelect().Model(j).Where("session_uid = ?", session).Where("kind = ?", kind).OrderExpr("id").Limit(1).Scan(ctx)
+	return j, err
+}

@@ -1,0 +1,174 @@
+package models
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/uptrace/bun"
+)
+
+// Kinds of lanes.
+const (
+	LaneMessages = "MESSAGES" // the outgoing messages of a session
+	LaneWebhook  = "WEBHOOK"  // the deliveries of a webhook
+)
+
+// Lane is an ordered set of rows that one runner at a time drains, see docs/lanes.md.
+type Lane struct {
+	bun.BaseModel `bun:"table:lanes,alias:l"`
+
+	ID         uuid.UUID `bun:",pk,type:uuid"`
+	Kind       string
+	Open       bool
+	NextSeq    int64
+	Generation int64
+	Holder     *uuid.UUID
+	NextDueAt  *time.Time
+}
+
+func insertLane(ctx context.Context, db bun.IDB, id uuid.UUID, kind string, open bool) error {
+	_, err := db.NewInsert().Model(&Lane{ID: id, Kind: kind, Open: open, NextSeq: 1}).Exec(ctx)
+	return err
+}
+
+// A holder is live while the lease of its runner is, by PostgreSQL's clock.
+const liveHolder = `EXISTS (SELECT 1 FROM runners r WHERE r.id = l.holder AND r.expires_at > now())`
+
+// Hold is a runner's right to a lane: everything that it does there is conditional on the generation.
+type Hold struct {
+	Lane       uuid.UUID
+	Generation int64
+	NextSeq    int64 // of the lane, when the holder last looked for work: release is a compare-and-set on it
+}
+
+// TakeLane makes the runner the lane's holder, unless a live one has it. The caller makes sure that its own
+// process takes a lane once at a time; a lane that is still marked with this runner was given up without release.
+func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, bool, error) {
+	h := Hold{Lane: lane}
+	err := q.QueryRow(ctx, `UPDATE lanes l SET holder = $2, generation = generation + 1
+		WHERE l.id = $1 AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
+		RETURNING generation, next_seq`, lane, runner).Scan(&h.Generation, &h.NextSeq)
+	ok, err := Found(err)
+	return h, ok, err
+}
+
+// dueOf computes when a lane has work next; $1 is the lane. A chat with messages that are not settled waits for the
+// first of them; in others each message waits for its own time. So does each delivery, but where the subscriber asked for order all wait
+// for the first.
+var dueOf = map[string]string{
+	LaneMessages: `(SELECT min(due) FROM (
+		SELECT CASE WHEN bool_or(status = 'SENDING')
+		       THEN (array_agg(coalesce(next_attempt_at, now()) ORDER BY seq) FILTER (WHERE status = 'SENDING'))[1]
+		       ELSE min(coalesce(send_at, now())) END AS due
+		FROM messages WHERE session_uid = $1 AND status IN ('PENDING', 'SENDING') GROUP BY chat) chats)`,
+	LaneWebhook: `(SELECT CASE WHEN w.ordered THEN
+			(SELECT coalesce(next_retry, now()) FROM webhook_deliveries
+			 WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING') ORDER BY sequence LIMIT 1)
+		ELSE (SELECT min(coalesce(next_retry, now())) FROM webhook_deliveries
+			WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING')) END
+		FROM webhooks w WHERE w.id = $1 AND w.is_active)`,
+}
+
+// ReleaseLane gives a lane back when there was nothing to do: a compare-and-set on generation and next_seq, which writes
+// when the lane has work next. False: something came meanwhile (drain on), or another runner has the lane (the next claim
+// will tell). The lane is locked by a statement of its own, so that the next due time is computed of what everyone has
+// committed who made it due while we waited.
+func ReleaseLane(ctx context.Context, q interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}, kind string, h Hold) (released bool, err error) {
+	var b pgx.Batch
+	b.Queue(`SELECT 1 FROM lanes WHERE id = $1 AND generation = $2 AND next_seq = $3 FOR NO KEY UPDATE`, h.Lane, h.Generation, h.NextSeq)
+	b.Queue(`UPDATE lanes SET holder = NULL, next_due_at = `+dueOf[kind]+`
+		WHERE id = $1 AND generation = $2 AND next_seq = $3`, h.Lane, h.Generation, h.NextSeq).Exec(func(tag pgconnTag) error {
+		released = tag.RowsAffected() == 1
+		return nil
+	})
+	err = q.SendBatch(ctx, &b).Close()
+	return released && err == nil, err
+}
+
+// YieldLane gives a lane back with work left, to be taken again after a pause: between two slices (0), or because
+// what it leads to is not answering.
+func YieldLane(ctx context.Context, q Querier, h Hold, pause time.Duration) error {
+	_, err := q.Exec(ctx, `UPDATE lanes SET holder = NULL, next_due_at = now() + make_interval(secs => $3)
+		WHERE id = $1 AND generation = $2`, h.Lane, h.Generation, pause.Seconds())
+	return err
+}
+
+// AbandonLane gives a lane back that a runner may have taken without learning the generation.
+func AbandonLane(ctx context.Context, q Querier, lane, runner uuid.UUID) error {
+	_, err := q.Exec(ctx, `UPDATE lanes SET holder = NULL, next_due_at = now() WHERE id = $1 AND holder = $2`, lane, runner)
+	return err
+}
+
+// connectedLane is the condition under which a claim or a sweep may touch a lane of messages: its session is connected.
+const connectedLane = `EXISTS (SELECT 1 FROM sessions s WHERE s.uid = l.id AND s.status = 'CONNECTED' AND s.desired = 'RUNNING')`
+
+// DueLanes lists lanes of a kind that have work now and no live holder: hints that were lost, retries and scheduled rows
+// whose time has come, and what a killed runner left.
+func DueLanes(ctx context.Context, q Querier, kind string, limit int) ([]uuid.UUID, error) {
+	filter := ""
+	if kind == LaneMessages {
+		filter = " AND " + connectedLane
+	}
+	rows, err := q.Query(ctx, `SELECT l.id FROM lanes l
+		WHERE l.next_due_at <= now() AND l.kind = $1 AND NOT coalesce(`+liveHolder+`, false)`+filter+`
+		ORDER BY l.next_due_at LIMIT $2`, kind, limit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// Backlog is the state of all lanes of one kind.
+type Backlog struct {
+	Rows   int64         // unfinished, due or not
+	Lanes  int64         // that have work now
+	Oldest time.Duration // since the longest-waiting lane became due
+}
+
+// BacklogOf measures the lanes of a kind. Rows are counted up to 100,000, which bounds its cost.
+func BacklogOf(ctx context.Context, q Querier, kind string) (Backlog, error) {
+	from := `messages WHERE status IN ('PENDING', 'SENDING')`
+	if kind == LaneWebhook {
+		from = `webhook_deliveries WHERE status IN ('PENDING', 'RETRYING')`
+	}
+	var b Backlog
+	var seconds float64
+	err := q.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM now() - min(next_due_at)), 0)::float8,
+		(SELECT count(*) FROM (SELECT 1 FROM `+from+` LIMIT 100000) x)
+		FROM lanes WHERE kind = $1 AND next_due_at <= now()`, kind).Scan(&b.Lanes, &seconds, &b.Rows)
+	b.Oldest = time.Duration(seconds * float64(time.Second))
+	return b, err
+}
+
+// RenewRunner keeps a runner's lease, and with it all lanes that it holds, for ttl from now by PostgreSQL's clock.
+func RenewRunner(ctx context.Context, q Querier, id uuid.UUID, hostname string, pid int, ttl time.Duration) error {
+	_, err := q.Exec(ctx, `INSERT INTO runners (id, hostname, pid, expires_at) VALUES ($1, $2, $3, now() + make_interval(secs => $4))
+		ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at`, id, hostname, pid, ttl.Seconds())
+	return err
+}
+
+// EndRunner ends a runner's lease at once.
+func EndRunner(ctx context.Context, q Querier, id uuid.UUID) error {
+	_, err := q.Exec(ctx, `DELETE FROM runners WHERE id = $1`, id)
+	return err
+}
+
+// ForgetRunners drops runners that have been dead for an hour.
+func ForgetRunners(ctx context.Context, q Querier) (int64, error) {
+	tag, err := q.Exec(ctx, `DELETE FROM runners WHERE expires_at < now() - interval '1 hour'`)
+	return tag.RowsAffected(), err
+}
+
+// changed turns the result of a conditional update into whether it changed a row.
+func changed(res sql.Result, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}

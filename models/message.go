@@ -1,0 +1,202 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/uptrace/bun"
+
+	"kurir/webhook"
+)
+
+// Directions of messages.
+const (
+	Inbound  = "INBOUND"
+	Outbound = "OUTBOUND"
+)
+
+// States of messages. PENDING was never tried; SENDING was claimed and is not settled: on its way, in doubt, or
+// backing off. A status only rises, see rank.
+const (
+	MessagePending   = "PENDING"
+	MessageSending   = "SENDING"
+	MessageSent      = "SENT"
+	MessageDelivered = "DELIVERED"
+	MessageRead      = "READ"
+	MessageFailed    = "FAILED"
+	MessageUnknown   = "UNKNOWN"
+	MessageCancelled = "CANCELLED"
+	MessageExpired   = "EXPIRED"
+)
+
+// Message is one message in or out.
+type Message struct {
+	bun.BaseModel `bun:"table:messages,alias:m"`
+
+	ID            uuid.UUID `bun:",pk,type:uuid"`
+	SessionUID    uuid.UUID `bun:"type:uuid"`
+	Direction     string
+	Seq           int64
+	Chat          string
+	FromNumber    *string
+	FromLID       *string `bun:"from_lid"`
+	FromName      *string
+	FromMe        bool
+	ToNumber      string
+	MessageType   string
+	Content       string
+	MediaURL      *string
+	Filename      *string
+	Caption       *string
+	Status        string
+	ErrorCode     *string
+	ErrorMessage  *string
+	WhatsappID    string
+	Generation    int64
+	Attempts      int
+	NextAttemptAt *time.Time
+	SendAt        *time.Time
+	ExpiresAt     *time.Time
+	Metadata      json.RawMessage `bun:"type:jsonb,nullzero"`
+	SentAt        *time.Time
+	DeliveredAt   *time.Time
+	ReadAt        *time.Time
+	FinishedAt    *time.Time
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+}
+
+// Final reports whether nothing but a receipt can change the status any more.
+func Final(status string) bool { return status != MessagePending && status != MessageSending }
+
+// rank orders the states that a receipt can raise a message to. A final failure is raised by a receipt too: the
+// network knows better, an UNKNOWN one was delivered after all.
+func rank(status string) int {
+	switch status {
+	case MessageSent:
+		return 1
+	case MessageDelivered:
+		return 2
+	case MessageRead:
+		return 3
+	}
+	return 0
+}
+
+// WentOut reports whether the network has taken the message.
+func WentOut(status string) bool { return rank(status) > 0 }
+
+// Resource is the message as its tenant sees it; session is the public name.
+func (m *Message) Resource(session string) webhook.Message {
+	r := webhook.Message{
+		ID: m.ID.String(), SessionID: session, Direction: strings.ToLower(m.Direction), Chat: m.Chat, FromMe: m.FromMe,
+		To: m.ToNumber, Type: strings.ToLower(m.MessageType), Message: m.Content, MediaURL: m.MediaURL, Caption: m.Caption,
+		Filename: m.Filename, Status: strings.ToLower(m.Status), ErrorCode: m.ErrorCode, Error: m.ErrorMessage,
+		Attempts: m.Attempts, Metadata: m.Metadata, WhatsappID: m.WhatsappID, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
+		CreatedAt: m.CreatedAt, SentAt: m.SentAt, DeliveredAt: m.DeliveredAt, ReadAt: m.ReadAt, FinishedAt: m.FinishedAt,
+	}
+	if m.FromNumber != nil || m.FromLID != nil {
+		r.From = &webhook.Contact{Phone: m.FromNumber, LID: m.FromLID, Name: m.FromName}
+	}
+	return r
+}
+
+// WaitingFor tells why a message that is not settled waits, "" if it doesn't.
+func (m *Message) WaitingFor(sessionStatus string, now time.Time) string {
+	switch {
+	case Final(m.Status):
+		return ""
+	case sessionStatus != SessionConnected:
+		return "session"
+	case m.SendAt != nil && m.SendAt.After(now) && m.Status == MessagePending:
+		return "schedule"
+	case m.NextAttemptAt != nil && m.NextAttemptAt.After(now):
+		return "retry"
+	case m.Status == MessagePending:
+		return "turn"
+	}
+	return ""
+}
+
+// MessageOf finds a message of a user, or of one of his sessions where session is given.
+func MessageOf(ctx context.Context, db bun.IDB, user uuid.UUID, session *uuid.UUID, id uuid.UUID) (*Message, *Session, error) {
+	m := new(Message)
+	if err := db.NewSelect().Model(m).Where("id = ?", id).Scan(ctx); err != nil {
+		return nil, nil, err
+	}
+	s := new(Session)
+	q := db.NewSelect().Model(s).Where("uid = ?", m.SessionUID).Where("user_id = ?", user)
+	if session != nil {
+		q = q.Where("uid = ?", *session)
+	}
+	return m, s, q.Scan(ctx)
+}
+
+// MessageFilter chooses messages of a session's history. Empty fields don't restrict.
+type MessageFilter struct {
+	Direction, Status, Type, Chat string
+	Since, Until                  time.Time
+	Before                        uuid.UUID // cursor: IDs below it
+	Limit                         int
+}
+
+// Messages lists a session's messages, newest first. Since and Until are about the ID's time, which is that of the
+// accept or, for inbound ones, the network's.
+func Messages(ctx context.Context, db bun.IDB, session uuid.UUID, f MessageFilter) ([]Message, error) {
+	var list []Message
+	q := db.NewSelect().Model(&list).Where("session_uid = ?", session).OrderExpr("id DESC").Limit(int64(f.Limit))
+	for column, value := range map[string]string{"direction": f.Direction, "status": f.Status, "message_type": f.Type, "chat": f.Chat} {
+		if value != "" {
+			q = q.Where("? = ?", bun.Ident(column), value)
+		}
+	}
+	if !f.Since.IsZero() {
+		q = q.Where("id >= kurir_uuid_from(?)", f.Since)
+	}
+	if !f.Until.IsZero() {
+		q = q.Where("id < kurir_uuid_from(?)", f.Until)
+	}
+	if f.Before != uuid.Nil {
+		q = q.Where("id < ?", f.Before)
+	}
+	return list, q.Scan(ctx)
+}
+
+// MessageStates reads the status of a few messages at once, for those who wait for an end.
+func MessageStates(ctx context.Context, q Querier, ids []uuid.UUID) (map[uuid.UUID]string, error) {
+	rows, err := q.Query(ctx, `SELECT id, status FROM messages WHERE id = ANY($1)`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	states := make(map[uuid.UUID]string, len(ids))
+	for rows.Next() {
+		var id uuid.UUID
+		var status string
+		if err := rows.Scan(&id, &status); err != nil {
+			return nil, err
+		}
+		states[id] = status
+	}
+	return states, rows.Err()
+}
+
+// CancelMessage takes back a message that was never tried, and returns the webhooks to wake. It says whether it was in
+// time.
+func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (ok bool, woken []uuid.UUID, err error) {
+	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
+		c := *m
+		err := tx.QueryRow(ctx, `UPDATE messages SET status = 'CANCELLED', finished_at = now(), updated_at = now()
+			WHERE id = $1 AND status = 'PENDING' RETURNING status, finished_at`, m.ID).Scan(&c.Status, &c.FinishedAt)
+		if ok, err = Found(err); err != nil || !ok {
+			return err
+		}
+		woken, err = Emit(ctx, tx, []Event{{Session: m.SessionUID, Type: eventOf[MessageCancelled], Data: c.Resource(sessionID), At: *c.FinishedAt}})
+		return err
+	})
+	return ok, woken, err
+}

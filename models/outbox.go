@@ -1,0 +1,268 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/webhook"
+)
+
+// Claimed is a message that a lane's holder is to send now.
+type Claimed struct {
+	Message
+	Fresh bool // never tried before; otherwise it may have gone out already
+}
+
+// Claim is what a holder finds in a lane.
+type Claim struct {
+	Held      bool // false: another runner has the lane
+	Connected bool // false: the session is not connected, nothing is claimed
+	SessionID string
+	UserID    uuid.UUID
+	Epoch     int64
+	WorkerID  string
+	Messages  []Claimed
+}
+
+// claimSQL marks the next due messages of a lane as SENDING under the holder's generation, in the order in which
+// they are to go out: what an earlier generation or attempt left unsettled first, then what was never tried. A chat
+// with a message that is backing off is passed over; the others go on. A claim may have waited for one of an earlier
+// generation: what it then gets was claimed before, and so has an attempt; one that comes too late gets nothing.
+const claimSQL = `
+WITH lane AS (
+	SELECT l.id FROM lanes l WHERE l.id = $1 AND l.generation = $2 AND ` + connectedLane + `
+), due AS (
+	(SELECT c.id, c.seq, 0 AS class FROM messages c JOIN lane ON c.session_uid = lane.id
+	 WHERE c.session_uid = $1 AND c.status = 'SENDING' AND (c.next_attempt_at <= now() OR c.next_attempt_at IS NULL AND c.generation < $2)
+	   AND NOT EXISTS (SELECT 1 FROM messages b WHERE b.session_uid = $1 AND b.status = 'SENDING' AND b.chat = c.chat
+	                   AND b.seq < c.seq AND b.next_attempt_at > now())
+	 ORDER BY c.seq LIMIT $3)
+	UNION ALL
+	(SELECT c.id, c.seq, 1 FROM messages c JOIN lane ON c.session_uid = lane.id
+	 WHERE c.session_uid = $1 AND c.status = 'PENDING' AND (c.send_at IS NULL OR c.send_at <= now())
+	   AND NOT EXISTS (SELECT 1 FROM messages b WHERE b.session_uid = $1 AND b.status = 'SENDING' AND b.chat = c.chat
+	                   AND b.next_attempt_at > now())
+	 ORDER BY c.seq LIMIT $3)
+), pick AS (
+	SELECT id, seq, class FROM due ORDER BY class, seq LIMIT $3
+)
+UPDATE messages m SET status = 'SENDING', generation = $2, next_attempt_at = NULL, updated_at = now(),
+	attempts = m.attempts + CASE WHEN m.status = 'SENDING' AND m.next_attempt_at IS NULL THEN 1 ELSE 0 END,
+	from_number = s.phone_number
+FROM pick p, sessions s
+WHERE m.id = p.id AND s.uid = $1
+  AND (m.status = 'PENDING' AND m.generation <= $2 OR m.status = 'SENDING' AND (m.generation < $2 OR m.next_attempt_at <= now()))
+RETURNING p.class = 1 AND m.attempts = 0, ` + messageColumns
+
+// messageColumns and scanMessage go together.
+const messageColumns = `m.id, m.session_uid, m.direction, m.seq, m.chat, m.from_number, m.from_lid, m.from_name, m.from_me,
+	m.to_number, m.message_type, m.content, m.media_url, m.filename, m.caption, m.status, m.error_code, m.error_message, m.whatsapp_id,
+	m.generation, m.attempts, m.next_attempt_at, m.send_at, m.expires_at, m.metadata, m.sent_at, m.delivered_at, m.read_at,
+	m.finished_at, m.created_at, m.updated_at`
+
+func scanMessage(m *Message, before ...any) []any {
+	return append(before, &m.ID, &m.SessionUID, &m.Direction, &m.Seq, &m.Chat, &m.FromNumber, &m.FromLID, &m.FromName, &m.FromMe,
+		&m.ToNumber, &m.MessageType, &m.Content, &m.MediaURL, &m.Filename, &m.Caption, &m.Status, &m.ErrorCode, &m.ErrorMessage, &m.WhatsappID,
+		&m.Generation, &m.Attempts, &m.NextAttemptAt, &m.SendAt, &m.ExpiresAt, &m.Metadata, &m.SentAt, &m.DeliveredAt, &m.ReadAt,
+		&m.FinishedAt, &m.CreatedAt, &m.UpdatedAt)
+}
+
+// ClaimMessages claims up to limit messages. The statements run in one transaction and one round trip, without locking
+// the lane, so that accepts are not held up. The order makes that safe: next_seq is read before the claim, so that the
+// release notices whatever the claim did not see, and the generation once more after it: if that is still ours, no
+// other runner had taken the lane when we claimed, and whoever takes it later finds our claims.
+func ClaimMessages(ctx context.Context, q interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}, h *Hold, limit int) (*Claim, error) {
+	c := &Claim{}
+	var b pgx.Batch
+	b.Queue(`SELECT next_seq FROM lanes WHERE id = $1 AND generation = $2`, h.Lane, h.Generation).QueryRow(func(row pgx.Row) error {
+		_, err := Found(row.Scan(&h.NextSeq))
+		return err
+	})
+	b.Queue(claimSQL, h.Lane, h.Generation, limit).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			var m Claimed
+			if err := rows.Scan(scanMessage(&m.Message, &m.Fresh)...); err != nil {
+				return err
+			}
+			c.Messages = append(c.Messages, m)
+		}
+		return rows.Err()
+	})
+	b.Queue(`SELECT s.status = 'CONNECTED' AND s.desired = 'RUNNING', s.id, s.user_id, s.epoch, coalesce(s.worker_id, '')
+		FROM lanes l JOIN sessions s ON s.uid = l.id WHERE l.id = $1 AND l.generation = $2`,
+		h.Lane, h.Generation).QueryRow(func(row pgx.Row) error {
+		var err error
+		c.Held, err = Found(row.Scan(&c.Connected, &c.SessionID, &c.UserID, &c.Epoch, &c.WorkerID))
+		return err
+	})
+	if err := q.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("claim messages of %s: %w", h.Lane, err)
+	}
+	sortClaimed(c.Messages)
+	return c, nil
+}
+
+// sortClaimed restores the order, which RETURNING does not keep: unsettled ones first, then by seq.
+func sortClaimed(list []Claimed) {
+	less := func(a, b *Claimed) bool {
+		if a.Fresh != b.Fresh {
+			return !a.Fresh
+		}
+		return a.Seq < b.Seq
+	}
+	for i := 1; i < len(list); i++ { // a batch is short and nearly in order
+		for j := i; j > 0 && less(&list[j], &list[j-1]); j-- {
+			list[j], list[j-1] = list[j-1], list[j]
+		}
+	}
+}
+
+// Outcome is what became of a claimed message.
+type Outcome struct {
+	Message       *Message
+	Status        string     // PENDING: put back, nothing was sent; SENDING: in doubt or to be tried again, at NextAttemptAt
+	Code, Error   string     // of a failure
+	NextAttemptAt *time.Time // with SENDING
+	Tried         bool       // counts as an attempt without final outcome
+	At            time.Time  // when it was sent or ended
+}
+
+// eventOf is the event that tells of a final status.
+var eventOf = map[string]string{
+	MessageSent: "message.sent", MessageDelivered: "message.delivered", MessageRead: "message.read", MessageFailed: "message.failed",
+	MessageUnknown: "message.unknown", MessageExpired: "message.expired", MessageCancelled: "message.cancelled",
+}
+
+// settleSQL writes outcomes back, each on the condition that the message is still claimed under the holder's generation: a
+// receipt may have overtaken us, or a new holder. Rows are locked in the order of their IDs, as receipts do.
+const settleSQL = `
+WITH o AS (
+	SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[], $8::timestamptz[],
+		$9::uuid[], $10::text[], $11::jsonb[])
+	WITH ORDINALITY AS t (id, status, code, error, next_attempt_at, tried, at, event_id, type, data, ord)
+), locked_rows AS (
+	SELECT m.id FROM messages m WHERE m.id = ANY($2::uuid[]) ORDER BY m.id FOR UPDATE
+), done AS (
+	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
+		next_attempt_at = o.next_attempt_at, attempts = m.attempts + o.tried, updated_at = now(),
+		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
+		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
+	FROM o JOIN locked_rows k ON k.id = o.id
+	WHERE m.id = o.id AND m.status = 'SENDING' AND m.generation = $12
+	RETURNING m.id
+), ev AS (
+	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
+), ` + emit
+
+// SettleMessages writes the outcomes of claimed messages with their events, and returns the webhooks to wake.
+func SettleMessages(ctx context.Context, q Querier, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
+	n := len(outcomes)
+	if n == 0 {
+		return nil, nil
+	}
+	ids, status, codes, errs := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
+	next, tried, at := make([]*time.Time, n), make([]int32, n), make([]time.Time, n)
+	eventIDs, types, data := make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	for i := range outcomes {
+		o := &outcomes[i]
+		// A worker's words may hold what PostgreSQL refuses, and the outcomes of the others with it.
+		o.Code, o.Error = strings.ReplaceAll(o.Code, "\x00", ""), strings.ReplaceAll(o.Error, "\x00", "")
+		ids[i], status[i], codes[i], errs[i], next[i], at[i] = o.Message.ID, o.Status, o.Code, o.Error, o.NextAttemptAt, o.At
+		if o.Tried {
+			tried[i] = 1
+		}
+		eventIDs[i], types[i], data[i] = NewID(), eventOf[o.Status], "null"
+		if types[i] != "" {
+			body, err := json.Marshal(o.resource(sessionID))
+			if err != nil {
+				return nil, err
+			}
+			data[i] = string(body)
+		}
+	}
+	rows, err := q.Query(ctx, settleSQL, h.Lane, ids, status, codes, errs, next, tried, at, eventIDs, types, data, h.Generation)
+	if err != nil {
+		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
+	}
+	woken, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil {
+		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
+	}
+	return woken, nil
+}
+
+// resource is the message as it is with this outcome.
+func (o *Outcome) resource(sessionID string) webhook.Message {
+	m := *o.Message
+	m.Status = o.Status
+	if o.Status == MessageSent {
+		m.SentAt = &o.At
+	} else {
+		m.FinishedAt = &o.At
+	}
+	if o.Code != "" {
+		m.ErrorCode, m.ErrorMessage = &o.Code, &o.Error
+	}
+	if o.Tried {
+		m.Attempts++
+	}
+	return m.Resource(sessionID)
+}
+
+// What ExpireMessages ends: messages that were never tried, and those in doubt that no lane will end, since their
+// session is not connected and nobody has them in hand.
+const (
+	latePending = `SELECT id FROM messages WHERE status = 'PENDING' AND expires_at <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`
+	lateSending = `SELECT m.id FROM messages m JOIN lanes l ON l.id = m.session_uid
+		WHERE m.status = 'SENDING' AND m.expires_at <= now() AND NOT ` + connectedLane + ` AND NOT coalesce(` + liveHolder + `, false)
+		ORDER BY m.id LIMIT $1 FOR UPDATE OF m SKIP LOCKED`
+)
+
+// ExpireMessages ends messages whose time is over and that no lane will end, and returns how many and which webhooks to
+// wake.
+func ExpireMessages(ctx context.Context, tx pgx.Tx, limit int) (int, []uuid.UUID, error) {
+	events, err := expireMessages(ctx, tx, latePending, limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	doubts, err := expireMessages(ctx, tx, lateSending, limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	events = append(events, doubts...)
+	woken, err := Emit(ctx, tx, events)
+	return len(events), woken, err
+}
+
+func expireMessages(ctx context.Context, tx pgx.Tx, late string, limit int) ([]Event, error) {
+	rows, err := tx.Query(ctx, `WITH late AS (`+late+`)
+		UPDATE messages m SET finished_at = now(), updated_at = now(), next_attempt_at = NULL,
+			status = CASE m.status WHEN 'PENDING' THEN 'EXPIRED' ELSE 'UNKNOWN' END,
+			error_code = CASE m.status WHEN 'PENDING' THEN 'expired' ELSE 'outcome_unknown' END,
+			error_message = CASE m.status WHEN 'PENDING' THEN 'The message could not be sent before it expired.'
+				ELSE 'The worker never said whether the message went out.' END
+		FROM late, sessions s WHERE m.id = late.id AND s.uid = m.session_uid AND m.status IN ('PENDING', 'SENDING')
+		RETURNING s.id, `+messageColumns, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var events []Event
+	for rows.Next() {
+		var m Message
+		var session string
+		if err := rows.Scan(scanMessage(&m, &session)...); err != nil {
+			return nil, err
+		}
+		events = append(events, Event{Session: m.SessionUID, Type: eventOf[m.Status], Data: m.Resource(session), At: *m.FinishedAt})
+	}
+	return events, rows.Err()
+}

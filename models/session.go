@@ -1,0 +1,258 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/uptrace/bun"
+
+	"kurir/fault"
+	"kurir/limits"
+	"kurir/placement"
+)
+
+// States of a session: what is.
+const (
+	SessionInit         = "INIT"
+	SessionQRRequired   = "QR_REQUIRED"
+	SessionConnected    = "CONNECTED"
+	SessionDisconnected = "DISCONNECTED"
+	SessionReconnecting = "RECONNECTING"
+	SessionError        = "ERROR"
+)
+
+// What should be.
+const (
+	DesiredRunning = "RUNNING"
+	DesiredDeleted = "DELETED"
+)
+
+// Session is one WhatsApp number of a tenant. UID is its identity inside Kurir and at workers, ID its public name.
+type Session struct {
+	bun.BaseModel `bun:"table:sessions,alias:s"`
+
+	UID         uuid.UUID `bun:",pk,type:uuid"`
+	ID          string
+	UserID      uuid.UUID `bun:"type:uuid"`
+	WorkerID    *string
+	Name        string
+	PhoneNumber *string
+	Desired     string
+	Status      string
+	Reason      *string
+	Epoch       int64
+	HeldTerm    int64
+	QRCode      *string
+	QRExpiresAt *time.Time
+	Engine      string
+	Metadata    json.RawMessage `bun:"type:jsonb,nullzero"`
+	LinkedAt    *time.Time
+	LastSeenAt  *time.Time
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	DeletedAt   *time.Time
+	ReleasedAt  *time.Time
+}
+
+// Faults of the making of sessions.
+var (
+	ErrSessionTaken    = fault.New(fault.Conflict, "session_exists", "This sessionId is taken. Choose another one, or leave it out.")
+	ErrSessionDeleting = fault.New(fault.Conflict, "session_deleting", "A session with this sessionId is still being deleted. Try again in a moment.")
+	ErrSessionLimit    = fault.New(fault.Forbidden, "session_limit", "Your tier's number of sessions is reached.")
+	ErrNoWorker        = fault.New(fault.Unavailable, "no_worker_available", "No worker has room for another session now. Try again later.").After(30 * time.Second)
+)
+
+// placementLock is the advisory lock under which room on workers is counted and taken ("place" in ASCII).
+const placementLock int64 = 0x706c616365
+
+// CreateSession makes a session with its lane, under the owner's lock so that the tier holds, and on a worker that has
+// room, under the placement lock so that none is overfilled. It is one transaction's work: tx.
+func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Config) error {
+	user, err := LockUser(ctx, tx, s.UserID)
+	if err != nil {
+		return err
+	}
+	have, err := tx.NewSelect().Model((*Session)(nil)).Where("user_id = ?", s.UserID).Where("deleted_at IS NULL").Count(ctx)
+	if err != nil {
+		return err
+	}
+	if d := limits.CanCreateSession(tiers.For(limits.Tier(user.Tier)), int(have)); !d.Allowed {
+		refusal := *ErrSessionLimit
+		refusal.Sentence = fmt.Sprintf("The %s tier allows %d sessions, and you have %d.", strings.ToLower(user.Tier), d.Limit, have)
+		return &refusal
+	}
+	if err := nameIsFree(ctx, tx, s); err != nil {
+		return err
+	}
+	worker, err := place(ctx, tx)
+	if err != nil {
+		return err
+	}
+	s.WorkerID, s.Engine, s.Epoch = &worker.ID, worker.Engine, 1
+	s.Status, s.Desired = SessionInit, DesiredRunning
+	if _, err := tx.NewInsert().Model(s).Exec(ctx); err != nil {
+		if IsUnique(err, "sessions_id_key") {
+			return ErrSessionTaken
+		}
+		return err
+	}
+	return insertLane(ctx, tx, s.UID, LaneMessages, false)
+}
+
+// nameIsFree checks the public name against live sessions and tombstones. Only the former owner may take a name
+// again, and only when the worker has let go of the former session. A lock on the name orders those who ask at once.
+func nameIsFree(ctx context.Context, tx bun.Tx, s *Session) error {
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", "session:"+s.ID); err != nil {
+		return err
+	}
+	var former []Session
+	if err := tx.NewSelect().Model(&former).Where("id = ?", s.ID).Scan(ctx); err != nil {
+		return err
+	}
+	for i := range former {
+		switch f := &former[i]; {
+		case f.DeletedAt == nil, f.UserID != s.UserID:
+			return ErrSessionTaken
+		case f.ReleasedAt == nil:
+			return ErrSessionDeleting
+		}
+	}
+	return nil
+}
+
+// place picks the worker for one more session. The lock is held until the transaction ends, so that what it counted
+// stays true until the new session counts too.
+func place(ctx context.Context, tx bun.Tx) (*Worker, error) {
+	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", placementLock); err != nil {
+		return nil, err
+	}
+	workers, err := Workers(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	candidates := make([]placement.Worker, len(workers))
+	byID := make(map[string]*Worker, len(workers))
+	for i := range workers {
+		w := &workers[i]
+		byID[w.ID] = &w.Worker
+		candidates[i] = placement.Worker{ID: w.ID, Online: w.Status == WorkerOnline && w.LeaseLive, Sessions: w.SessionCount,
+			MaxSessions: w.MaxSessions, CPU: w.CPUUsage, Memory: w.MemoryUsage}
+	}
+	id, ok := placement.Pick(candidates)
+	if !ok {
+		return nil, ErrNoWorker
+	}
+	return byID[id], nil
+}
+
+// SessionOf finds a live session of a user by its public name. Another tenant's is as absent as none.
+func SessionOf(ctx context.Context, db bun.IDB, user uuid.UUID, id string) (*Session, error) {
+	s := new(Session)
+	err := db.NewSelect().Model(s).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
+	return s, err
+}
+
+// SessionByUID finds a session, deleted ones too.
+func SessionByUID(ctx context.Context, db bun.IDB, uid uuid.UUID) (*Session, error) {
+	s := new(Session)
+	err := db.NewSelect().Model(s).Where("uid = ?", uid).Scan(ctx)
+	return s, err
+}
+
+// SessionsOf lists a user's live sessions, newest first, those before the given uid (zero: from the newest).
+func SessionsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit int) ([]Session, error) {
+	var list []Session
+	q := db.NewSelect().Model(&list).Where("user_id = ?", user).Where("deleted_at IS NULL").OrderExpr("uid DESC").Limit(int64(limit))
+	if before != uuid.Nil {
+		q = q.Where("uid < ?", before)
+	}
+	return list, q.Scan(ctx)
+}
+
+// RenameSession changes a session's name.
+func RenameSession(ctx context.Context, db bun.IDB, uid uuid.UUID, name string) error {
+	_, err := db.NewUpdate().Model((*Session)(nil)).Set("name = ?", name).Set("updated_at = now()").
+		Where("uid = ?", uid).Where("deleted_at IS NULL").Exec(ctx)
+	return err
+}
+
+// HeldBy is a session with the worker that should hold it.
+type HeldBy struct {
+	Session Session
+	Worker  Worker
+}
+
+// SessionWithWorker finds a session and its worker; Worker.ID is empty if it has none.
+func SessionWithWorker(ctx context.Context, db bun.IDB, uid uuid.UUID) (*HeldBy, error) {
+	s, err := SessionByUID(ctx, db, uid)
+	if err != nil {
+		return nil, err
+	}
+	h := &HeldBy{Session: *s}
+	if s.WorkerID != nil {
+		w, err := WorkerByID(ctx, db, *s.WorkerID)
+		if err != nil {
+			return nil, err
+		}
+		h.Worker = *w
+	}
+	return h, nil
+}
+
+// ConfirmHeld remembers that a worker, in its term, holds a session at an epoch. It says whether that is still wanted.
+func ConfirmHeld(ctx context.Context, db bun.IDB, uid uuid.UUID, worker string, term, epoch int64) (bool, error) {
+	res, err := db.NewUpdate().Model((*Session)(nil)).Set("held_term = ?", term).Set("updated_at = now()").
+		Where("uid = ?", uid).Where("worker_id = ?", worker).Where("epoch = ?", epoch).Where("desired = ?", DesiredRunning).
+		Exec(ctx)
+	return changed(res, err)
+}
+
+// Unheld lists sessions that should run and that their worker, though alive, has not confirmed in its present term:
+// it is new, or came back, or a call to it failed.
+func Unheld(ctx context.Context, db bun.IDB, limit int) ([]uuid.UUID, error) {
+	var uids []uuid.UUID
+	err := db.NewRaw(`SELECT s.uid FROM sessions s JOIN workers w ON w.id = s.worker_id
+		WHERE s.desired = ? AND s.held_term <> w.term AND w.lease_expires_at > now()
+		  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_uid = s.uid AND j.status IN ('QUEUED', 'RUNNING'))
+		ORDER BY s.uid LIMIT ?`, DesiredRunning, limit).Scan(ctx, &uids)
+	return uids, err
+}
+
+// DeleteSession leaves a tombstone: the session is absent for its owner from now on, takes no message, and what waited to
+// be sent is cancelled. What is on its way at this moment can no longer be told: UNKNOWN. It says whether
+// there was something to delete.
+func DeleteSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) (bool, error) {
+	// The lane first: an accept in flight has it locked, and a later one finds it closed.
+	if _, err := tx.NewUpdate().Model((*Lane)(nil)).Set("open = false").Set("next_due_at = NULL").Where("id = ?", uid).Exec(ctx); err != nil {
+		return false, err
+	}
+	res, err := tx.NewUpdate().Model((*Session)(nil)).
+		Set("desired = ?", DesiredDeleted).Set("deleted_at = now()").Set("updated_at = now()").
+		Set("status = ?", SessionDisconnected).Set("reason = 'deleted'").Set("qr_code = NULL").
+		Where("uid = ?", uid).Where("deleted_at IS NULL").Exec(ctx)
+	if ok, err := changed(res, err); err != nil || !ok {
+		return false, err
+	}
+	if err := DeactivateSessionKeys(ctx, tx, uid); err != nil {
+		return false, err
+	}
+	if _, err := DeleteWebhook(ctx, tx, uid); err != nil {
+		return false, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL,
+		status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
+		error_code = 'session_deleted', error_message = 'The session was deleted.'
+		WHERE session_uid = ? AND status IN ('PENDING', 'SENDING')`, uid)
+	return true, err
+}
+
+// ReleaseTombstone remembers that no worker holds a deleted session any more: its room and its name are free.
+func ReleaseTombstone(ctx context.Context, db bun.IDB, uid uuid.UUID) error {
+	_, err := db.NewUpdate().Model((*Session)(nil)).Set("released_at = now()").Set("worker_id = NULL").Set("held_term = 0").
+		Where("uid = ?", uid).Where("desired = ?", DesiredDeleted).Where("released_at IS NULL").Exec(ctx)
+	return err
+}

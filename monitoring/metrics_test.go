@@ -1,0 +1,183 @@
+package monitoring
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// scrape returns /metrics.
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Equal(t, http.StatusOK, w.Code, w.Body.String())
+	return w.Body.String()
+}
+
+// full makes metrics with everything watched and counted once.
+func full(t *testing.T) *Metrics {
+	t.Helper()
+	m := New("1.2.3")
+	m.Request(http.MethodPost, "/api/v1/sessions/:id/send", 202, 12*time.Millisecond)
+	m.Request("BREW", "", 404, time.Millisecond)
+	m.JobRun("message:send", JobSucceeded, time.Second)
+	m.AcceptToSent(25 * time.Millisecond)
+	m.EventToDelivered(15 * time.Millisecond)
+	m.Messages("accepted", 3)
+	m.Deliveries("delivered", 2)
+	m.AcceptBatch(7)
+	m.Wake(WakeSuppressed)
+	m.WatchLanes(func(context.Context) (map[string]Lane, error) {
+		return map[string]Lane{LaneMessages: {Depth: 5, Age: 1500 * time.Millisecond}, LaneWebhooks: {}}, nil
+	})
+	m.WatchFleet(func(context.Context) (Fleet, error) {
+		return Fleet{
+			Workers:  map[string]int{"ONLINE": 2, "OFFLINE": 1},
+			Sessions: map[string]int{"CONNECTED": 40},
+			Assigned: 41, Capacity: 100,
+		}, nil
+	})
+	m.WatchPool(func() Pool { return Pool{Max: 10, InUse: 3, Idle: 2, Waits: 9, Waited: 250 * time.Millisecond} })
+	redis := miniredis.RunT(t)
+	closeQueues := m.WatchQueues(asynq.RedisClientOpt{Addr: redis.Addr()}, []string{"control", "messages"})
+	t.Cleanup(func() { _ = closeQueues() })
+	return m
+}
+
+func TestMetrics(t *testing.T) {
+	got := scrape(t, full(t))
+	for _, line := range []string{
+		`kurir_build_info{goversion="go1.`,
+		`version="1.2.3"} 1`,
+		`kurir_http_requests_total{method="POST",route="/api/v1/sessions/:id/send",status="2xx"} 1`,
+		`kurir_http_requests_total{method="other",route="unmatched",status="4xx"} 1`,
+		`kurir_http_request_duration_seconds_bucket{method="POST",route="/api/v1/sessions/:id/send",status="2xx",le="0.02"} 1`,
+		`kurir_job_duration_seconds_count{kind="message:send",outcome="succeeded"} 1`,
+		`kurir_message_accept_to_sent_seconds_bucket{le="0.03"} 1`,
+		`kurir_webhook_event_to_delivered_seconds_bucket{le="0.02"} 1`,
+		`kurir_messages_total{outcome="accepted"} 3`,
+		`kurir_webhook_deliveries_total{outcome="delivered"} 2`,
+		`kurir_accept_batch_messages_sum 7`,
+		`kurir_wake_hints_total{outcome="suppressed"} 1`,
+		`kurir_wake_hints_total{outcome="failed"} 0`,
+		`kurir_lane_depth{kind="messages"} 5`,
+		`kurir_lane_age_seconds{kind="messages"} 1.5`,
+		`kurir_lane_depth{kind="webhooks"} 0`,
+		`kurir_workers{status="ONLINE"} 2`,
+		`kurir_sessions{status="CONNECTED"} 40`,
+		`kurir_worker_sessions_assigned 41`,
+		`kurir_worker_sessions_max 100`,
+		`kurir_source_up{source="fleet"} 1`,
+		`kurir_source_up{source="lanes"} 1`,
+		`kurir_database_connections{state="in_use"} 3`,
+		`kurir_database_connections{state="idle"} 2`,
+		`kurir_database_connections_max 10`,
+		`kurir_database_waits_total 9`,
+		`kurir_database_wait_seconds_total 0.25`,
+		`kurir_redis_up 1`,
+		`kurir_queue_tasks{queue="control",state="pending"} 0`,
+		"go_goroutines ",
+		"process_start_time_seconds ",
+	} {
+		assert.Contains(t, got, line)
+	}
+}
+
+func TestMetricsAreNamedWell(t *testing.T) {
+	m := full(t)
+	families, err := m.registry.Gather()
+	require.NoError(t, err)
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	require.NoError(t, err)
+	assert.Empty(t, problems)
+	for _, family := range families {
+		name := family.GetName()
+		assert.NotEmpty(t, family.GetHelp(), name)
+		own := strings.HasPrefix(name, "kurir_") || strings.HasPrefix(name, "go_") || strings.HasPrefix(name, "process_")
+		assert.True(t, own, name)
+	}
+}
+
+func TestTwoRegistriesDoNotMeet(t *testing.T) {
+	a, b := New("1"), New("2")
+	a.Messages("sent", 1)
+	assert.NotContains(t, scrape(t, b), `kurir_messages_total{outcome="sent"}`)
+}
+
+func TestScrapeSurvivesAFailingSource(t *testing.T) {
+	m := New("1")
+	m.WatchLanes(func(context.Context) (map[string]Lane, error) { return nil, errors.New("database is down") })
+	m.WatchFleet(func(context.Context) (Fleet, error) { return Fleet{Assigned: 1}, nil })
+	got := scrape(t, m)
+	assert.Contains(t, got, `kurir_source_up{source="lanes"} 0`)
+	assert.NotContains(t, got, "kurir_lane_depth")
+	assert.Contains(t, got, "kurir_worker_sessions_assigned 1")
+	assert.NotContains(t, got, "database is down")
+}
+
+func TestSourceIsAskedOncePerTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		s := newSource(func(context.Context) (int, error) { asked++; return asked, nil })
+		for range 3 {
+			n, err := s.get()
+			require.NoError(t, err)
+			assert.Equal(t, 1, n)
+		}
+		<-time.After(sourceTTL) // of the bubble's clock
+		n, err := s.get()
+		require.NoError(t, err)
+		assert.Equal(t, 2, n)
+	})
+}
+
+func TestSourceThatHangsIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int64
+		release := make(chan struct{})
+		s := newSource(func(context.Context) (int, error) { // ignores its context, as asynq's Inspector does
+			asked.Add(1)
+			<-release
+			return 7, nil
+		})
+		for range 3 {
+			start := time.Now()
+			_, err := s.get()
+			assert.ErrorIs(t, err, errSourceTimeout)
+			assert.Equal(t, sourceTimeout, time.Since(start))
+		}
+		assert.Equal(t, int64(1), asked.Load())
+
+		close(release)
+		synctest.Wait()
+		n, err := s.get()
+		require.NoError(t, err)
+		assert.Equal(t, 7, n)
+	})
+}
+
+func TestHandlerServesOverHTTP(t *testing.T) {
+	server := httptest.NewServer(full(t).Handler())
+	defer server.Close()
+	resp, err := server.Client().Get(server.URL)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Contains(t, resp.Header.Get("Content-Type"), "text/plain")
+	assert.Contains(t, string(body), "# HELP kurir_redis_up ")
+}

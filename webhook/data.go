@@ -1,0 +1,56 @@
+package webhook
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Contact is a person, group or own number. Phone is null where it cannot be resolved.
+type Contact struct {
+	Phone *string `json:"phone" doc:"Number with country code and a leading +, null if it cannot be resolved" example:"+6281234567890"`
+	LID   *string `json:"lid" doc:"WhatsApp's pseudonymous ID, null if unknown"`
+	Name  *string `json:"name" doc:"The name that the person shows, null if unknown" example:"Sari"`
+}
+
+// Message is a message as its tenant sees it: the answer of GET /messages/{id} and the data of message.* events.
+type Message struct {
+	ID          string          `json:"id" format:"uuid"`
+	SessionID   string          `json:"sessionId" example:"shop"`
+	Direction   string          `json:"direction" enum:"inbound,outbound"`
+	Chat        string          `json:"chat" doc:"JID of the conversation" example:"6281234567890@s.whatsapp.net"`
+	From        *Contact        `json:"from" doc:"Author; null for an outbound message that has not been tried yet"`
+	FromMe      bool            `json:"fromMe"`
+	To          string          `json:"to" doc:"JID of the recipient" example:"6281234567890@s.whatsapp.net"`
+	Type        string          `json:"type" example:"text"`
+	Message     string          `json:"message" doc:"The text"`
+	MediaURL    *string         `json:"mediaUrl"`
+	Caption     *string         `json:"caption"`
+	Filename    *string         `json:"filename"`
+	Status      string          `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
+	ErrorCode   *string         `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
+	Error       *string         `json:"error" doc:"Why it failed, for people"`
+	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, schedule, retry or turn"`
+	Attempts    int             `json:"attempts" doc:"Sends that ended without a final outcome"`
+	Metadata    json.RawMessage `json:"metadata,omitempty"`
+	WhatsappID  string          `json:"whatsappId"`
+	SendAt      *time.Time      `json:"sendAt"`
+	ExpiresAt   *time.Time      `json:"expiresAt"`
+	CreatedAt   time.Time       `json:"createdAt"`
+	SentAt      *time.Time      `json:"sentAt"`
+	DeliveredAt *time.Time      `json:"deliveredAt"`
+	ReadAt      *time.Time      `json:"readAt"`
+	FinishedAt  *time.Time      `json:"finishedAt" doc:"When it failed, expired or was cancelled"`
+}
+
+// SessionStatus is the data of session.status.
+type SessionStatus struct {
+	Status      string  `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
+	Reason      *string `json:"reason"`
+	PhoneNumber *string `json:"phoneNumber"`
+}
+
+// SessionQR is the data of session.qr.
+type SessionQR struct {
+	QR        string    `json:"qr" doc:"The text that the QR picture encodes"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}

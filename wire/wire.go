@@ -1,0 +1,244 @@
+// Package wire is the protocol between the gateway and its worker nodes: the types, an HTTP client for each
+// direction and the HTTP server adapter of a worker. It is not the public API and knows no database.
+//
+// Gateway and worker share an authentication token (WORKER_AUTH_TOKEN), which lets a worker register. The answer
+// carries a term, which grows with every registration, and a secret bound to worker and term. From then on both
+// sides send the secret: the worker in X-Worker-Secret, the gateway as Bearer token beside X-Kurir-Term.
+package wire
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// Header names of the protocol.
+const (
+	HeaderTerm   = "X-Kurir-Term"    // on calls to a worker: the term that the gateway believes is current
+	HeaderSecret = "X-Worker-Secret" // on calls to the gateway: the secret of the worker's term
+	HeaderToken  = "X-Worker-Token"  // on calls to the gateway: WORKER_AUTH_TOKEN (Authorization: Bearer works too)
+)
+
+// Codes of refusals. They stand in the error envelope's "code".
+const (
+	CodeStaleTerm       = "stale_term"        // 409: another term is current
+	CodeStaleEpoch      = "stale_epoch"       // 409: the session has a higher epoch here, or was released at this one
+	CodeStaleGeneration = "stale_generation"  // 409: a newer holder of the lane has already sent
+	CodeNotConnected    = "not_connected"     // 503: the session is not connected now; nothing was sent
+	CodeSessionNotFound = "session_not_found" // 404: this worker does not hold the session
+	CodeLeaseLost       = "lease_lost"        // 503: the worker's lease has lapsed; nothing was sent
+	CodeFull            = "worker_full"       // 503: no room for another session
+	CodeWorkerLive      = "worker_live"       // 409: another process holds a live lease under this ID
+	CodeUnsupported     = "unsupported"       // 501: the engine cannot do this
+)
+
+// Session states as a worker reports them, lower case as in the public API.
+const (
+	StatusInitializing = "initializing"
+	StatusQRRequired   = "qr_required"
+	StatusConnected    = "connected"
+	StatusDisconnected = "disconnected"
+	StatusReconnecting = "reconnecting"
+	StatusError        = "error"
+)
+
+// Register is the body of POST /admin/workers/register.
+type Register struct {
+	WorkerID    string `json:"workerId"`
+	Endpoint    string `json:"endpoint"`    // where the gateway reaches the worker, http://host:port
+	MaxSessions int    `json:"maxSessions"` // room
+	Engine      string `json:"engine,omitempty"`
+	Version     string `json:"version,omitempty"`
+	Description string `json:"description,omitempty"`
+}
+
+// Registered answers Register.
+type Registered struct {
+	WorkerID    string `json:"workerId"`
+	Status      string `json:"status"` // "registered"
+	Term        int64  `json:"term"`
+	Secret      string `json:"secret"`
+	LeaseMs     int64  `json:"leaseMs"`     // duration, counted from when the worker sent the request
+	HeartbeatMs int64  `json:"heartbeatMs"` // how often the gateway wants to hear from the worker
+}
+
+// Metrics is what a worker says of itself.
+type Metrics struct {
+	SessionCount int     `json:"sessionCount"`
+	CPUUsage     float64 `json:"cpuUsage"`    // percent of the machine, 0 to 100
+	MemoryUsage  float64 `json:"memoryUsage"` // percent of the machine, 0 to 100
+	MessageCount int64   `json:"messageCount"`
+	Uptime       int64   `json:"uptime"` // seconds
+}
+
+// HeldSession is one line of a heartbeat's session list.
+type HeldSession struct {
+	SessionID string `json:"sessionId"`
+	Epoch     int64  `json:"epoch"`
+	Status    string `json:"status"`
+}
+
+// Heartbeat is the body of PUT /admin/workers/{id}/heartbeat.
+type Heartbeat struct {
+	Status   string        `json:"status"` // "online", "maintenance", or "offline" when the worker leaves for good
+	Term     int64         `json:"term"`
+	Metrics  Metrics       `json:"metrics"`
+	Sessions []HeldSession `json:"sessions,omitzero"` // absent (nil): unknown, never none; empty: none
+}
+
+// HeartbeatAnswer renews the lease.
+type HeartbeatAnswer struct {
+	LeaseMs int64    `json:"leaseMs"`        // duration, counted from when the worker sent the heartbeat
+	Drop    []string `json:"drop,omitempty"` // sessions that this worker must let go of
+}
+
+// CreateSession is the body of POST /session/create. It is idempotent: a session that is already held under this
+// epoch answers its present state, a higher epoch replaces the older one, a lower one is stale_epoch.
+type CreateSession struct {
+	SessionID   string `json:"sessionId"` // the session's uid
+	UserID      string `json:"userId"`
+	SessionName string `json:"sessionName"`
+	Epoch       int64  `json:"epoch"`
+	Proxy       string `json:"proxy,omitempty"`
+}
+
+// SessionState is what a worker knows of one session.
+type SessionState struct {
+	SessionID   string     `json:"sessionId"`
+	Epoch       int64      `json:"epoch"`
+	Status      string     `json:"status"`
+	Reason      string     `json:"reason,omitempty"`
+	PhoneNumber string     `json:"phoneNumber,omitempty"` // digits with a leading +
+	QR          string     `json:"qr,omitempty"`          // the text that the QR picture encodes
+	QRExpiresAt *time.Time `json:"qrExpiresAt,omitempty"`
+}
+
+// Release is the body of POST /session/{id}/release: finish the sends in hand, disconnect, keep the credentials.
+type Release struct {
+	Epoch int64 `json:"epoch"`
+}
+
+// Health answers GET /health of a worker.
+type Health struct {
+	Status       string  `json:"status"` // "ok", or "draining"
+	SessionCount int     `json:"sessionCount"`
+	MaxSessions  int     `json:"maxSessions"`
+	CPUUsage     float64 `json:"cpuUsage"`
+	MemoryUsage  float64 `json:"memoryUsage"`
+	Uptime       int64   `json:"uptime"`
+	MessageCount int64   `json:"messageCount"`
+	Version      string  `json:"version"`
+	Engine       string  `json:"engine"`
+	Term         int64   `json:"term"`
+}
+
+// Send is the body of POST /session/{id}/send. It is idempotent by WhatsappID.
+type Send struct {
+	MessageID  string `json:"messageId"`
+	WhatsappID string `json:"whatsappId"`
+	Epoch      int64  `json:"epoch"`
+	Generation int64  `json:"generation"` // of the lane's holder; lower than one already seen is stale_generation
+	To         string `json:"to"`         // JID, 6281234567890@s.whatsapp.net
+	Type       string `json:"type"`       // "text"
+	Message    string `json:"message,omitempty"`
+	MediaURL   string `json:"mediaUrl,omitempty"`
+	Caption    string `json:"caption,omitempty"`
+	Filename   string `json:"filename,omitempty"`
+	Seq        int64  `json:"seq,omitempty"` // position in the session's lane; for the simulator's report only
+}
+
+// Outcomes of a send.
+const (
+	OutcomeSent    = "sent"
+	OutcomeFailed  = "failed"  // for good, with a code
+	OutcomeUnknown = "unknown" // it may have gone out: ask again with the same WhatsappID
+)
+
+// SendResult answers Send.
+type SendResult struct {
+	Outcome   string    `json:"outcome"`
+	Code      string    `json:"code,omitempty"`  // of a failure: "not_on_whatsapp", "unsupported", ...
+	Error     string    `json:"error,omitempty"` // sentence
+	Timestamp time.Time `json:"timestamp"`       // the network's time of acceptance
+}
+
+// Types of worker events.
+const (
+	EventSessionStatus   = "session.status"   // StatusData
+	EventSessionQR       = "session.qr"       // QRData
+	EventMessageReceived = "message.received" // ReceivedData
+	EventMessageReceipt  = "message.receipt"  // ReceiptData
+)
+
+// Event is one thing that happened to a session.
+type Event struct {
+	EventID   string          `json:"eventId"` // from the network's identity, see EventID
+	SessionID string          `json:"sessionId"`
+	Epoch     int64           `json:"epoch"`
+	Seq       int64           `json:"seq"` // 1, 2, 3, ... within the worker's term
+	Type      string          `json:"type"`
+	Timestamp time.Time       `json:"timestamp"`
+	Data      json.RawMessage `json:"data"`
+}
+
+// EventBatch is the body of POST /admin/workers/{id}/events. Seqs are consecutive.
+type EventBatch struct {
+	Term   int64   `json:"term"`
+	Events []Event `json:"events"`
+}
+
+// EventBatchAnswer acknowledges every event below Next. A batch that begins above Next stored nothing.
+type EventBatchAnswer struct {
+	Next int64 `json:"next"`
+}
+
+// StatusData is the data of session.status.
+type StatusData struct {
+	Status      string `json:"status"`
+	Reason      string `json:"reason,omitempty"`
+	PhoneNumber string `json:"phoneNumber,omitempty"`
+}
+
+// QRData is the data of session.qr.
+type QRData struct {
+	QR        string    `json:"qr"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+// Contact is a person or group on the network. Phone is nil where it cannot be resolved.
+type Contact struct {
+	Phone *string `json:"phone"`
+	LID   *string `json:"lid"`
+	Name  *string `json:"name"`
+}
+
+// ReceivedData is the data of message.received.
+type ReceivedData struct {
+	WhatsappID string  `json:"whatsappId"`
+	Chat       string  `json:"chat"`   // JID of the conversation
+	Sender     string  `json:"sender"` // JID of the author
+	From       Contact `json:"from"`
+	FromMe     bool    `json:"fromMe"` // sent on the linked phone itself
+	Type       string  `json:"type"`
+	Message    string  `json:"message,omitempty"`
+	MediaURL   string  `json:"mediaUrl,omitempty"`
+	Caption    string  `json:"caption,omitempty"`
+	Filename   string  `json:"filename,omitempty"`
+}
+
+// ReceiptData is the data of message.receipt.
+type ReceiptData struct {
+	WhatsappID  string `json:"whatsappId"`
+	Chat        string `json:"chat"`
+	Participant string `json:"participant,omitempty"`
+	Status      string `json:"status"` // "sent", "delivered" or "read"
+}
+
+// EventID names an event by what the network knows of it, so that a redelivery through another worker has the same
+// ID: 32 hex digits of a hash of session, kind, message and participant.
+func EventID(session, kind, message, participant string) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{session, kind, message, participant}, "\x00")))
+	return hex.EncodeToString(sum[:16])
+}

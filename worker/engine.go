@@ -1,0 +1,72 @@
+// Package worker is a worker node: it registers with the gateway, keeps its lease, holds sessions on an engine and
+// passes what happens to them to the gateway. It imports wire and never models: everything that it knows of the
+// database comes over the protocol.
+package worker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"kurir/wire"
+)
+
+// Engine connects sessions to a messaging network.
+type Engine interface {
+	// Name is "simulator" or "whatsapp".
+	Name() string
+	// Open starts a connection and returns at once; progress comes through sink as session.status and
+	// session.qr events. The connection retries by itself until Close or Logout. Open on a session that
+	// is already open at this engine is an error of the caller.
+	Open(ctx context.Context, s Session, sink Sink) (Conn, error)
+	// Close ends whatever the engine shares between connections.
+	Close() error
+}
+
+// Session is what an engine needs to know of a session.
+type Session struct {
+	ID     string // uid
+	UserID string
+	Name   string
+	Epoch  int64
+	Proxy  string
+	// Lease reports whether the worker may connect and write to the network now. An engine asks
+	// before every connect and every write.
+	Lease func() bool
+}
+
+// Sink takes an engine's events. It does not block for longer than it takes to store the event in memory.
+type Sink func(Event)
+
+// Event is what an engine reports. Ack, where set, is called once, after the gateway has stored the event: then, and only
+// then, the engine acknowledges to the network. It is never called if the worker dies first.
+type Event struct {
+	Type      string // wire.EventSessionStatus, ...
+	Kind      string // first half of the network's identity of the event, see wire.EventID
+	Message   string // second half, "" for session events, which get an identity of their own
+	Sender    string // participant, "" if none
+	Timestamp time.Time
+	Data      any // wire.StatusData, wire.QRData, wire.ReceivedData or wire.ReceiptData
+	Ack       func()
+}
+
+// Conn is one session's connection.
+type Conn interface {
+	// State is what the engine knows now, without asking the network.
+	State() wire.SessionState
+	// Send hands a message to the network. A nil error means that the result tells the outcome; an error
+	// means that nothing was sent (ErrNotConnected, ErrLeaseLost, ErrUnsupported). Two calls with one
+	// WhatsappID show the message once.
+	Send(ctx context.Context, m wire.Send) (wire.SendResult, error)
+	// Close disconnects and keeps the credentials. It is safe to call twice.
+	Close(ctx context.Context) error
+	// Logout unlinks the device, forgets the credentials and disconnects.
+	Logout(ctx context.Context) error
+}
+
+// Errors of Conn.Send: nothing was sent.
+var (
+	ErrNotConnected = errors.New("session is not connected")
+	ErrLeaseLost    = errors.New("the worker's lease has lapsed")
+	ErrUnsupported  = errors.New("the engine cannot do this")
+)

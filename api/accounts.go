@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"net/mail"
 	"strings"
 	"time"
@@ -34,7 +35,7 @@ func userResource(u *models.User) UserResource {
 type RegisterInput struct {
 	Body struct {
 		Email    string `json:"email" minLength:"3" maxLength:"254" example:"sari@example.com"`
-		Password string `json:"password" minLength:"8" maxLength:"72" doc:"8 to 72 bytes" example:"correct horse battery"`
+		Password string `json:"password" minLength:"1" maxLength:"72" doc:"8 to 72 bytes" example:"correct horse battery"`
 		Name     string `json:"name,omitempty" maxLength:"200" doc:"Default: the mail address up to its @" example:"Sari"`
 		Tier     string `json:"tier,omitempty" maxLength:"10" doc:"basic, pro or max, up to what this installation lets one choose" example:"basic"`
 	}
@@ -62,8 +63,8 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	if err != nil {
 		return nil, err
 	}
-	if len(in.Body.Password) > 72 {
-		return nil, fault.Field("password", "expected at most 72 bytes")
+	if n := len(in.Body.Password); n < 8 || n > maxPassword {
+		return nil, fault.Field("password", "expected 8 to 72 bytes")
 	}
 	tier := limits.Basic
 	if in.Body.Tier != "" {
@@ -77,6 +78,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
 		name, _, _ = strings.Cut(email, "@")
+		name = name[:min(len(name), maxName)]
 	}
 	hash, err := a.hash(ctx, in.Body.Password)
 	if err != nil {
@@ -105,11 +107,17 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	return reply(RegisterData{User: userResource(u), Token: token, APIKey: key}), nil
 }
 
-// parseEmail accepts a bare address and brings it to lower case.
+// Limits of an account's fields: bcrypt takes no more bytes, and PostgreSQL no more characters.
+const (
+	maxPassword = 72
+	maxName     = 200
+)
+
+// parseEmail accepts a bare address in ASCII and brings it to lower case.
 func parseEmail(text string) (string, error) {
 	text = strings.ToLower(strings.TrimSpace(text))
 	address, err := mail.ParseAddress(text)
-	if err != nil || address.Address != text || !strings.Contains(text, "@") {
+	if err != nil || address.Address != text || strings.IndexFunc(text, func(r rune) bool { return r > '~' }) >= 0 {
 		return "", fault.Field("email", "expected a mail address")
 	}
 	return text, nil
@@ -146,8 +154,14 @@ func (a *API) login(ctx context.Context, in *LoginInput) (*Reply[LoginData], err
 	return reply(LoginData{User: userResource(u), Token: token}), nil
 }
 
-// noPassword is compared with when there is no such user, so that the answer takes as long.
-const noPassword = "$2a$12$C6UzMDM.H6dfI/f/IKcEeO5zxeN8S9ys0Yf0ymM1LPp2SMcTPtLZu"
+// hashOfNothing is a hash that no password has.
+func hashOfNothing(rounds int) []byte {
+	hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), rounds)
+	if err != nil { // rounds beyond bcrypt's: registering says so
+		return nil
+	}
+	return hash
+}
 
 func (a *API) checkPassword(ctx context.Context, email, password string) (*models.User, error) {
 	u, err := models.UserByEmail(ctx, a.db, strings.ToLower(strings.TrimSpace(email)))
@@ -155,16 +169,16 @@ func (a *API) checkPassword(ctx context.Context, email, password string) (*model
 	if err != nil {
 		return nil, databaseFault(err)
 	}
-	hash := noPassword
-	if ok {
-		hash = u.PasswordHash
-	}
 	release, err := a.hashSlot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
-	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil || !ok || !u.IsActive {
+	hash := a.noPassword()
+	if ok {
+		hash = []byte(u.PasswordHash)
+	}
+	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || len(password) > maxPassword || !ok || !u.IsActive {
 		return nil, errLogin
 	}
 	return u, nil

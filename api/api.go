@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,6 +23,7 @@ import (
 	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+	"github.com/valyala/fasthttp"
 
 	"kurir/fault"
 	"kurir/jobs"
@@ -69,9 +71,11 @@ type API struct {
 	credentials *credentials
 	waiter      *waiter
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
+	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
+	running     atomic.Int64 // requests
 
 	app  *fiber.App
 	huma huma.API
@@ -91,7 +95,8 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	queue := jobs.NewQueue(client, log)
 	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
-		hashing: make(chan struct{}, 2), checks: checks, started: time.Now()}
+		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
+		checks: checks, started: time.Now()}
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)
@@ -105,35 +110,66 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, ErrorHandler: a.fiberError,
-		ReadTimeout: 30 * time.Second, IdleTimeout: 120 * time.Second, ReadBufferSize: 16 << 10, StrictRouting: false,
+		ReadTimeout: 30 * time.Second, IdleTimeout: 120 * time.Second, ReadBufferSize: 16 << 10,
+		CaseSensitive: true, DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
 	})
+	a.app.Server().Handler = a.knownMethods(a.app.Server().Handler)
 	a.middleware()
 	a.systemRoutes()
+	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
+	a.huma.UseMiddleware(a.authenticate, a.idempotent)
+	a.routes()
+	a.describeWebhooks()
+	a.serveOpenAPI()
+	return a
+}
+
+// ourFailures makes huma write our form of a failure. huma keeps that in variables of its package, so it is set once.
+var ourFailures = sync.OnceFunc(func() {
 	huma.NewErrorWithContext = validationFailure
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return validationFailure(nil, status, message, errs...)
 	}
-	a.huma.UseMiddleware(a.authenticate, a.idempotent)
-	a.routes()
-	a.describeWebhooks()
-	a.app.Use(func(*fiber.Ctx) error { return fiber.ErrNotFound })
-	return a
-}
+})
 
 // Listen serves until Shutdown.
-func (a *API) Listen(l net.Listener) error { return a.app.Listener(l) }
+func (a *API) Listen(l net.Listener) error { return a.app.Listener(patientListener{l}) }
 
 // Shutdown stops accepting, lets running requests end, and ends what runs beside them.
 func (a *API) Shutdown(ctx context.Context) error {
 	close(a.waiter.stop)
-	err := a.app.ShutdownWithContext(ctx)
+	err := a.drain(ctx)
 	a.accepter.Close()
 	a.waker.Close()
 	a.stop()
 	a.done.Wait()
 	return err
+}
+
+// drain waits for running requests. fasthttp would also wait for connections on which no request ever came, as
+// clients keep them in stock: those are given up as soon as nothing runs.
+func (a *API) drain(ctx context.Context) error {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	closed := make(chan error, 1)
+	go func() { closed <- a.app.ShutdownWithContext(ctx) }()
+	quiet := time.NewTicker(250 * time.Millisecond)
+	defer quiet.Stop()
+	for {
+		select {
+		case err := <-closed:
+			if a.running.Load() == 0 {
+				return nil
+			}
+			return err
+		case <-quiet.C:
+			if a.running.Load() == 0 {
+				giveUp()
+			}
+		}
+	}
 }
 
 // proxyHeader names the client's address only where proxies are trusted: anybody can send the header.
@@ -165,8 +201,9 @@ func setLogUser(ctx context.Context, user uuid.UUID) {
 	}
 }
 
-// middleware is what every request passes, from the outside in.
+// middleware is what every request passes, from the outside in. version is the first because it begins anew.
 func (a *API) middleware() {
+	a.app.Use("/api", a.version)
 	a.app.Use(a.observe)
 	if a.cfg.Helmet {
 		a.app.Use(helmet.New(helmet.Config{ReferrerPolicy: "no-referrer", CrossOriginEmbedderPolicy: "unsafe-none"}))
@@ -175,46 +212,82 @@ func (a *API) middleware() {
 		a.app.Use(cors.New(cors.Config{AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Prefer, X-Request-Id",
 			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied", MaxAge: 600}))
 	}
-	a.app.Use("/api", a.version)
 	a.app.Use(a.internalOnly)
-	a.app.Use(a.refuseNUL)
+	a.app.Use(a.refuseBody)
+}
+
+// knownMethods answers methods that Fiber does not know; it would do so itself, but not in our form.
+func (a *API) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	known := map[string]bool{}
+	for _, method := range fiber.DefaultMethods {
+		known[method] = true
+	}
+	return func(r *fasthttp.RequestCtx) {
+		if known[string(r.Method())] {
+			next(r)
+			return
+		}
+		c := a.app.AcquireCtx(r)
+		defer a.app.ReleaseCtx(c)
+		_ = a.fiberError(c, fiber.ErrMethodNotAllowed) // its one error is of encoding, and a Failure can be encoded
+	}
 }
 
 // observe names the request, gives it a deadline, catches panics, and writes the one line and the metrics.
 func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
-	info := &requestInfo{id: c.Get("X-Request-Id")}
-	if !plainToken(info.id) {
-		info.id = models.NewID().String()
-	}
-	c.Set("X-Request-Id", info.id)
+	a.running.Add(1)
+	defer a.running.Add(-1)
+	info := &requestInfo{id: requestIDFor(c)}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), requestTimeout)
 	defer cancel()
 	c.SetUserContext(ctx)
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 		}
 		if err != nil {
 			err = a.fiberError(c, err)
 		}
 		took, status, route := time.Since(started), c.Response().StatusCode(), c.Route().Path
-		if status == http.StatusNotFound && (route == "/" || route == "/api") {
-			route = "(none)"
+		if (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) && route == "/" {
+			route = noRoute
 		}
-		a.metrics.Request(c.Method(), route, status, took)
-		level := slog.LevelInfo
-		if status >= 500 {
-			level = slog.LevelError
-		}
-		attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", c.Method()), slog.String("route", route),
-			slog.Int("status", status), slog.Duration("took", took), slog.String("ip", c.IP())}
-		if info.user != uuid.Nil {
-			attrs = append(attrs, slog.String("user", info.user.String()))
-		}
-		a.log.LogAttrs(ctx, level, "request", attrs...)
+		a.record(c, info, route, took)
 	}()
 	return c.Next()
+}
+
+// noRoute stands in logs and metrics for requests that reached no route.
+const noRoute = "(none)"
+
+// record writes a request's one line, and counts it. Path, query and headers are not in it: they may hold keys.
+func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Duration) {
+	status, level := c.Response().StatusCode(), slog.LevelInfo
+	if status >= 500 {
+		level = slog.LevelError
+	}
+	method := c.Method()
+	if method == "" {
+		method = "(unknown)"
+	}
+	a.metrics.Request(method, route, status, took)
+	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
+		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", c.IP())}
+	if info.user != uuid.Nil {
+		attrs = append(attrs, slog.String("user", info.user.String()))
+	}
+	a.log.LogAttrs(c.UserContext(), level, "request", attrs...)
+}
+
+// requestIDFor takes the client's name for the request, or makes one, and puts it on the answer.
+func requestIDFor(c *fiber.Ctx) string {
+	id := c.Get("X-Request-Id")
+	if !plainToken(id) {
+		id = models.NewID().String()
+	}
+	c.Set("X-Request-Id", id)
+	return id
 }
 
 // plainToken keeps a client's request ID fit for headers and logs.
@@ -253,6 +326,7 @@ func (a *API) internalOnly(c *fiber.Ctx) error {
 }
 
 func isInternal(method, path string) bool {
+	path = strings.TrimRight(path, "/") // as Fiber does when it looks for the route
 	if path == "/metrics" || strings.HasPrefix(path, "/admin/") {
 		return true
 	}
@@ -266,10 +340,13 @@ func isInternal(method, path string) bool {
 
 var errNUL = fault.New(fault.Invalid, "invalid_request", "Text may not contain the character NUL (\\u0000).")
 
-// refuseNUL turns away the one character that JSON can carry and PostgreSQL can't store. Worker events are exempt:
-// what comes from the network is stored as far as it can be.
-func (a *API) refuseNUL(c *fiber.Ctx) error {
-	if body := c.Body(); bytes.Contains(body, []byte(`\u0000`)) && !strings.HasSuffix(c.Path(), "/events") && hasNUL(body) {
+// refuseBody turns away compressed bodies, which a few bytes could make huge, and the one character that JSON can carry
+// and PostgreSQL can't store. Worker events are exempt: what comes from the network is stored as far as it can be.
+func (a *API) refuseBody(c *fiber.Ctx) error {
+	if encoding := c.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return fiber.ErrUnsupportedMediaType
+	}
+	if body := c.Request().Body(); bytes.Contains(body, []byte(`\u0000`)) && !strings.HasSuffix(c.Path(), "/events") && hasNUL(body) {
 		return errNUL
 	}
 	return c.Next()
@@ -294,14 +371,16 @@ func hasNUL(body []byte) bool {
 	}
 }
 
-// fiberError writes what Fiber itself or a middleware refused.
+// fiberError writes what Fiber itself or a middleware refused. A request that could not be read comes here without
+// having passed observe.
 func (a *API) fiberError(c *fiber.Ctx, err error) error {
-	id := ""
-	if info, ok := c.UserContext().Value(requestInfoKey{}).(*requestInfo); ok {
-		id = info.id
+	if _, observed := c.UserContext().Value(requestInfoKey{}).(*requestInfo); !observed {
+		info := &requestInfo{id: requestIDFor(c)}
+		c.SetUserContext(context.WithValue(context.Background(), requestInfoKey{}, info))
+		awaitRest(c.Context().Conn())
+		defer func() { a.record(c, info, noRoute, 0) }()
 	}
 	f := a.failure(c.UserContext(), err)
-	f.RequestID = id
 	for name, values := range f.GetHeaders() {
 		c.Set(name, values[0])
 	}
@@ -319,8 +398,9 @@ func (a *API) failure(ctx context.Context, err error) *Failure {
 
 // writeError answers from a middleware.
 func (a *API) writeError(ctx huma.Context, err error) {
-	_ = huma.WriteErr(a.huma, ctx, http.StatusInternalServerError, "", a.failure(ctx.Context(), err))
-	for name, values := range a.failure(ctx.Context(), err).GetHeaders() {
+	f := a.failure(ctx.Context(), err)
+	for name, values := range f.GetHeaders() {
 		ctx.SetHeader(name, values[0])
 	}
+	_ = huma.WriteErr(a.huma, ctx, f.status, "", f)
 }

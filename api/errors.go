@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"math"
 	"net/http"
@@ -111,35 +110,50 @@ func validationFailure(ctx huma.Context, status int, message string, errs ...err
 		}
 	}
 	f := plainFailure(status, requestID)
-	if status == http.StatusBadRequest || status == http.StatusUnprocessableEntity {
-		f.status, f.Code, f.Sentence = http.StatusUnprocessableEntity, "invalid_request", "The request is not valid."
+	switch {
+	case status == http.StatusBadRequest && len(errs) > 0: // huma's status for a body that it cannot parse
+		f.Code, f.Sentence = "malformed_json", "The request's body is not valid JSON."
+		return f
+	case status == http.StatusBadRequest:
+		f.status, f.Code, f.Sentence = http.StatusUnprocessableEntity, "invalid_request", "The request needs a JSON body."
+		return f
+	case status != http.StatusUnprocessableEntity:
+		return f
 	}
+	f.Code, f.Sentence = "invalid_request", "The request is not valid."
 	for _, err := range errs {
-		var detailer huma.ErrorDetailer
-		switch {
-		case err == nil:
-		case errors.As(err, &detailer):
-			d := detailer.ErrorDetail()
-			f.Details = append(f.Details, fault.Detail{Field: fieldName(d.Location), Message: d.Message})
-		case isSyntax(err):
-			f.status, f.Code, f.Sentence = http.StatusBadRequest, "malformed_json", "The request's body is not valid JSON."
+		if detail, ok := detailOf(err); ok && len(f.Details) < maxDetails {
+			f.Details = append(f.Details, detail)
 		}
 	}
-	if f.Code == "invalid_request" && len(f.Details) > 0 {
-		slices.SortStableFunc(f.Details, func(a, b fault.Detail) int { return strings.Compare(a.Field, b.Field) })
+	slices.SortStableFunc(f.Details, func(a, b fault.Detail) int { return strings.Compare(a.Field, b.Field) })
+	if len(f.Details) > 0 {
 		f.Sentence = f.Details[0].Field + ": " + f.Details[0].Message
-		if f.Details[0].Field == "" {
-			f.Sentence = "The request is not valid: " + f.Details[0].Message
-		}
-	} else if f.Code == "invalid_request" && strings.Contains(message, "body is required") {
-		f.Sentence = "The request needs a JSON body."
 	}
 	return f
 }
 
-func isSyntax(err error) bool {
-	var syntax *json.SyntaxError
-	return errors.As(err, &syntax) || strings.Contains(err.Error(), "unexpected end of JSON input") || strings.Contains(err.Error(), "invalid character")
+// maxDetails bounds an answer: a body can have thousands of fields that are wrong.
+const maxDetails = 20
+
+func detailOf(err error) (fault.Detail, bool) {
+	var detailer huma.ErrorDetailer
+	if !errors.As(err, &detailer) {
+		return fault.Detail{}, false
+	}
+	d := detailer.ErrorDetail()
+	if strings.HasPrefix(d.Message, "json: ") || strings.HasPrefix(d.Message, "parsing time ") {
+		d.Message = "a value does not fit its field" // what the schema let pass, and Go's types do not
+	}
+	return fault.Detail{Field: short(fieldName(d.Location)), Message: short(d.Message)}, true
+}
+
+// short keeps what a client sent from coming back at length.
+func short(text string) string {
+	if len(text) <= 200 {
+		return text
+	}
+	return strings.ToValidUTF8(text[:200], "") + "…"
 }
 
 // fieldName turns huma's location, body.to or query.limit, into the client's name of the field.

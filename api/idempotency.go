@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -26,28 +28,34 @@ func newResourceID(ctx context.Context) uuid.UUID {
 	return models.NewID()
 }
 
+const keepTimeout = 5 * time.Second
+
 // secretFields are shown once: a replayed answer is without them.
 var secretFields = []string{"apiKey", "token", "secret"}
 
 // idempotent runs a request once for each Idempotency-Key of a caller and route, and answers repeats from memory.
 func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 	key := ctx.Header("Idempotency-Key")
-	if once, _ := ctx.Operation().Metadata[metaIdempotent].(bool); !once || key == "" {
+	scope, _ := ctx.Operation().Metadata[metaIdempotent].(string)
+	if scope == "" || key == "" {
 		next(ctx)
 		return
 	}
-	if len(key) > 255 {
-		a.writeError(ctx, fault.Field("Idempotency-Key", "expected length <= 255"))
+	if !plainKey(key) {
+		a.writeError(ctx, fault.Field("Idempotency-Key", "expected 1 to 255 printable ASCII characters"))
 		return
 	}
-	c := humafiber.Unwrap(ctx)
+	c, p := humafiber.Unwrap(ctx), callerOf(ctx.Context())
+	session := c.Params("id")
+	if session == "" {
+		session = p.name
+	}
 	hash := sha256.New()
-	hash.Write([]byte(c.Path() + "\x00"))
+	hash.Write([]byte(session + "\x00"))
 	hash.Write(c.Body())
-	// The operation is the route: its aliases are one.
-	k, err := models.ReserveKey(ctx.Context(), a.db, callerOf(ctx.Context()).owner(), ctx.Operation().OperationID, key, hash.Sum(nil))
+	k, err := models.ReserveKey(ctx.Context(), a.db, p.owner(), scope, key, hash.Sum(nil))
 	if err != nil {
-		a.writeError(ctx, err)
+		a.writeError(ctx, stored(err))
 		return
 	}
 	if k.StatusCode != nil {
@@ -58,15 +66,23 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 	a.keepAnswer(ctx.Context(), c, k)
 }
 
-// keepAnswer remembers what was answered. An answer that asks to come again is not one; nor is a process that dies
-// here: the next request with the key runs again, under the same resource ID.
+func plainKey(key string) bool {
+	return len(key) <= 255 && strings.IndexFunc(key, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// keepAnswer remembers what was answered. After a 5xx nobody knows what was done, as after a process that dies here: the
+// next request with the key runs again, under the same resource ID. A refusal did nothing: the key is free again, even
+// for another body, so that a client can repair what was wrong.
 func (a *API) keepAnswer(ctx context.Context, c *fiber.Ctx, k *models.IdempotencyKey) {
-	ctx = context.WithoutCancel(ctx)
-	status := c.Response().StatusCode()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
+	defer cancel()
 	var err error
-	if status >= 500 || status == http.StatusTooManyRequests {
+	switch status := c.Response().StatusCode(); {
+	case status >= 500 || status == http.StatusTooManyRequests:
 		err = models.UnlockKey(ctx, a.db, k)
-	} else {
+	case status >= 400:
+		err = models.DropKey(ctx, a.db, k)
+	default:
 		err = models.AnswerKey(ctx, a.db, k, status, withoutSecrets(c.Response().Body()), string(c.Response().Header.Peek("Location")))
 	}
 	if err != nil {

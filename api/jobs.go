@@ -64,6 +64,9 @@ func (a *API) getJob(ctx context.Context, in *JobPath) (*Reply[JobResource], err
 	if err := found(err, errNoJob); err != nil {
 		return nil, err
 	}
+	if m.Direction != models.Outbound || m.FromMe { // nobody asked us to send it
+		return nil, errNoJob
+	}
 	return reply(jobOfMessage(m, s)), nil
 }
 

@@ -163,7 +163,7 @@ type HistoryInput struct {
 	Page
 	Direction string    `query:"direction" enum:"inbound,outbound"`
 	Status    string    `query:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
-	Type      string    `query:"type" maxLength:"20" doc:"text, image, …"`
+	Type      string    `query:"type" enum:"text,image,document,audio,video,sticker,location,contact,poll,reaction,unknown"`
 	Chat      string    `query:"chat" maxLength:"128" doc:"Phone number or WhatsApp address of the conversation"`
 	Since     time.Time `query:"since" doc:"Not before this time"`
 	Until     time.Time `query:"until" doc:"Before this time"`
@@ -181,7 +181,7 @@ func (a *API) listMessages(ctx context.Context, in *HistoryInput) (*Reply[Histor
 		return nil, err
 	}
 	f := models.MessageFilter{Direction: strings.ToUpper(in.Direction), Status: strings.ToUpper(in.Status), Type: strings.ToUpper(in.Type),
-		Since: in.Since, Until: in.Until, Limit: in.Limit + 1}
+		Since: notBefore1970(in.Since), Until: notBefore1970(in.Until), Limit: in.Limit + 1}
 	if in.Chat != "" {
 		if f.Chat, err = parseAddress(in.Chat); err != nil {
 			return nil, fault.Field("chat", "expected a phone number or a WhatsApp address")
@@ -203,6 +203,14 @@ func (a *API) listMessages(ctx context.Context, in *HistoryInput) (*Reply[Histor
 		list.NextCursor = in.next(len(rows), page[len(page)-1].ID)
 	}
 	return reply(list), nil
+}
+
+// notBefore1970 keeps times in the range of the IDs, which count from then. The zero time is none.
+func notBefore1970(t time.Time) time.Time {
+	if epoch := time.Unix(0, 0); !t.IsZero() && t.Before(epoch) {
+		return epoch
+	}
+	return t
 }
 
 // jobOfMessage is the view of a message as a job.

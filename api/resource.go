@@ -2,6 +2,7 @@ package api
 
 import (
 	"encoding/base64"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -90,6 +91,15 @@ func found(err error, absent *fault.Error) error {
 		return absent
 	}
 	return nil
+}
+
+// inside names the part of the body that a field of a fault belongs to.
+func inside(part string, err error) error {
+	var f *fault.Error
+	if !errors.As(err, &f) || len(f.Details) != 1 {
+		return err
+	}
+	return fault.Field(part+"."+f.Details[0].Field, f.Details[0].Message)
 }
 
 // stored lets faults through and calls every other error of a transaction the database's.

@@ -17,12 +17,12 @@ const (
 func (a *API) routes() {
 	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 
-	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created, hidesNothing)
+	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created)
 	add(a, post, "/auth/login", "login", accessPublic, "Get a token", a.login)
 	add(a, post, "/auth/logout", "logout", accessToken, "Revoke all tokens", a.logout)
 	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me)
 
-	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once)
+	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once("create-session"))
 	add(a, get, "/sessions", "list-sessions", accessAccount, "List sessions", a.listSessions)
 	add(a, get, "/sessions/{id}", "get-session", accessSession, "Read a session", a.getSession)
 	add(a, patch, "/sessions/{id}", "update-session", accessAccount, "Rename a session", a.updateSession)
@@ -31,10 +31,9 @@ func (a *API) routes() {
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
 	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
 
-	for path, id := range map[string]string{"/sessions/{id}/send": "send", "/sessions/{id}/messages": "send-message"} {
-		add(a, post, path, id, accessSession, "Send a message", a.send, accepted, once)
-	}
-	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once)
+	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"))
+	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"))
+	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"))
 	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
 	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
 	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
@@ -52,7 +51,7 @@ func (a *API) routes() {
 	add(a, get, "/admin/workers/{workerId}", "get-worker", accessAdmin, "Read a worker", a.getWorker)
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
-	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events, largeBody)
+	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)
 }
 
 // Options of routes.
@@ -61,15 +60,11 @@ type option func(*huma.Operation)
 func created(o *huma.Operation)  { o.DefaultStatus = http.StatusCreated }
 func accepted(o *huma.Operation) { o.DefaultStatus = http.StatusAccepted }
 
-// once lets an Idempotency-Key guard the route.
-func once(o *huma.Operation) { o.Metadata[metaIdempotent] = true }
-
-// hidesNothing marks the one POST that creates and takes no Idempotency-Key: its answer holds secrets of somebody who has
-// no credential yet.
-func hidesNothing(*huma.Operation) {}
-
-// largeBody is for worker events, which come in batches.
-func largeBody(o *huma.Operation) { o.MaxBodyBytes = bodyLimit }
+// once lets an Idempotency-Key guard the route. Routes with one scope are aliases: a key that was used on one of them was
+// used on all. Registering takes no key, since its answer is all secrets.
+func once(scope string) option {
+	return func(o *huma.Operation) { o.Metadata[metaIdempotent] = scope }
+}
 
 // tagOf groups routes on the documentation page.
 var tagOf = map[access]string{accessWorker: "Worker protocol", accessAdmin: "Administration"}

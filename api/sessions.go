@@ -94,15 +94,21 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 	if strings.TrimSpace(in.Body.Name) == "" {
 		return nil, fault.Field("name", "expected a name")
 	}
-	if err := checkMetadata(in.Body.Metadata); err != nil {
+	metadata, err := parseMetadata(in.Body.Metadata)
+	if err != nil {
 		return nil, err
 	}
+	if hook := in.Body.Webhook; hook != nil {
+		if err := a.checkWebhook(hook); err != nil {
+			return nil, inside("webhook", err)
+		}
+	}
 	now := time.Now()
-	s := &models.Session{UID: newResourceID(ctx), ID: in.Body.SessionID, UserID: user.ID, Name: in.Body.Name, Metadata: in.Body.Metadata, CreatedAt: now, UpdatedAt: now}
+	s := &models.Session{UID: newResourceID(ctx), ID: in.Body.SessionID, UserID: user.ID, Name: in.Body.Name, Metadata: metadata, CreatedAt: now, UpdatedAt: now}
 	key, keyRow := models.NewAPIKey(user.ID, &s.UID, "Session key of "+s.ID, now)
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindCreateSession, UserID: &user.ID, SessionUID: &s.UID}
 	answer := CreatedSession{SessionID: s.ID, APIKey: key}
-	err := a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
+	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		former, err := models.SessionByUID(ctx, tx, s.UID)
 		if ok, err := models.Found(err); err != nil {
 			return err
@@ -165,18 +171,25 @@ func (a *API) waitForSession(ctx context.Context, uid uuid.UUID, wait time.Durat
 // maxMetadata is in bytes.
 const maxMetadata = 1024
 
-func checkMetadata(m json.RawMessage) error {
+// parseMetadata checks an object of the client's and writes it anew, without what JSON can say and PostgreSQL's jsonb
+// can't hold: halves of surrogate pairs.
+func parseMetadata(m json.RawMessage) (json.RawMessage, error) {
 	if m == nil {
-		return nil
-	}
-	var object map[string]any
-	if json.Unmarshal(m, &object) != nil || object == nil {
-		return fault.Field("metadata", "expected a JSON object")
+		return nil, nil
 	}
 	if len(m) > maxMetadata {
-		return fault.Field("metadata", "expected at most 1024 bytes")
+		return nil, fault.Field("metadata", "expected at most 1024 bytes")
 	}
-	return nil
+	var object map[string]any
+	if json.Unmarshal(m, &object) != nil || object == nil { // numbers beyond a float64's range fail here
+		return nil, fault.Field("metadata", "expected a JSON object")
+	}
+	exact := json.NewDecoder(bytes.NewReader(m))
+	exact.UseNumber()
+	if err := exact.Decode(&object); err != nil {
+		return nil, fault.Field("metadata", "expected a JSON object")
+	}
+	return json.Marshal(object)
 }
 
 // SessionList is a page of sessions.

@@ -3,7 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,19 +66,14 @@ func (a *API) putWebhook(ctx context.Context, in *PutWebhookInput) (*Reply[Webho
 		w, secret, err = a.saveWebhook(ctx, tx, s.UID, &in.Body)
 		return err
 	})
+	if ok, other := models.Found(err); !ok && other == nil {
+		return nil, models.ErrGone // deleted since we looked
+	}
 	if err != nil {
-		return nil, stored(found2(err, models.ErrGone))
+		return nil, stored(err)
 	}
 	a.waker.Webhooks(w.ID)
 	return reply(webhookResource(w, s.ID, secret)), nil
-}
-
-// found2 turns "no rows" inside a transaction into a 404 and leaves the rest.
-func found2(err error, absent *fault.Error) error {
-	if ok, other := models.Found(err); !ok && other == nil {
-		return absent
-	}
-	return err
 }
 
 // saveWebhook checks and stores a webhook. The secret is returned only when it is new.
@@ -121,9 +117,7 @@ func (a *API) sealHeaders(w *models.Webhook, headers map[string]string) error {
 		return err
 	}
 	w.Headers = a.vault.Seal(jobs.SealHeaders, plain)
-	for name := range headers {
-		w.HeaderNames = append(w.HeaderNames, name)
-	}
+	w.HeaderNames = slices.Sorted(maps.Keys(headers))
 	return nil
 }
 
@@ -131,13 +125,10 @@ func (a *API) checkWebhook(f *WebhookFields) error {
 	if err := a.guard.CheckURL(f.URL); err != nil {
 		return fault.Field("url", err.Error())
 	}
-	if len(f.Events) == 0 {
+	if f.Events == nil {
 		f.Events = []string{webhook.All}
 	}
-	var unknown *webhook.UnknownEventsError
-	if err := webhook.ValidEvents(f.Events); errors.As(err, &unknown) {
-		return fault.Field("events", err.Error())
-	} else if err != nil {
+	if err := webhook.ValidEvents(f.Events); err != nil {
 		return fault.Field("events", err.Error())
 	}
 	if err := webhook.CheckHeaders(f.Headers); err != nil {

@@ -145,8 +145,10 @@ var redisVersion = regexp.MustCompile(`(?i)^(redis|valkey) server v=(\S+)`)
 func (p *places) findRedis(ctx context.Context, acct account) (redisInstall, error) {
 	for _, dir := range slices.Concat(p.path, p.redis) {
 		for _, name := range []string{"redis-server", "valkey-server"} {
-			path, err := filepath.EvalSymlinks(filepath.Join(dir, name))
-			if err != nil || !acct.reaches(filepath.Dir(path)) {
+			// The link is looked behind, but run under its own name: one program may be several, and go by how it is called.
+			path := filepath.Join(dir, name)
+			behind, err := filepath.EvalSymlinks(path)
+			if err != nil || !acct.reaches(filepath.Dir(path)) || !acct.reaches(filepath.Dir(behind)) {
 				continue
 			}
 			// redis-server may be a link to Valkey's. What it says of itself counts.

@@ -92,6 +92,12 @@ func UnlockKey(ctx context.Context, db bun.IDB, k *IdempotencyKey) error {
 	return err
 }
 
+// DropKey frees a key whose request was refused: nothing was made under it.
+func DropKey(ctx context.Context, db bun.IDB, k *IdempotencyKey) error {
+	_, err := db.NewDelete().Model(k).WherePK().Where("resource_id = ?", k.ResourceID).Where("status_code IS NULL").Exec(ctx)
+	return err
+}
+
 // ForgetKeys drops keys whose time is over.
 func ForgetKeys(ctx context.Context, q Querier) (int64, error) {
 	tag, err := q.Exec(ctx, `DELETE FROM idempotency_keys WHERE expires_at < now()`)

@@ -68,6 +68,9 @@ func PutWebhook(ctx context.Context, tx bun.Tx, session uuid.UUID, change func(f
 	if err != nil {
 		return nil, err
 	}
+	if w.HeaderNames == nil {
+		w.HeaderNames = []string{} // nil would be NULL
+	}
 	if !found {
 		w.ID, w.UserID, w.SessionUID = NewID(), s.UserID, &session
 		if _, err := tx.NewInsert().Model(w).Exec(ctx); err != nil {

@@ -1,0 +1,47 @@
+package api
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// A client that is still sending when its request is refused would be told so by a reset, which throws away the answer
+// that is on its way. So what is left of its request is read first, up to these bounds.
+const (
+	restTime  = 2 * time.Second
+	restBytes = 64 << 20
+)
+
+// patientListener makes connections that can wait so.
+type patientListener struct{ net.Listener }
+
+func (l patientListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &patientConn{Conn: c}, nil
+}
+
+type patientConn struct {
+	net.Conn
+	patient atomic.Bool
+}
+
+// awaitRest has a connection read the rest of a refused request before it closes.
+func awaitRest(c net.Conn) {
+	if p, ok := c.(*patientConn); ok {
+		p.patient.Store(true)
+	}
+}
+
+// Close is called when the answer is written.
+func (c *patientConn) Close() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.patient.Swap(false) && half.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(restTime))
+		_, _ = io.CopyN(io.Discard, c.Conn, restBytes)
+	}
+	return c.Conn.Close()
+}

@@ -1,0 +1,120 @@
+package models_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"kurir/models"
+)
+
+// recorder keeps the statements that go through a pool.
+type recorder struct {
+	mu   sync.Mutex
+	seen []statement
+}
+
+type statement struct {
+	sql  string
+	args []any
+}
+
+func (r *recorder) add(sql string, args []any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen = append(r.seen, statement{sql, args})
+}
+
+func (r *recorder) TraceQueryStart(ctx context.Context, _ *pgx.Conn, d pgx.TraceQueryStartData) context.Context {
+	r.add(d.SQL, d.Args)
+	return ctx
+}
+func (r *recorder) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (r *recorder) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBatchQueryData) {
+	r.add(d.SQL, d.Args)
+}
+func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+// Every statement on the way of a message finds its rows through an index, also when the tables hold many others.
+func TestHotStatementsUseIndexes(t *testing.T) {
+	r := newReporter(t)
+	hook := addWebhook(t, r.db, r.session, "*")
+	r.exec(`INSERT INTO sessions (uid, id, user_id, name, status) SELECT kurir_uuid_v7(), 'bulk' || n, $1, 'bulk', 'CONNECTED' FROM generate_series(1, 200) n`, r.session.UserID)
+	r.exec(`INSERT INTO lanes (id, kind, open, next_seq, next_due_at) SELECT uid, 'MESSAGES', true, 101, CASE WHEN id LIKE '%7' THEN now() END FROM sessions WHERE id LIKE 'bulk%'`)
+	r.exec(`INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id, expires_at)
+		SELECT kurir_uuid_v7(), s.uid, 'OUTBOUND', n, 'c' || n % 5, 't', 'TEXT', repeat('x', 100), CASE WHEN n > 95 AND s.id LIKE '%7' THEN 'PENDING' ELSE 'SENT' END, 'x' || n, now() + interval '1 day'
+		FROM sessions s, generate_series(1, 100) n WHERE s.id LIKE 'bulk%'`)
+	r.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence, status) SELECT $1, kurir_uuid_v7(), 'message.sent', -n, 'DELIVERED' FROM generate_series(1, 20000) n`, hook)
+	r.exec(`ANALYZE`)
+
+	cfg := r.db.Pool.Config()
+	rec := &recorder{}
+	cfg.ConnConfig.Tracer = rec
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	plain := r.db
+	r.db = &models.DB{DB: plain.DB, Pool: pool}
+	r.accept = accepter(t, r.db)
+
+	var ids []uuid.UUID
+	for i := range 40 {
+		ids = append(ids, r.add(fmt.Sprint(i%3), "x"))
+	}
+	due, err := models.DueLanes(t.Context(), pool, models.LaneMessages, 100)
+	require.NoError(t, err)
+	require.Len(t, due, 21)
+	h := r.take(r.runner())
+	claim := r.claim(h, 32)
+	require.Len(t, claim.Messages, 32)
+	r.settle(h, outcome(claim, 0, models.MessageSent), doubt(claim, 1, time.Now().Add(time.Hour)))
+	r.release(h)
+	r.send(r.receipt(ids[0], "delivered"), r.receipt(ids[1], "read"), r.receipt(ids[2], "sent"), r.received("A", "hi"))
+	require.NoError(t, r.db.InPgxTx(t.Context(), func(tx pgx.Tx) error {
+		_, _, err := models.ExpireMessages(t.Context(), tx, 100)
+		return err
+	}))
+	_, err = models.MessageStates(t.Context(), pool, ids)
+	require.NoError(t, err)
+	hold, ok, err := models.TakeLane(t.Context(), pool, hook, r.runner())
+	require.NoError(t, err)
+	require.True(t, ok)
+	for _, ordered := range []bool{false, true} {
+		list, _, err := models.DueDeliveries(t.Context(), r.db, &hold, ordered, 100)
+		require.NoError(t, err)
+		require.NotEmpty(t, list)
+	}
+	_, err = models.ReleaseLane(t.Context(), pool, models.LaneWebhook, hold)
+	require.NoError(t, err)
+
+	explained := 0
+	for _, s := range rec.seen {
+		if !strings.Contains(s.sql, "messages") && !strings.Contains(s.sql, "webhook_deliveries") {
+			continue
+		}
+		explained++
+		rows, err := plain.Pool.Query(t.Context(), "EXPLAIN "+s.sql, s.args...)
+		require.NoError(t, err)
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err, s.sql)
+		plan := strings.Join(lines, "\n")
+		for _, table := range []string{"messages_2", "webhook_deliveries"} {
+			require.NotContains(t, plan, "Seq Scan on "+table, "%s\n%s", s.sql, plan)
+		}
+		if strings.Contains(s.sql, "r.lowest") {
+			require.Contains(t, plan, "_pkey", "receipts are looked up by the primary key\n%s", plan)
+		}
+	}
+	require.Greater(t, explained, 10)
+}

@@ -111,6 +111,8 @@ func validationFailure(ctx huma.Context, status int, message string, errs ...err
 	}
 	f := plainFailure(status, requestID)
 	switch {
+	case status == http.StatusBadRequest && slices.ContainsFunc(errs, beyondTypes):
+		f.status = http.StatusUnprocessableEntity
 	case status == http.StatusBadRequest && len(errs) > 0: // huma's status for a body that it cannot parse
 		f.Code, f.Sentence = "malformed_json", "The request's body is not valid JSON."
 		return f
@@ -142,10 +144,20 @@ func detailOf(err error) (fault.Detail, bool) {
 		return fault.Detail{}, false
 	}
 	d := detailer.ErrorDetail()
-	if strings.HasPrefix(d.Message, "json: ") || strings.HasPrefix(d.Message, "parsing time ") {
-		d.Message = "a value does not fit its field" // what the schema let pass, and Go's types do not
+	if beyondTypes(err) {
+		d.Message = "a value does not fit its field"
 	}
 	return fault.Detail{Field: short(fieldName(d.Location)), Message: short(d.Message)}, true
+}
+
+// beyondTypes finds what the schema lets pass and Go's types do not, such as 1e400.
+func beyondTypes(err error) bool {
+	var detailer huma.ErrorDetailer
+	if !errors.As(err, &detailer) {
+		return false
+	}
+	message := detailer.ErrorDetail().Message
+	return strings.HasPrefix(message, "json: ") || strings.HasPrefix(message, "parsing time ")
 }
 
 // short keeps what a client sent from coming back at length.

@@ -1,16 +1,19 @@
 package api
 
 import (
+	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/gofiber/fiber/v2"
 )
 
 // openAPI configures huma: no schema links in answers, no page of its own that would load from elsewhere.
 func (a *API) openAPI() huma.Config {
 	c := huma.DefaultConfig("Kurir", a.cfg.Version)
-	c.CreateHooks, c.Transformers, c.DocsPath, c.SchemasPath = nil, nil, "", ""
-	c.OpenAPIPath = "/openapi"
+	c.CreateHooks, c.Transformers, c.DocsPath, c.SchemasPath, c.OpenAPIPath = nil, nil, "", "", ""
+	c.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat}
 	c.Info.Description = introduction
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	if a.cfg.PublicURL != "" {
@@ -24,6 +27,19 @@ func (a *API) openAPI() huma.Config {
 	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
 		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
+}
+
+// serveOpenAPI serves the document, which is complete now. huma's own route would write it at the first request, without
+// a lock.
+func (a *API) serveOpenAPI() {
+	asJSON, err := json.Marshal(a.huma.OpenAPI())
+	if err != nil {
+		panic(fmt.Sprintf("the types of the API cannot be described: %v", err)) // in every run alike, so a test sees it first
+	}
+	a.app.Get("/openapi.json", func(c *fiber.Ctx) error {
+		c.Set("Content-Type", "application/openapi+json")
+		return c.Send(asJSON)
+	})
 }
 
 const introduction = `Kurir sends and receives WhatsApp messages for its tenants.
@@ -61,6 +77,17 @@ var descriptions = map[string]string{
 	"register":           "Answers a token and the account's API key. The key is shown this once.",
 	"login":              "Answers a token, which lasts as long as JWT_EXPIRES_IN says.",
 	"logout":             "Every token of the account, on every device, stops working. API keys go on.",
+	"me":                 "The account that the token or the key belongs to.",
+	"list-sessions":      "Newest first. `nextCursor` leads to the next page.",
+	"get-session":        "`desired` says what should be, `status` and `reason` what is.",
+	"update-session":     "Changes the name that people see. The session's ID stays.",
+	"rotate-session-key": "The former key stops working at once. The new one is shown this once.",
+	"get-webhook":        "Without the secret and the values of headers, which are not shown again.",
+	"delete-webhook":     "Its deliveries go with it, those that wait too.",
+	"get-delivery":       "`attemptLog` tells of each attempt what the subscriber answered.",
+	"list-jobs":          "What your calls started, newest first. Messages are not in this list: see a session's history.",
+	"list-workers":       "All worker nodes with their load.",
+	"get-worker":         "One worker node with its load.",
 	"create-session":     "Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.",
 	"delete-session":     "The session is gone at once: its messages that wait are cancelled, its key and its webhook end. The job unlinks the phone. The sessionId may be used again, by you, when the job has ended.",
 	"get-session-status": "Asks the worker. Where that does not answer within 3 seconds, the last known status is answered, with `source: database`.",

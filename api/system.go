@@ -60,13 +60,17 @@ type HealthData struct {
 
 func (a *API) health(c *fiber.Ctx) error {
 	report := monitoring.Ready(c.UserContext(), a.checks)
-	status := http.StatusOK
+	answer := map[string]any{"success": report.Ready(), "status": report.Status,
+		"data": HealthData{Report: report, Version: a.cfg.Version, Uptime: int64(time.Since(a.started).Seconds())}}
 	if !report.Ready() {
-		status = http.StatusServiceUnavailable
+		f := failureOf(errNotReady, requestIDOf(c.UserContext()))
+		answer["error"], answer["code"], answer["requestId"] = f.Sentence, f.Code, f.RequestID
+		c.Status(f.status).Set("Retry-After", f.GetHeaders().Get("Retry-After"))
 	}
-	return c.Status(status).JSON(map[string]any{"success": report.Ready(), "status": report.Status,
-		"data": HealthData{Report: report, Version: a.cfg.Version, Uptime: int64(time.Since(a.started).Seconds())}})
+	return c.JSON(answer)
 }
+
+var errNotReady = fault.New(fault.Unavailable, "not_ready", "Something that we need is down; data.checks says what.").After(2 * time.Second)
 
 // queuesOnly lets administrators through: by the cookie of the login page, or by a token.
 func (a *API) queuesOnly(c *fiber.Ctx) error {

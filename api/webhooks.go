@@ -83,10 +83,7 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, session uuid.UUID, 
 	}
 	secret := ""
 	if f.Secret != nil {
-		var err error
-		if secret, err = webhook.ParseSecret(*f.Secret); err != nil {
-			return nil, "", fault.Field("secret", err.Error())
-		}
+		secret = *f.Secret
 	}
 	w, err := models.PutWebhook(ctx, tx, session, func(former *models.Webhook) (*models.Webhook, error) {
 		now := time.Now()
@@ -121,6 +118,7 @@ func (a *API) sealHeaders(w *models.Webhook, headers map[string]string) error {
 	return nil
 }
 
+// checkWebhook checks what an owner set, fills in what he left out, and wraps a secret that he chose.
 func (a *API) checkWebhook(f *WebhookFields) error {
 	if err := a.guard.CheckURL(f.URL); err != nil {
 		return fault.Field("url", err.Error())
@@ -129,10 +127,17 @@ func (a *API) checkWebhook(f *WebhookFields) error {
 		f.Events = []string{webhook.All}
 	}
 	if err := webhook.ValidEvents(f.Events); err != nil {
-		return fault.Field("events", err.Error())
+		return fault.Field("events", short(err.Error()))
 	}
 	if err := webhook.CheckHeaders(f.Headers); err != nil {
-		return fault.Field("headers", strings.ReplaceAll(err.Error(), "\n", "; "))
+		return fault.Field("headers", short(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	}
+	if f.Secret != nil {
+		secret, err := webhook.ParseSecret(*f.Secret)
+		if err != nil {
+			return fault.Field("secret", err.Error())
+		}
+		f.Secret = &secret
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestTTLsExpireByThemselves(t *testing.T) {
 		begin := time.Now()
 		require.NoError(t, client.Set(t.Context(), "short", "1", 100*time.Millisecond).Err())
 		require.NoError(t, client.Set(t.Context(), "long", "1", time.Hour).Err())
-		require.Eventually(t, func() bool { return client.Get(t.Context(), "short").Err() == redis.Nil }, deadline, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return errors.Is(client.Get(t.Context(), "short").Err(), redis.Nil) }, deadline, 5*time.Millisecond)
 		require.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond, "it should not expire early")
 		ttl, err := client.PTTL(t.Context(), "long").Result()
 		require.NoError(t, err)

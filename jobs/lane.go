@@ -70,13 +70,6 @@ func (l *Lanes) Keep(ctx context.Context) {
 	}
 }
 
-// Held is how many lanes this process is draining.
-func (l *Lanes) Held() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.held)
-}
-
 // step is one round of a lane's holder: look for work, do it, write the outcomes back.
 type step struct {
 	idle  bool          // there was nothing to do

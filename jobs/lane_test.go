@@ -10,6 +10,7 @@ import (
 
 	"kurir/models"
 	"kurir/models/modelstest"
+	"kurir/monitoring"
 )
 
 func alive(t *testing.T, db *models.DB) *Lanes {
@@ -52,12 +53,12 @@ func TestDrainTakesAFreeLaneOnly(t *testing.T) {
 			require.NoError(t, err)
 			require.False(t, more)
 		}
-		require.Equal(t, 1, a.Held())
+		require.Len(t, a.held, 1)
 		return step{idle: true}, nil
 	})
 	require.NoError(t, err)
 	require.Equal(t, 1, worked)
-	require.Zero(t, a.Held())
+	require.Empty(t, a.held)
 	require.True(t, modelstest.Scalar[bool](t, db, `SELECT holder IS NULL AND next_due_at IS NULL FROM lanes WHERE id = $1`, s.UID))
 }
 
@@ -187,4 +188,30 @@ func TestALaneWithoutTargetIsReleased(t *testing.T) {
 			require.False(t, sweepFinds(t, db, models.LaneWebhook, hook))
 		})
 	}
+}
+
+// A message with which one runner after another dies is given up in the end, and does not keep its session's others back.
+func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
+	db := modelstest.DB(t)
+	_, s := modelstest.Ready(t, db)
+	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	t.Cleanup(a.Close)
+	require.NoError(t, a.Accept(t.Context(), &models.NewMessage{ID: models.NewID(), Session: s.UID, Chat: "c", To: "1@s.whatsapp.net", Type: "TEXT", ExpiresAt: time.Now().Add(time.Hour)}))
+	l := alive(t, db)
+	for range sendTries + 1 {
+		h, ok, err := models.TakeLane(t.Context(), db.Pool, s.UID, l.runner)
+		require.NoError(t, err)
+		require.True(t, ok)
+		claim, err := models.ClaimMessages(t.Context(), db.Pool, &h, 1)
+		require.NoError(t, err)
+		require.Len(t, claim.Messages, 1)
+		if claim.Messages[0].Attempts < sendTries {
+			continue // and dies
+		}
+		r := &sendRoundState{sender: &sender{metrics: monitoring.New("test"), log: quiet}, hold: h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(time.Hour)}
+		r.one(t.Context(), nil, &claim.Messages[0])
+		_, err = models.SettleMessages(t.Context(), db.Pool, h, s.ID, r.outcomes)
+		require.NoError(t, err)
+	}
+	require.Equal(t, models.MessageUnknown, modelstest.Scalar[string](t, db, `SELECT status FROM messages`))
 }

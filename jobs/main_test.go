@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -16,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // addHook adds a webhook for all events to a session.
 func addHook(t *testing.T, db *models.DB, s *models.Session) uuid.UUID {

@@ -129,16 +129,13 @@ func (r *Runner) Run(ctx context.Context) error {
 	return nil
 }
 
-// Metrics of this runner's lanes for its own page.
-func (r *Runner) LanesHeld() int { return r.lanes.Held() }
-
 // asynqLog gives asynq's log lines to slog.
 type asynqLog struct{ log *slog.Logger }
 
-func line(args []any) string { return strings.TrimSpace(fmt.Sprintln(args...)) }
+func line(args []any) slog.Attr { return slog.String("text", strings.TrimSpace(fmt.Sprintln(args...))) }
 
-func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq: " + line(args)) }
-func (l asynqLog) Info(args ...any)  { l.log.Debug("asynq: " + line(args)) }
-func (l asynqLog) Warn(args ...any)  { l.log.Warn("asynq: " + line(args)) }
-func (l asynqLog) Error(args ...any) { l.log.Error("asynq: " + line(args)) }
-func (l asynqLog) Fatal(args ...any) { l.log.Error("asynq: " + line(args)) }
+func (l asynqLog) Debug(args ...any) { l.log.Debug("asynq", line(args)) }
+func (l asynqLog) Info(args ...any)  { l.log.Debug("asynq", line(args)) }
+func (l asynqLog) Warn(args ...any)  { l.log.Warn("asynq", line(args)) }
+func (l asynqLog) Error(args ...any) { l.log.Error("asynq", line(args)) }
+func (l asynqLog) Fatal(args ...any) { l.log.Error("asynq", line(args)) }

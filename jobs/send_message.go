@@ -115,6 +115,8 @@ func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *model
 		r.expire(m, now)
 	case r.lost || r.pause > 0 || now.After(r.end) || ctx.Err() != nil:
 		r.putBack(m, now)
+	case m.Attempts >= sendTries: // each time the runner died with it in hand
+		r.giveUp(m, now)
 	default:
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 		defer cancel()

@@ -83,6 +83,7 @@ func retryDeadlock(f func() error) error {
 // SQLSTATE classes that callers ask for.
 const (
 	codeUnique        = "23505"
+	codeCheck         = "23514" // without a constraint's name: no partition takes the row
 	codeDeadlock      = "40P01"
 	codeSerialization = "40001"
 )
@@ -100,15 +101,18 @@ func IsDeadlock(err error) bool {
 }
 
 // refused reports whether PostgreSQL itself turned the statement down for what it contains: to try it again unchanged is in
-// vain. Connection troubles, shutdowns (57P..) and resources (53...) are not of that kind.
+// vain. Connection troubles, shutdowns (57P..) and resources (53...) are not of that kind, nor are faults of our own that
+// somebody will mend: a schema that does not fit (42...), a partition that is missing.
 func refused(err error) bool {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return false
 	}
 	switch pg.Code[:2] {
-	case "22", "23", "42":
+	case "22":
 		return true
+	case "23":
+		return pg.Code != codeCheck || pg.ConstraintName != ""
 	}
 	return false
 }

@@ -399,3 +399,28 @@ func TestIngestAndSettleAtOnce(t *testing.T) {
 	require.Zero(t, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM (SELECT 1 FROM events GROUP BY data->>'id', type HAVING count(*) > 1) x`), "events told twice")
 	require.EqualValues(t, 15*(6+6*3), modelstest.Scalar[int64](t, r.db, `SELECT max(sequence) FROM webhook_deliveries`))
 }
+
+// What fails through our own fault is not acknowledged: the worker keeps it until that is mended.
+func TestMissingPartitionOrColumnLosesNothing(t *testing.T) {
+	month := time.Now().UTC()
+	for what, c := range map[string]struct{ damage, mend string }{
+		"partition": {`DROP TABLE messages_` + month.Format("200601"), `SELECT kurir_add_month('messages', '` + month.Format(time.DateOnly) + `')`},
+		"column":    {`ALTER TABLE messages RENAME caption TO caption2`, `ALTER TABLE messages RENAME caption2 TO caption`},
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newReporter(t)
+			r.exec(c.damage)
+			e := r.received("1", "hi")
+			e.Seq = 1
+			_, err := r.try(e)
+			require.Error(t, err)
+			require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT next_event_seq FROM workers`))
+			err = r.accept.Accept(t.Context(), newMessage(r.session.UID, "a", "x"))
+			require.Equal(t, what == "column", err == nil, "%v", err) // an accept names fewer columns
+			r.exec(c.mend)
+			r.send(e)
+			require.EqualValues(t, 1, r.count(`direction = 'INBOUND'`))
+			r.add("a", "x")
+		})
+	}
+}

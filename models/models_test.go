@@ -2,7 +2,6 @@ package models_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -21,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { embeddedtest.Main(m) }
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func newMessage(session uuid.UUID, chat, text string) *models.NewMessage {
 	return &models.NewMessage{ID: models.NewID(), Session: session, Chat: chat, To: chat, Type: "TEXT", Content: text,

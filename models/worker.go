@@ -129,7 +129,7 @@ func ToDrop(ctx context.Context, db bun.IDB, worker string, held []wire.HeldSess
 		Epoch int64
 	}
 	err := db.NewSelect().Model((*Session)(nil)).Column("uid", "epoch").
-		Where("uid::text IN (?)", bun.In(uids)).Where("worker_id = ?", worker).Where("desired = ?", DesiredRunning).Scan(ctx, &own)
+		Where("uid::text IN ?", bun.Tuple(uids)).Where("worker_id = ?", worker).Where("desired = ?", DesiredRunning).Scan(ctx, &own)
 	if err != nil {
 		return nil, err
 	}

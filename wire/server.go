@@ -183,7 +183,7 @@ func (s *server) open(a action) http.Handler {
 			if p == nil {
 				return
 			}
-			if p == http.ErrAbortHandler {
+			if p == http.ErrAbortHandler { //nolint:errorlint // a recovered value, compared as net/http does
 				panic(p)
 			}
 			s.log.ErrorContext(r.Context(), "panic in a call to the worker", "route", r.Pattern, "panic", p, "stack", string(debug.Stack()))

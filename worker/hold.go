@@ -112,7 +112,9 @@ func (n *Node) open(ctx context.Context, t *term, c wire.CreateSession) (wire.Se
 	late := n.leaving || t.lease.ctx.Err() != nil // whoever drops all sessions may have passed by already
 	n.mu.Unlock()
 	if late {
-		n.shut(ctx, s)
+		if err := n.shut(ctx, s); err != nil { // it stays held, and is closed with the term
+			n.log.WarnContext(ctx, "session of a lost lease not closed", "session", s.id, "error", err)
+		}
 		return wire.SessionState{}, wire.Refuse(wire.CodeLeaseLost, ErrLeaseLost.Error())
 	}
 	n.log.InfoContext(ctx, "session held", "session", s.id, "epoch", s.epoch)

@@ -141,7 +141,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func (c *cluster) start(name, command string, env ...string) *process {
+func (c *cluster) start(name, command string, env ...string) {
 	c.t.Helper()
 	p := &process{name: name, log: &tail{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0], command)
@@ -154,7 +154,6 @@ func (c *cluster) start(name, command string, env ...string) *process {
 		close(p.exited)
 	}()
 	c.procs[name] = p
-	return p
 }
 
 // kill ends a process as a power cut would.
@@ -256,9 +255,9 @@ func (c *cluster) request(ctx context.Context, method, url string, body any, hea
 	return res.StatusCode, envelope.Data, nil
 }
 
-func (c *cluster) call(method, path string, body, into any, want int, headers ...string) {
+func (c *cluster) call(method, path string, body, into any, want int) {
 	c.t.Helper()
-	status, data, err := c.request(c.t.Context(), method, c.apis[0]+"/api/v1"+path, body, headers...)
+	status, data, err := c.request(c.t.Context(), method, c.apis[0]+"/api/v1"+path, body)
 	require.NoError(c.t, err)
 	require.Equal(c.t, want, status, "%s %s: %s", method, path, data)
 	if into != nil {
@@ -377,4 +376,3 @@ func (s *subscriber) complete(want map[string]int64) (bool, string) {
 	}
 	return true, ""
 }
-

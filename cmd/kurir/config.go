@@ -111,6 +111,7 @@ type config struct {
 	LogPath          string   `env:"LOG_FILE_PATH" envDefault:"./logs"`
 
 	SimnetURL      string   `env:"SIMNET_URL"`
+	SimnetHost     string   `env:"SIMNET_HOST" envDefault:"127.0.0.1"`
 	SimnetPort     int      `env:"SIMNET_PORT" envDefault:"8090"`
 	SimWorkers     int      `env:"SIM_WORKERS" envDefault:"2"`
 	SimScanDelay   duration `env:"SIM_SCAN_DELAY" envDefault:"2s"`

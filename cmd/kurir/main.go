@@ -146,7 +146,7 @@ func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, pa
 
 // withMetrics serves METRICS_PORT beside run.
 func (p *parts) withMetrics(ctx context.Context, run func(ctx context.Context) error) error {
-	if p.cfg.MetricsPort == 0 || !p.cfg.Metrics {
+	if p.cfg.MetricsPort == 0 {
 		return run(ctx)
 	}
 	l, err := listen(false, p.cfg.MetricsPort)
@@ -215,7 +215,7 @@ func (p *program) simnet() *cobra.Command {
 answers with receipts and, with SIM_REPLY=echo, with an echo. Numbers that end in 0000 are not on it. It is a simulator: no
 message ever reaches a person.
 
-Listens on loopback at SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what phones saw: messages,
+Listens at SIMNET_HOST (127.0.0.1) and SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what phones saw: messages,
 duplicates, reordered ones, moments at which two workers held one session. It has no authentication.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, closeLog, err := p.config("simnet")
@@ -223,7 +223,7 @@ duplicates, reordered ones, moments at which two workers held one session. It ha
 				return err
 			}
 			defer closeLog()
-			l, err := listen(!cfg.explicit["SIMNET_HOST"], cfg.SimnetPort)
+			l, err := net.Listen("tcp", net.JoinHostPort(cfg.SimnetHost, strconv.Itoa(cfg.SimnetPort)))
 			if err != nil {
 				return fmt.Errorf("SIMNET_PORT: %w", err)
 			}

@@ -70,7 +70,7 @@ func dial(c *conn) (*link, error) {
 	}
 	ctx, stop := context.WithTimeout(c.ctx, dialTimeout)
 	defer stop()
-	ws, _, err := websocket.Dial(ctx, c.engine.url, nil) //nolint:bodyclose // Dial's contract: never to be closed
+	ws, _, err := websocket.Dial(ctx, c.engine.url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreachable, err)
 	}

@@ -97,7 +97,7 @@ type client struct {
 
 func (b *bench) login(t testing.TB, session string, epoch int64, worker string) *client {
 	t.Helper()
-	ws, _, err := websocket.Dial(context.Background(), b.url+"/connect", nil) //nolint:bodyclose // Dial's contract
+	ws, _, err := websocket.Dial(context.Background(), b.url+"/connect", nil)
 	require.NoError(t, err)
 	ws.SetReadLimit(-1)
 	t.Cleanup(func() { _ = ws.CloseNow() })

@@ -53,6 +53,7 @@ type world struct {
 	vault *models.Vault
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
+	made  func(*api.API)
 }
 
 type setting func(w *world, c *api.Config)
@@ -102,6 +103,9 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 	}
 	a := api.New(cfg, db, w.redis, w.vault, webhook.NewGuard(w.hooks), monitoring.New("test"), checks,
 		slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	if w.made != nil {
+		w.made(a)
+	}
 	w.url = w.serve(a.Listen)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -434,4 +438,24 @@ func (r *relay) cut() {
 		_ = c.Close()
 	}
 	r.conns = nil
+}
+
+// parallel runs f n times at once and counts its results.
+func parallel[T comparable](n int, f func(i int) T) map[T]int {
+	results := make([]T, n)
+	var group sync.WaitGroup
+	gate := make(chan struct{})
+	for i := range n {
+		group.Go(func() {
+			<-gate
+			results[i] = f(i)
+		})
+	}
+	close(gate)
+	group.Wait()
+	counts := map[T]int{}
+	for _, r := range results {
+		counts[r]++
+	}
+	return counts
 }

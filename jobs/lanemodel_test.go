@@ -422,12 +422,15 @@ func (m *laneModel) sendBy(r *modelRunner) {
 	if m.rng.IntN(3) == 0 {
 		how = verdict(m.rng.IntN(int(verdicts)))
 	}
-	m.net.verdicts = []verdict{how}
+	m.net.verdicts, m.net.last = []verdict{how}, nil
 	before := len(r.round.outcomes)
 	r.round.one(m.ctx, m.client, c)
 	m.net.verdicts = nil
 	if len(r.round.outcomes) != before+1 {
 		m.failf("sending %d gave %d outcomes", c.Seq, len(r.round.outcomes)-before)
+	}
+	if s := m.net.last; s != nil && (s.Generation != r.hold.Generation || s.Epoch != r.round.claim.Epoch || s.WhatsappID != c.WhatsappID || s.Seq != c.Seq) {
+		m.failf("%d was sent as %+v", c.Seq, *s)
 	}
 	o := r.round.outcomes[before]
 	m.decided(r, o)
@@ -448,6 +451,10 @@ func (m *laneModel) judge() {
 		for _, former := range m.net.shows[:m.shown] {
 			if former.MessageID == s.MessageID {
 				m.failf("message %d is shown twice", r.seq)
+			}
+			after := m.row(uuid.MustParse(former.MessageID))
+			if late := r.sendAt != nil && r.sendAt.After(*after.claimedAt); after.chat == r.chat && after.seq > r.seq && !late {
+				m.failf("message %d is shown after %d", r.seq, after.seq)
 			}
 		}
 		if r.number != m.number {

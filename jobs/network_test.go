@@ -26,6 +26,7 @@ type network struct {
 	known      map[string]wire.SendResult
 	number     int             // which number is linked
 	phones     map[string]bool // number and WhatsApp ID that a phone shows
+	last       *wire.Send      // that arrived
 	shows      []wire.Send     // in the order in which they appeared
 	dead       map[string]bool // messages that the network refused for good
 	verdicts   []verdict       // of the next sends; none: luck decides
@@ -75,6 +76,7 @@ func (n *network) Credentials() (int64, string) { return 1, "s" }
 func (n *network) Send(_ context.Context, _ string, m wire.Send) (wire.SendResult, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.last = &m
 	switch {
 	case m.Epoch != n.epoch:
 		return wire.SendResult{}, wire.Refuse(wire.CodeStaleEpoch, "")

@@ -410,3 +410,21 @@ func TestAcceptAfterCloseDoesNotHang(t *testing.T) {
 	}
 	require.Zero(t, modelstest.Scalar[int64](t, o.db, `SELECT count(*) FROM messages`))
 }
+
+// A chat is due when the first of its unsettled messages is: not at once for those behind, or the sweep would wake the lane
+// in vain each second.
+func TestAChatIsDueWithItsFirst(t *testing.T) {
+	o := newOutbox(t)
+	o.add("a", "0")
+	o.add("a", "1")
+	a := o.runner()
+	o.claim(o.take(a), 2)
+	o.exec(`DELETE FROM runners WHERE id = $1`, a)
+	h := o.take(o.runner())
+	claim := o.claim(h, 1)
+	require.Equal(t, []string{"0"}, texts(claim))
+	o.settle(h, doubt(claim, 0, time.Now().Add(time.Hour)))
+	require.Empty(t, o.claim(h, 10).Messages)
+	require.True(t, o.release(h))
+	require.WithinDuration(t, time.Now().Add(time.Hour), modelstest.Scalar[time.Time](t, o.db, `SELECT next_due_at FROM lanes WHERE id = $1`, o.session.UID), time.Minute)
+}

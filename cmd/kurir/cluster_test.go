@@ -97,7 +97,7 @@ func (l *tail) notable(most int) string {
 // newCluster starts two of each kind, and one network.
 func newCluster(t *testing.T, extra ...string) *cluster {
 	t.Helper()
-	url := modelstest.URL(t)
+	url := databaseURL(t)
 	c := &cluster{t: t, db: modelstest.Open(t, url), redis: embeddedtest.NewRedis(t, ""), procs: map[string]*process{}, hooks: newSubscriber(t),
 		http: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}}
 	t.Logf("Redis: %s", c.redis.Kind())
@@ -131,6 +131,18 @@ func newCluster(t *testing.T, extra ...string) *cluster {
 	c.call(http.MethodPost, "/auth/register", map[string]any{"email": "tenant@example.com", "password": "correct horse", "tier": "max"}, &registered, 201)
 	c.apiKey = registered.APIKey
 	return c
+}
+
+// databaseURL is a database of the tests' own server, which does without fsync; or, to measure, an empty one of
+// KURIR_TEST_DATABASE_URL, which is migrated as an operator would.
+func databaseURL(t *testing.T) string {
+	t.Helper()
+	url := os.Getenv("KURIR_TEST_DATABASE_URL")
+	if url == "" {
+		return modelstest.URL(t)
+	}
+	require.NoError(t, run(t.Context(), []string{"migrate"}, []string{"DATABASE_URL=" + url}, io.Discard, io.Discard))
+	return url
 }
 
 func freePort(t *testing.T) int {

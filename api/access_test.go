@@ -1,0 +1,317 @@
+package api_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"kurir/api"
+	"kurir/models/modelstest"
+)
+
+// Kinds of callers, in the order of the matrix.
+var callers = []string{"nobody", "token", "account key", "session key", "other session's key", "other tenant", "admin", "admin's key", "worker"}
+
+// matrix says what each kind of caller gets: + is let in, 4 is 404, and the rest are 401, 403 (1, 3). An operation that
+// is missing here fails the test.
+var matrix = map[string]string{
+	//                    nobody, token, key, session, other session, other tenant, admin, admin's key, worker
+	"register":           "+++++++++",
+	"login":              "+++++++++",
+	"logout":             "1+333++31",
+	"me":                 "1++33+++1",
+	"create-session":     "1++33+++1",
+	"list-sessions":      "1++33+++1",
+	"get-session":        "1+++44441",
+	"update-session":     "1++334441",
+	"delete-session":     "1++334441",
+	"get-session-status": "1+++44441",
+	"get-session-qr":     "1+++44441",
+	"rotate-session-key": "1++334441",
+	"send":               "1+++44441",
+	"send-message":       "1+++44441",
+	"send-by-key":        "133++3331",
+	"list-messages":      "1+++44441",
+	"get-message":        "1+++44441",
+	"cancel-message":     "1+++44441",
+	"put-webhook":        "1++334441",
+	"get-webhook":        "1++334441",
+	"delete-webhook":     "1++334441",
+	"list-deliveries":    "1++334441",
+	"get-delivery":       "1++334441",
+	"list-jobs":          "1++33+++1",
+	"get-job":            "1+++44441",
+	"list-workers":       "133333+31",
+	"get-worker":         "133333+31",
+	"register-worker":    "11111111+",
+	"worker-heartbeat":   "11111111+",
+	"worker-events":      "11111111+",
+}
+
+// harmful are the operations of which one success would take away what the others need; they come last, and in this order.
+var harmful = []string{"cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+
+func TestWhoMayDoWhat(t *testing.T) {
+	s := newStage(t)
+	other := s.register("other")
+	otherKey := s.owner.connected("second")
+	adminKey := s.admin.key
+	credentials := map[string]headers{"nobody": nil, "token": s.owner.auth(), "account key": {"X-Api-Key", s.owner.key}, "session key": bearer(s.sessionKey),
+		"other session's key": {"X-Api-Key", otherKey}, "other tenant": other.auth(), "admin": s.admin.auth(), "admin's key": bearer(adminKey),
+		"worker": {"Authorization", "Bearer " + workerToken, "X-Worker-Secret", s.secret}}
+	s.exec(`UPDATE workers SET lease_expires_at = now() - interval '1 second'`) // so that it can be registered once
+	d := s.document()
+	operations := d.operations()
+	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
+	seen := map[string]bool{}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing"}
+	for _, op := range operations {
+		row, ok := matrix[op.id]
+		require.True(t, ok, "%s stands in no row of the matrix", op.id)
+		require.Len(t, row, len(callers), op.id)
+		seen[op.id] = true
+		var body any
+		if op.body != nil {
+			body = d.example(op.body)
+		}
+		before := s.rows()
+		for _, letIn := range []bool{false, true} { // refusals first: they must leave everything as it is
+			for i, caller := range callers {
+				if (row[i] == '+') != letIn {
+					continue
+				}
+				a := s.do(op.method, s.pathOf(op, nil), credentials[caller], body)
+				what := fmt.Sprintf("%s by %s: %s", op.id, caller, a.text)
+				switch row[i] {
+				case '1':
+					require.Equal(t, 401, a.status, what)
+					require.NotEmpty(t, a.header.Get("WWW-Authenticate"))
+					a.isFailure()
+				case '3':
+					require.Equal(t, 403, a.status, what)
+					a.isFailure()
+				case '4':
+					require.Equal(t, 404, a.status, what)
+					nothing := s.do(op.method, s.pathOf(op, absent), credentials[caller], body)
+					require.Equal(t, 404, nothing.status, what)
+					delete(nothing.body, "requestId")
+					delete(a.body, "requestId")
+					require.Equal(t, nothing.body, a.body, "what is another's should look as what is not")
+				default:
+					require.NotContains(t, []any{"unauthenticated", "invalid_token", "invalid_api_key", "forbidden", "internal"}, a.body["code"], what)
+					switch op.id {
+					case "rotate-session-key":
+						credentials["session key"] = bearer(str(a.ok(200), "apiKey"))
+					case "logout":
+						u := map[string]*tenant{"token": s.owner, "other tenant": other, "admin": s.admin}[caller]
+						login := s.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": u.email, "password": password})
+						credentials[caller] = bearer(str(login.ok(200), "token"))
+					}
+				}
+			}
+			if !letIn {
+				s.unchanged(before, "refused %s", op.id)
+			}
+		}
+	}
+	for id := range matrix {
+		require.True(t, seen[id], "%s is no operation", id)
+	}
+}
+
+func sign(t *testing.T, method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
+	t.Helper()
+	claims := jwt.MapClaims{"iss": "kurir", "aud": "kurir-api", "exp": time.Now().Add(time.Hour).Unix(), "ver": 1}
+	change(claims)
+	token, err := jwt.NewWithClaims(method, claims).SignedString(key)
+	require.NoError(t, err)
+	return token
+}
+
+func TestTokensThatAreNotOurs(t *testing.T) {
+	w := start(t)
+	u := w.register("u")
+	as := func(change func(jwt.MapClaims)) func(jwt.MapClaims) {
+		return func(c jwt.MapClaims) {
+			c["sub"] = u.id
+			if change != nil {
+				change(c)
+			}
+		}
+	}
+	w.do("GET", "/api/v1/auth/me", bearer(sign(t, jwt.SigningMethodHS256, jwtSecret, as(nil))), nil).ok(200)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	head, rest, _ := strings.Cut(u.token, ".")
+	for what, token := range map[string]string{
+		"another secret": sign(t, jwt.SigningMethodHS256, []byte("another secret"), as(nil)),
+		"no algorithm":   sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, as(nil)),
+		"HS512":          sign(t, jwt.SigningMethodHS512, jwtSecret, as(nil)),
+		"RS256":          sign(t, jwt.SigningMethodRS256, rsaKey, as(nil)),
+		"expired":        sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Second).Unix() })),
+		"no expiry":      sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { delete(c, "exp") })),
+		"another issuer": sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["iss"] = "other" })),
+		"the dashboard":  sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["aud"] = "kurir-queues" })),
+		"no audience":    sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { delete(c, "aud") })),
+		"revoked":        sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["ver"] = 0 })),
+		"nobody":         sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["sub"] = uuid.NewString() })),
+		"no ID":          sign(t, jwt.SigningMethodHS256, jwtSecret, as(func(c jwt.MapClaims) { c["sub"] = "root" })),
+		"garbage":        "garbage", "half": head, "no head": rest, "the worker's": workerToken,
+	} {
+		a := w.do("GET", "/api/v1/auth/me", bearer(token), nil).refused(401, "invalid_token")
+		require.Contains(t, a.header.Get("WWW-Authenticate"), "Bearer", what)
+	}
+	for _, header := range []string{"", "Bearer", "Bearer ", "Basic dTpw", "Token " + u.token, u.token} {
+		w.do("GET", "/api/v1/auth/me", headers{"Authorization", header}, nil).refused(401, "unauthenticated")
+	}
+	for _, header := range []string{"bearer " + u.token, "BEARER  " + u.token} {
+		w.do("GET", "/api/v1/auth/me", headers{"Authorization", header}, nil).ok(200)
+	}
+}
+
+func TestWaysToSendAKey(t *testing.T) {
+	w := start(t)
+	w.worker()
+	u := w.register("u")
+	for _, with := range []headers{{"X-Api-Key", u.key}, bearer(u.key)} {
+		w.do("GET", "/api/v1/auth/me", with, nil).ok(200)
+		w.do("POST", "/api/v1/sessions", with, map[string]any{"name": "x"}).ok(202)
+	}
+	w.do("GET", "/api/v1/auth/me?apiKey="+u.key, nil, nil).ok(200)
+	w.do("POST", "/api/v1/sessions?apiKey="+u.key, nil, map[string]any{"name": "x"}).refused(401, "unauthenticated")
+	w.do("DELETE", "/api/v1/sessions/x?apiKey="+u.key, nil, nil).refused(401, "unauthenticated")
+	w.do("GET", "/api/v1/auth/me?apiKey="+u.token, nil, nil).refused(401, "invalid_api_key")
+	for _, key := range []string{"kur_wrong", "kus_wrong", u.key + "x", u.key[:len(u.key)-1], strings.ToUpper(u.key), "kur_"} {
+		w.do("GET", "/api/v1/auth/me", headers{"X-Api-Key", key}, nil).refused(401, "invalid_api_key")
+	}
+	w.exec(`UPDATE api_keys SET expires_at = now() - interval '1 second'`)
+	w.eventually("the key to expire", func() bool { return w.do("GET", "/api/v1/auth/me", headers{"X-Api-Key", u.key}, nil).status == 401 })
+
+	closed := startOn(t, w.db, func(_ *world, c *api.Config) { c.AllowQueryAPIKey = false })
+	v := closed.register("v")
+	closed.do("GET", "/api/v1/auth/me?apiKey="+v.key, nil, nil).refused(401, "unauthenticated")
+}
+
+// What one process changes, another one knows at once: well before what it remembers would be forgotten by itself.
+func TestProcessesHearOfEachOther(t *testing.T) {
+	a := start(t)
+	b := startOn(t, a.db)
+	a.worker()
+	u := a.register("u")
+	key := u.session("shop")
+	soon := func(what, path string, with headers, status int) {
+		t.Helper()
+		began := time.Now()
+		require.Eventually(t, func() bool { return b.do("GET", path, with, nil).status == status }, patience, time.Millisecond, what)
+		require.Less(t, time.Since(began), time.Second, what)
+	}
+	session, me := "/api/v1/sessions/shop", "/api/v1/auth/me"
+	b.do("GET", session, bearer(key), nil).ok(200)
+	rotated := str(a.do("POST", session+"/api-key/rotate", u.auth(), nil).ok(200), "apiKey")
+	a.do("GET", session, bearer(key), nil).refused(401, "invalid_api_key")
+	soon("a replaced key", session, bearer(key), 401)
+	b.do("GET", session, bearer(rotated), nil).ok(200)
+
+	b.do("GET", me, u.auth(), nil).ok(200)
+	a.do("POST", "/api/v1/auth/logout", u.auth(), nil).ok(200)
+	a.do("GET", me, u.auth(), nil).refused(401, "invalid_token")
+	soon("a logout", me, u.auth(), 401)
+	b.do("GET", me, bearer(u.key), nil).ok(200)
+
+	token := str(a.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": u.email, "password": password}).ok(200), "token")
+	b.do("GET", me, bearer(token), nil).ok(200)
+	a.do("DELETE", session, bearer(token), nil).ok(202)
+	soon("a deleted session's key", session, bearer(rotated), 401)
+
+	soonRole := func(role string, status int) {
+		a.exec(`UPDATE users SET role = $1`, role)
+		soon("a role", "/api/v1/admin/workers", bearer(token), status)
+	}
+	soonRole("ADMINISTRATOR", 200)
+	soonRole("USER", 403)
+
+	a.exec(`UPDATE users SET is_active = false`)
+	soon("a deactivated user's token", me, bearer(token), 401)
+	soon("a deactivated user's key", me, bearer(u.key), 401)
+	a.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": u.email, "password": password}).refused(401, "invalid_credentials")
+}
+
+func TestLogHoldsNoSecrets(t *testing.T) {
+	w := start(t)
+	w.worker()
+	u := w.register("u")
+	key := u.connected("shop")
+	w.do("GET", "/api/v1/sessions/shop?apiKey="+key, nil, nil).ok(200)
+	w.do("GET", "/api/v1/sessions/secretname?x=secretquery", u.auth(), nil).refused(404, "session_not_found")
+	w.do("POST", "/api/v1/sessions/shop/send", append(bearer(key), "Idempotency-Key", "secretkey"), text("6281234567890", "secretword")).ok(202)
+	w.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": u.email, "password": "secretpassword"}).refused(401, "invalid_credentials")
+	w.do("PUT", "/api/v1/sessions/shop/webhook", u.auth(), map[string]any{"url": "https://example.com/secretpath", "headers": map[string]string{"X-Token": "secretvalue"}}).ok(200)
+	w.do("GET", "/secretroute", nil, nil).refused(404, "route_not_found")
+	w.eventually("the log", func() bool { return strings.Contains(w.log.String(), "(none)") })
+	log := w.log.String()
+	for _, secret := range []string{key, u.key, u.token, password, "secret", "6281234567890", u.email, "apiKey"} {
+		require.NotContains(t, log, secret)
+	}
+	require.Contains(t, log, u.id, "the line should name the user")
+}
+
+// What belongs to operators and workers is not on the public port, however its path is spelled, and nothing else is on
+// the internal one.
+func TestInternalPort(t *testing.T) {
+	internal, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, _ := net.SplitHostPort(internal.Addr().String())
+	var inner *api.API
+	db := modelstest.DB(t)
+	w := startOn(t, db, func(w *world, c *api.Config) {
+		c.InternalPort, _ = strconv.Atoi(port)
+		w.made = func(a *api.API) { inner = a }
+	})
+	go func() { _ = inner.Listen(internal) }()
+	inside := w.in(t)
+	inside.url = "http://" + internal.Addr().String()
+	for _, path := range []string{"/metrics", "/metrics/", "/metrics//", "/METRICS", "/Metrics/", "/admin/queues", "/admin/queues/", "/ADMIN/queues", "/admin/login", "/admin/login/"} {
+		w.do("GET", path, headers{"Accept", "text/html"}, nil).refused(404, "route_not_found")
+	}
+	for _, base := range []string{"/api/v1", "/api"} {
+		for _, slash := range []string{"", "/", "//"} {
+			w.do("POST", base+"/admin/workers/register"+slash, bearer(workerToken), map[string]any{"workerId": "w", "endpoint": "http://x"}).refused(404, "route_not_found")
+			w.do("PUT", base+"/admin/workers/w/heartbeat"+slash, bearer(workerToken), nil).refused(404, "route_not_found")
+			w.do("POST", base+"/admin/workers/w/events"+slash, bearer(workerToken), nil).refused(404, "route_not_found")
+		}
+	}
+	require.EqualValues(t, 0, w.count("workers"))
+	require.Equal(t, 200, inside.do("GET", "/metrics", nil, nil).status)
+	require.Equal(t, 200, inside.do("GET", "/admin/login", nil, nil).status)
+	inside.do("POST", "/api/admin/workers/register", bearer(workerToken), map[string]any{"workerId": "w", "endpoint": "http://x"}).ok(200)
+	inside.do("POST", "/api/v1/auth/login", nil, nil).refused(404, "route_not_found")
+	for _, here := range []*world{w, inside} {
+		require.Equal(t, 200, here.do("GET", "/health", nil, nil).status)
+		require.Equal(t, 200, here.do("GET", "/health/live", nil, nil).status)
+	}
+}
+
+func TestBrowsersOfOtherSites(t *testing.T) {
+	w := start(t)
+	a := w.do("OPTIONS", "/api/v1/sessions", headers{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-api-key"}, nil)
+	require.Equal(t, http.StatusNoContent, a.status)
+	require.Equal(t, "*", a.header.Get("Access-Control-Allow-Origin"))
+	require.Contains(t, a.header.Get("Access-Control-Allow-Headers"), "X-Api-Key")
+	a = w.do("GET", "/api/v1/auth/me", headers{"Origin", "https://app.example.com"}, nil).refused(401, "unauthenticated")
+	require.Equal(t, "*", a.header.Get("Access-Control-Allow-Origin"))
+	require.Contains(t, a.header.Get("Access-Control-Expose-Headers"), "Retry-After")
+	require.Empty(t, a.header.Get("Access-Control-Allow-Credentials"))
+	require.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"))
+}
+

@@ -47,6 +47,9 @@ func Open(url string, maxConns int) (*DB, error) {
 	// A statement that takes longer has lost its caller: requests and jobs are shorter than this.
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60000"
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30000"
+	// Planning a hot statement over all partitions takes ten times as long as running it, and would be done anew at each
+	// call. All of them are look-ups by index, for which the generic plan is the right one.
+	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir"
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {

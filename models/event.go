@@ -42,11 +42,11 @@ inserted AS (
 )
 SELECT id FROM moved`
 
-// Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
-func Emit(ctx context.Context, q Querier, events []Event) ([]uuid.UUID, error) {
-	if len(events) == 0 {
-		return nil, nil
-	}
+// emitSQL is Emit's statement, emitArgs its arguments.
+const emitSQL = `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
+	WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), ` + emit
+
+func emitArgs(events []Event) ([]any, error) {
 	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
 	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
 	for i, e := range events {
@@ -56,10 +56,37 @@ func Emit(ctx context.Context, q Querier, events []Event) ([]uuid.UUID, error) {
 		}
 		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
 	}
-	rows, err := q.Query(ctx, `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
-		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), `+emit, ids, sessions, types, data, at)
+	return []any{ids, sessions, types, data, at}, nil
+}
+
+// Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
+func Emit(ctx context.Context, q Querier, events []Event) ([]uuid.UUID, error) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	args, err := emitArgs(events)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := q.Query(ctx, emitSQL, args...)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// queueEmit is Emit as a part of a batch; the webhooks are there when the batch has run.
+func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
+	if len(events) == 0 {
+		return nil
+	}
+	args, err := emitArgs(events)
+	if err != nil {
+		return err
+	}
+	b.Queue(emitSQL, args...).Query(func(rows pgx.Rows) (err error) {
+		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	return nil
 }

@@ -83,14 +83,15 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 		if len(events) == 0 {
 			return nil
 		}
+		var last pgx.Batch // what is written at the end, in one round trip: others wait for the locks
 		if !drop {
-			if err := newIngest(tx, log, worker, term, in).store(ctx, events); err != nil {
+			if err := newIngest(tx, log, worker, term, in).store(ctx, events, &last); err != nil {
 				return err
 			}
 		}
 		in.Next += int64(len(events))
-		_, err = tx.Exec(ctx, `UPDATE workers SET next_event_seq = $2 WHERE id = $1`, worker, in.Next)
-		return err
+		last.Queue(`UPDATE workers SET next_event_seq = $2 WHERE id = $1`, worker, in.Next)
+		return tx.SendBatch(ctx, &last).Close()
 	})
 	return in, err
 }
@@ -127,8 +128,8 @@ type parsed struct {
 }
 
 // store reads all rows that the batch names, then walks it in order, so that events come out as they came in, then
-// writes all rows back.
-func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
+// has all rows written back with the last batch of statements.
+func (g *ingestion) store(ctx context.Context, events []wire.Event, last *pgx.Batch) error {
 	list, err := g.parse(ctx, events)
 	if err != nil {
 		return err
@@ -154,14 +155,9 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
 			return err
 		}
 	}
-	if err := g.writeRaised(ctx); err != nil {
-		return err
-	}
-	if err := g.wakeFreed(ctx); err != nil {
-		return err
-	}
-	g.out.Webhooks, err = Emit(ctx, g.tx, g.events)
-	return err
+	g.writeRaised(last)
+	g.wakeFreed(last)
+	return queueEmit(last, g.events, &g.out.Webhooks)
 }
 
 func (g *ingestion) emit(s *Session, event string, data any, at time.Time) {
@@ -319,9 +315,10 @@ func (g *ingestion) raise(p *parsed) {
 	g.raised = append(g.raised, m)
 }
 
-func (g *ingestion) writeRaised(ctx context.Context) error {
+// writeRaised adds the writing back of raised messages to a batch.
+func (g *ingestion) writeRaised(b *pgx.Batch) {
 	if len(g.raised) == 0 {
-		return nil
+		return
 	}
 	byID := make(map[uuid.UUID]*Message, len(g.raised))
 	for _, m := range g.raised {
@@ -334,29 +331,21 @@ func (g *ingestion) writeRaised(ctx context.Context) error {
 		ids, status = append(ids, id), append(status, m.Status)
 		sent, delivered, read = append(sent, m.SentAt), append(delivered, m.DeliveredAt), append(read, m.ReadAt)
 	}
-	_, err := g.tx.Exec(ctx, `UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
+	b.Queue(`UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
 			error_code = NULL, error_message = NULL, next_attempt_at = NULL, finished_at = NULL, updated_at = now()
 		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) AS r (id, status, sent_at, delivered_at, read_at)
 		WHERE m.id = r.id AND m.id = ANY($1::uuid[])`, ids, status, sent, delivered, read)
-	if err != nil {
-		return fmt.Errorf("raise messages: %w", err)
-	}
-	return nil
 }
 
 // wakeFreed makes lanes due at once whose next due time was that of a message which a receipt has settled: its chat
 // waits no longer.
-func (g *ingestion) wakeFreed(ctx context.Context) error {
+func (g *ingestion) wakeFreed(b *pgx.Batch) {
 	if len(g.freed) == 0 {
-		return nil
+		return
 	}
-	_, err := g.tx.Exec(ctx, `UPDATE lanes l SET next_due_at = least(l.next_due_at, now())
+	b.Queue(`UPDATE lanes l SET next_due_at = least(l.next_due_at, now())
 		FROM (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) locked WHERE l.id = locked.id`, g.freed)
-	if err != nil {
-		return fmt.Errorf("wake lanes: %w", err)
-	}
 	g.out.Connected = append(g.out.Connected, g.freed...)
-	return nil
 }
 
 // insertInbound stores messages that came in. Their IDs are made from what the network knows, so that a

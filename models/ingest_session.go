@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"kurir/webhook"
@@ -110,7 +111,9 @@ func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentenc
 	if _, err := g.tx.Exec(ctx, `SELECT 1 FROM lanes WHERE id = $1 FOR UPDATE`, s.UID); err != nil {
 		return err
 	}
-	if err := g.writeRaised(ctx); err != nil { // what an earlier event of the batch raised has ended already
+	var raised pgx.Batch
+	g.writeRaised(&raised)
+	if err := g.tx.SendBatch(ctx, &raised).Close(); err != nil { // what an earlier event of the batch raised has ended already
 		return err
 	}
 	rows, err := g.tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,

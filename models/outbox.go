@@ -142,14 +142,16 @@ var eventOf = map[string]string{
 }
 
 // settleSQL writes outcomes back, each on the condition that the message is still claimed under the holder's generation: a
-// receipt may have overtaken us, or a new holder. Rows are locked in the order of their IDs, as receipts do.
+// receipt may have overtaken us, or a new holder. A message that is locked at this moment is passed over: it is a receipt
+// that has it in hand, which knows better. Should that come to nothing, the message stays SENDING, the lane due, and its
+// next holder sends it again under the same WhatsApp ID.
 const settleSQL = `
 WITH o AS (
 	SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[], $8::timestamptz[],
 		$9::uuid[], $10::text[], $11::jsonb[])
 	WITH ORDINALITY AS t (id, status, code, error, next_attempt_at, tried, at, event_id, type, data, ord)
 ), locked_rows AS (
-	SELECT m.id FROM messages m WHERE m.id = ANY($2::uuid[]) ORDER BY m.id FOR UPDATE
+	SELECT m.id FROM messages m WHERE m.id = ANY($2::uuid[]) AND m.status = 'SENDING' ORDER BY m.id FOR UPDATE SKIP LOCKED
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
 		next_attempt_at = o.next_attempt_at, attempts = m.attempts + o.tried, updated_at = now(),

@@ -116,9 +116,8 @@ func (c *cluster) sendOne(url string, body any, key string) {
 func (c *cluster) settled(within time.Duration) {
 	c.t.Helper()
 	c.eventually(within, "every message is READ", func() (bool, string) {
-		left := modelstest.Scalar[int64](c.t, c.db, `SELECT count(*) FROM messages WHERE status <> 'READ'`)
 		states := modelstest.Scalar[string](c.t, c.db, `SELECT coalesce(string_agg(status || ' ' || n, ', '), '') FROM (SELECT status, count(*) AS n FROM messages GROUP BY 1) s`)
-		return left == 0, states
+		return states == fmt.Sprintf("READ %d", size.messages), states
 	})
 }
 

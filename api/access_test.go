@@ -314,4 +314,3 @@ func TestBrowsersOfOtherSites(t *testing.T) {
 	require.Empty(t, a.header.Get("Access-Control-Allow-Credentials"))
 	require.Equal(t, "nosniff", a.header.Get("X-Content-Type-Options"))
 }
-

@@ -366,7 +366,9 @@ func (w *world) phones(cfg simnet.Config) string {
 	go func() { ended <- node.Run(ctx) }()
 	w.Cleanup(func() {
 		cancel()
-		<-ended
+		if err := <-ended; err != nil {
+			w.Errorf("worker node: %v", err)
+		}
 		_ = engine.Close()
 		server.Close()
 		_ = network.Close()

@@ -283,7 +283,9 @@ func TestBodiesThatDoNotFit(t *testing.T) {
 			s := s.in(t)
 			before := s.rows()
 			path, who := s.pathOf(op, nil), s.caller(op)
-			try := func(with headers, body any) *answer { return s.do(op.method, path, append(slices.Clone(who), with...), body) }
+			try := func(with headers, body any) *answer {
+				return s.do(op.method, path, append(slices.Clone(who), with...), body)
+			}
 			for _, body := range []string{"{", `{"a":}`, "nul", "{} {}", "{}x", "\xff\xfe", "\ufeff{}", `{"a": 'b'}`, "{,}", strings.Repeat("[", 20_000)} {
 				try(nil, body).refused(400, "malformed_json")
 			}
@@ -496,7 +498,7 @@ func TestTooLargeIsHeard(t *testing.T) {
 	for range 3 { // a reset may come late
 		a := w.raw(fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, size, body)).refused(413, "too_large")
 		require.Equal(t, "large", a.body["requestId"])
-		w.raw(head + "Transfer-Encoding: chunked\r\n\r\n" + chunks).refused(413, "too_large")
+		w.raw(head+"Transfer-Encoding: chunked\r\n\r\n"+chunks).refused(413, "too_large")
 	}
 	require.Contains(t, w.log.String(), `"status":413`)
 	a := w.raw(fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, 900<<10, body[:900<<10])).refused(413, "too_large")
@@ -532,8 +534,8 @@ func TestTooLargeIsHeardByThoseWhoExpect(t *testing.T) {
 
 func TestRequestsThatCannotBeRead(t *testing.T) {
 	w := start(t)
-	w.raw("GET /docs HTTP/1.1\r\nHost: x\r\nX-Api-Key: " + strings.Repeat("k", 20<<10) + "\r\n\r\n").refused(431, "headers_too_large")
-	w.raw("GET /" + strings.Repeat("k", 20<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n").refused(431, "headers_too_large")
+	w.raw("GET /docs HTTP/1.1\r\nHost: x\r\nX-Api-Key: "+strings.Repeat("k", 20<<10)+"\r\n\r\n").refused(431, "headers_too_large")
+	w.raw("GET /"+strings.Repeat("k", 20<<10)+" HTTP/1.1\r\nHost: x\r\n\r\n").refused(431, "headers_too_large")
 	w.raw("nonsense\r\n\r\n").refused(400, "bad_request")
 	w.raw("POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n").isFailure()
 	w.raw("PROPFIND /docs HTTP/1.1\r\nHost: x\r\n\r\n").refused(405, "method_not_allowed")

@@ -63,7 +63,7 @@ func (a *API) ownSession(ctx context.Context, id string) (*models.Session, error
 // CreateSessionInput makes a session.
 type CreateSessionInput struct {
 	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when there is a QR code, or the session is connected" example:"wait=10"`
-	Key    string `header:"Idempotency-Key" doc:"Two requests with one key are one request"`
+	Key    string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours"`
 	Body   struct {
 		Name      string          `json:"name" minLength:"1" maxLength:"100" example:"Shop"`
 		SessionID string          `json:"sessionId,omitempty" maxLength:"64" doc:"Letters, digits, - and _; unique on the whole installation. Left out: we make one" example:"shop"`

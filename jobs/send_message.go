@@ -27,7 +27,8 @@ func (SendMessages) kind() string            { return KindSendMessages }
 func (SendMessages) options() []asynq.Option { return laneOptions(QueueMessages) }
 
 const (
-	sendClaim   = 32                     // messages that are claimed together
+	sendClaim   = 32                     // messages that are claimed together, at most
+	sendFirst   = 4                      // and at first
 	sendRound   = 250 * time.Millisecond // after which a round writes its outcomes back and claims anew
 	sendTimeout = 20 * time.Second       // of one call to the worker
 	sendPause   = time.Second            // of the lane when its worker cannot be reached or is not connected
@@ -50,16 +51,20 @@ type sender struct {
 // the lane's next holder, and sent under the same WhatsApp ID, by which workers and phones know it.
 func (s *sender) run(ctx context.Context, p SendMessages) error {
 	s.queue.taken(ctx, p.SessionUID)
-	more, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, s.round)
+	claim := sendFirst
+	more, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+		return s.round(ctx, h, &claim)
+	})
 	if more {
 		s.waker.Messages(p.SessionUID)
 	}
 	return err
 }
 
-// round claims a few messages and sends them one after another.
-func (s *sender) round(ctx context.Context, h *models.Hold) (step, error) {
-	claim, err := models.ClaimMessages(ctx, s.db.Pool, h, sendClaim)
+// round claims a few messages and sends them one after another. size is how many: as many as the rounds before could send
+// in their time, since what is claimed and not sent has to be put back.
+func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, error) {
+	claim, err := models.ClaimMessages(ctx, s.db.Pool, h, *size)
 	switch {
 	case err != nil:
 		return step{}, err
@@ -78,6 +83,11 @@ func (s *sender) round(ctx context.Context, h *models.Hold) (step, error) {
 	}
 	for i := range claim.Messages {
 		r.one(ctx, client, &claim.Messages[i])
+	}
+	if time.Now().After(r.end) {
+		*size = max(*size/2, 1)
+	} else {
+		*size = min(*size*2, sendClaim)
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()

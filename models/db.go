@@ -35,6 +35,14 @@ type Querier interface {
 // Tx is a transaction, by a name that packages which know no bun can use.
 type Tx = bun.Tx
 
+// planning tells PostgreSQL that every statement of Kurir's is a bounded look-up by index. Planning a hot one over all
+// partitions takes ten times as long as running it, so the plan is made once; and made while a table or the month's
+// partition was still small, it would scan the whole, and go on to do so when it has grown. A report that reads much sets
+// these back for its transaction.
+var planning = map[string]string{
+	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+}
+
 // Open makes the pool. It does not connect: a database that is down at start is waited for by whoever needs it.
 func Open(url string, maxConns int) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
@@ -47,9 +55,9 @@ func Open(url string, maxConns int) (*DB, error) {
 	// A statement that takes longer has lost its caller: requests and jobs are shorter than this.
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60000"
 	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30000"
-	// Planning a hot statement over all partitions takes ten times as long as running it, and would be done anew at each
-	// call. All of them are look-ups by index, for which the generic plan is the right one.
-	cfg.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	for name, value := range planning {
+		cfg.ConnConfig.RuntimeParams[name] = value
+	}
 	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir"
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {

@@ -226,7 +226,7 @@ func (c *cluster) eventually(within time.Duration, what string, done func() (boo
 		if time.Now().After(deadline) {
 			c.t.Fatalf("not within %s: %s; saw: %s", within, what, saw)
 		}
-		<-time.After(50 * time.Millisecond)
+		<-time.After(200 * time.Millisecond)
 	}
 }
 

@@ -153,6 +153,11 @@ func (x *stress) runners(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
+			// The lease of one that was frozen is renewed when it thaws.
+			if err := models.RenewRunner(context.WithoutCancel(ctx), x.db.Pool, id, "test", 1, time.Hour); err != nil {
+				x.t.Error(err)
+				return
+			}
 			err := x.drain(context.WithoutCancel(ctx), lane, id)
 			if errors.Is(err, errCrash) {
 				x.lapse(id)

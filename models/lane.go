@@ -44,12 +44,13 @@ type Hold struct {
 	NextSeq    int64 // of the lane, when the holder last looked for work: release is a compare-and-set on it
 }
 
-// TakeLane makes the runner the lane's holder, unless a live one has it. The caller makes sure that its own
+// TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure that its own
 // process takes a lane once at a time; a lane that is still marked with this runner was given up without release.
 func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, bool, error) {
 	h := Hold{Lane: lane}
 	err := q.QueryRow(ctx, `UPDATE lanes l SET holder = $2, generation = generation + 1
 		WHERE l.id = $1 AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
+		  AND EXISTS (SELECT 1 FROM runners r WHERE r.id = $2 AND r.expires_at > now())
 		RETURNING generation, next_seq`, lane, runner).Scan(&h.Generation, &h.NextSeq)
 	ok, err := Found(err)
 	return h, ok, err

@@ -56,7 +56,7 @@ UPDATE messages m SET status = 'SENDING', generation = $2, next_attempt_at = NUL
 	attempts = m.attempts + CASE WHEN m.status = 'SENDING' AND m.next_attempt_at IS NULL THEN 1 ELSE 0 END,
 	from_number = s.phone_number
 FROM pick p, sessions s
-WHERE m.id = p.id AND s.uid = $1
+WHERE m.session_uid = $1 AND m.id = p.id AND s.uid = $1
   AND (m.status = 'PENDING' AND m.generation <= $2 OR m.status = 'SENDING' AND (m.generation < $2 OR m.next_attempt_at <= now()))
 RETURNING p.class = 1 AND m.attempts = 0, ` + messageColumns
 
@@ -151,14 +151,14 @@ WITH o AS (
 		$9::uuid[], $10::text[], $11::jsonb[])
 	WITH ORDINALITY AS t (id, status, code, error, next_attempt_at, tried, at, event_id, type, data, ord)
 ), locked_rows AS (
-	SELECT m.id FROM messages m WHERE m.id = ANY($2::uuid[]) AND m.status = 'SENDING' ORDER BY m.id FOR UPDATE SKIP LOCKED
+	SELECT m.id FROM messages m WHERE m.session_uid = $1 AND m.id = ANY($2::uuid[]) AND m.status = 'SENDING' AND m.generation = $12 ORDER BY m.id FOR UPDATE SKIP LOCKED
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
 		next_attempt_at = o.next_attempt_at, attempts = m.attempts + o.tried, updated_at = now(),
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
 	FROM o JOIN locked_rows k ON k.id = o.id
-	WHERE m.id = o.id AND m.status = 'SENDING' AND m.generation = $12
+	WHERE m.session_uid = $1 AND m.id = o.id AND m.status = 'SENDING' AND m.generation = $12
 	RETURNING m.id
 ), ev AS (
 	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
@@ -222,8 +222,8 @@ func (o *Outcome) resource(sessionID string) webhook.Message {
 // What ExpireMessages ends: messages that were never tried, and those in doubt that no lane will end, since their
 // session is not connected and nobody has them in hand.
 const (
-	latePending = `SELECT id FROM messages WHERE status = 'PENDING' AND expires_at <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`
-	lateSending = `SELECT m.id FROM messages m JOIN lanes l ON l.id = m.session_uid
+	latePending = `SELECT id, session_uid FROM messages WHERE coalesce(status, '') = 'PENDING' AND expires_at <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`
+	lateSending = `SELECT m.id, m.session_uid FROM messages m JOIN lanes l ON l.id = m.session_uid
 		WHERE m.status = 'SENDING' AND m.expires_at <= now() AND NOT ` + connectedLane + ` AND NOT coalesce(` + liveHolder + `, false)
 		ORDER BY m.id LIMIT $1 FOR UPDATE OF m SKIP LOCKED`
 )
@@ -251,7 +251,7 @@ func expireMessages(ctx context.Context, tx pgx.Tx, late string, limit int) ([]E
 			error_code = CASE m.status WHEN 'PENDING' THEN 'expired' ELSE 'outcome_unknown' END,
 			error_message = CASE m.status WHEN 'PENDING' THEN 'The message could not be sent before it expired.'
 				ELSE 'The worker never said whether the message went out.' END
-		FROM late, sessions s WHERE m.id = late.id AND s.uid = m.session_uid AND m.status IN ('PENDING', 'SENDING')
+		FROM late, sessions s WHERE m.id = late.id AND m.session_uid = late.session_uid AND s.uid = late.session_uid AND m.status IN ('PENDING', 'SENDING')
 		RETURNING s.id, `+messageColumns, limit)
 	if err != nil {
 		return nil, err

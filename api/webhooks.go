@@ -86,7 +86,7 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, session uuid.UUID, 
 		secret = *f.Secret
 	}
 	w, err := models.PutWebhook(ctx, tx, session, func(former *models.Webhook) (*models.Webhook, error) {
-		now := time.Now()
+		now := time.Now().Truncate(time.Microsecond) // as PostgreSQL keeps it
 		w := &models.Webhook{CreatedAt: now}
 		if former != nil {
 			w = former

@@ -19,12 +19,15 @@ type RegisterWorkerInput struct {
 	Body struct {
 		WorkerID    string `json:"workerId" minLength:"1" maxLength:"64" example:"worker-001"`
 		Endpoint    string `json:"endpoint" minLength:"1" maxLength:"2048" doc:"Where we reach the worker" example:"http://192.168.1.100:8001"`
-		MaxSessions int    `json:"maxSessions,omitempty" minimum:"0" maximum:"1000000" default:"50"`
+		MaxSessions *int   `json:"maxSessions,omitempty" minimum:"0" maximum:"1000000" doc:"Default: 50" example:"50"`
 		Engine      string `json:"engine,omitempty" maxLength:"40" example:"simulator"`
 		Version     string `json:"version,omitempty" maxLength:"100"`
 		Description string `json:"description,omitempty" maxLength:"500"`
 	}
 }
+
+// defaultRoom is the brief's.
+const defaultRoom = 50
 
 var workerName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
@@ -44,7 +47,11 @@ func (a *API) registerWorker(ctx context.Context, in *RegisterWorkerInput) (*Rep
 	if err != nil || endpoint.Host == "" || endpoint.Scheme != "http" && endpoint.Scheme != "https" || endpoint.User != nil {
 		return nil, fault.Field("endpoint", "expected an http or https URL")
 	}
-	r := wire.Register{WorkerID: b.WorkerID, Endpoint: strings.TrimSuffix(b.Endpoint, "/"), MaxSessions: b.MaxSessions,
+	room := defaultRoom
+	if b.MaxSessions != nil { // 0 is a worker that offers no room
+		room = *b.MaxSessions
+	}
+	r := wire.Register{WorkerID: b.WorkerID, Endpoint: strings.TrimSuffix(b.Endpoint, "/"), MaxSessions: room,
 		Engine: b.Engine, Version: b.Version, Description: b.Description}
 	var term int64
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
@@ -61,7 +68,7 @@ func (a *API) registerWorker(ctx context.Context, in *RegisterWorkerInput) (*Rep
 	if err != nil {
 		return nil, stored(err)
 	}
-	a.log.Info("worker registered", "worker", b.WorkerID, "endpoint", r.Endpoint, "term", term, "engine", b.Engine, "version", b.Version, "maxSessions", b.MaxSessions)
+	a.log.Info("worker registered", "worker", b.WorkerID, "endpoint", r.Endpoint, "term", term, "engine", b.Engine, "version", b.Version, "maxSessions", room)
 	if err := a.queue.Tick(ctx, jobs.KindReconcile, time.Now().Truncate(time.Second)); err != nil {
 		a.log.Warn("reconcile not enqueued, left to the scheduler", "error", err)
 	}

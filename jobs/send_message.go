@@ -162,7 +162,11 @@ func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err e
 		// Nothing went out, now. The lane comes again; the message spends no attempt.
 		r.lost = wire.Code(err) == wire.CodeStaleGeneration
 		r.pause = sendPause
-		r.log.Info("send put off", "session", r.hold.Lane, "message", m.ID, "reason", err)
+		level := slog.LevelInfo
+		if wire.Code(err) == wire.CodeUnauthenticated { // the processes do not have the same ENCRYPTION_KEY
+			level = slog.LevelError
+		}
+		r.log.Log(context.Background(), level, "send put off", "session", r.hold.Lane, "message", m.ID, "reason", err)
 		r.putBack(m, now)
 	default:
 		r.inDoubt(m, now, err)

@@ -82,7 +82,7 @@ func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Conf
 	}
 	if d := limits.CanCreateSession(tiers.For(limits.Tier(user.Tier)), int(have)); !d.Allowed {
 		refusal := *ErrSessionLimit
-		refusal.Sentence = fmt.Sprintf("The %s tier allows %d sessions, and you have %d.", strings.ToLower(user.Tier), d.Limit, have)
+		refusal.Sentence = fmt.Sprintf("The limit of the tier %s is reached: %d of %d sessions.", strings.ToLower(user.Tier), have, d.Limit)
 		return &refusal
 	}
 	if err := nameIsFree(ctx, tx, s); err != nil {

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"strings"
 	"sync"
 	"syscall"
@@ -34,10 +35,27 @@ const beKurir = "KURIR_TEST_BE_KURIR"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beKurir) != "" {
+		stop := profile(os.Getenv("KURIR_TEST_PROFILES"))
 		main()
+		stop()
 		os.Exit(0)
 	}
 	embeddedtest.Main(m)
+}
+
+// profile writes a CPU profile of this process into a folder, if one is given.
+func profile(folder string) (stop func()) {
+	if folder == "" {
+		return func() {}
+	}
+	file, err := os.Create(fmt.Sprintf("%s/%s-%d.pprof", folder, os.Args[1], os.Getpid()))
+	if err == nil {
+		err = pprof.StartCPUProfile(file)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return func() { pprof.StopCPUProfile(); _ = file.Close() }
 }
 
 // cluster is Kurir as its operators run it: separate processes on one PostgreSQL and one Redis.
@@ -105,8 +123,8 @@ func newCluster(t *testing.T, extra ...string) *cluster {
 	c.simnet = fmt.Sprintf("http://127.0.0.1:%d", simnetPort)
 	home := t.TempDir()
 	c.env = append([]string{
-		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + home, "KURIR_HOME=" + home, "LOG_FILE_PATH=",
-		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=24", "BCRYPT_ROUNDS=4", "SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000",
+		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + home, "KURIR_HOME=" + home, "LOG_FILE_PATH=", "KURIR_TEST_PROFILES=" + os.Getenv("KURIR_TEST_PROFILES"),
+		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000",
 		"WORKER_MAX_SESSIONS=100", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none", "WEBHOOK_ALLOW_CIDRS=127.0.0.0/8",
 		"SIMNET_PORT=" + fmt.Sprint(simnetPort), "CORS_ORIGIN=*",
 	}, extra...)

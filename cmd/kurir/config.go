@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -113,6 +114,7 @@ type config struct {
 	SimnetURL      string   `env:"SIMNET_URL"`
 	SimnetHost     string   `env:"SIMNET_HOST" envDefault:"127.0.0.1"`
 	SimnetPort     int      `env:"SIMNET_PORT" envDefault:"8090"`
+	SimnetState    string   `env:"SIMNET_STATE"`
 	SimWorkers     int      `env:"SIM_WORKERS" envDefault:"2"`
 	SimScanDelay   duration `env:"SIM_SCAN_DELAY" envDefault:"2s"`
 	SimSendLatency duration `env:"SIM_SEND_LATENCY" envDefault:"0s"`
@@ -145,12 +147,40 @@ func readConfig(environ []string) (*config, error) {
 	}
 	var faults []error
 	if err := env.ParseWithOptions(c, env.Options{Environment: values}); err != nil {
-		faults = append(faults, err)
+		faults = append(faults, byVariable(err)...)
 	}
 	if value, ok := values["LOG_FILE_PATH"]; ok {
 		c.LogPath = value
 	}
 	return c, errors.Join(append(faults, c.check()...)...)
+}
+
+// byVariable names the variables whose values cannot be read; the library names our fields.
+func byVariable(err error) (faults []error) {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return []error{err}
+	}
+	for _, one := range all.Errors {
+		var p env.ParseError
+		if errors.As(one, &p) {
+			if field, ok := reflect.TypeFor[config]().FieldByName(p.Name); ok {
+				one = fmt.Errorf("%s: expected %s", field.Tag.Get("env"), kindOf(p.Type))
+			}
+		}
+		faults = append(faults, one)
+	}
+	return faults
+}
+
+func kindOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Int:
+		return "a whole number"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a duration, such as 500ms, 12s or 7d"
 }
 
 func (c *config) check() (faults []error) {
@@ -223,7 +253,7 @@ func (c *config) check() (faults []error) {
 	return faults
 }
 
-// brief lists secrets of documentation: nobody may run on them in production.
+// publicSecrets stand in documentation: nobody may run on them in production.
 var publicSecrets = map[string]bool{"your-super-secret-jwt-key": true, "worker-secret-token": true, "webhook-secret-key": true,
 	"secret": true, "changeme": true, "password": true}
 
@@ -264,6 +294,15 @@ func (c *config) fill(kept *secrets) {
 			*field = value
 		}
 	}
+}
+
+// need checks all that api, runner and scheduler cannot do without.
+func (c *config) need() error {
+	err := c.needServers()
+	if err != nil && c.Env == development {
+		return err // nothing is made or kept for a start that comes to nothing
+	}
+	return errors.Join(err, c.needSecrets("JWT_SECRET", "ENCRYPTION_KEY", "WORKER_AUTH_TOKEN"))
 }
 
 // needServers makes sure that the processes which need them are told where PostgreSQL and Redis are.

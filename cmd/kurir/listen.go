@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -25,13 +26,13 @@ tool for development.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			verifier, err := standard.NewWebhook(secret)
 			if err != nil {
-				return fmt.Errorf("--secret: %w", err)
+				return fmt.Errorf("--secret: expected whsec_ and base64: %w", err)
 			}
 			l, err := listen(true, port)
 			if err != nil {
-				return fmt.Errorf("--port: %w", err)
+				return fmt.Errorf("--port: %w; choose another one, and name it in the webhook's url", err)
 			}
-			fmt.Fprintf(p.stdout, "Waiting for webhooks at http://localhost:%d/\n", port)
+			fmt.Fprintf(p.stdout, "Waiting for webhooks at http://localhost:%d/\n", l.Addr().(*net.TCPAddr).Port)
 			return serveHTTP(cmd.Context(), l, &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: &receiver{verifier: verifier, out: p.stdout}})
 		}}
 	c.Flags().IntVar(&port, "port", 9000, "port on loopback")

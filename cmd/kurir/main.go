@@ -62,8 +62,11 @@ then api, runner, scheduler and worker. They are configured by environment varia
 }
 
 // config reads the environment and starts the log of a command.
-func (p *program) config(command string) (*config, *slog.Logger, func(), error) {
+func (p *program) config(command string, need func(*config) error) (*config, *slog.Logger, func(), error) {
 	cfg, err := readConfig(p.environ)
+	if err == nil {
+		err = need(cfg)
+	}
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("the configuration is not right:\n%w", err)
 	}
@@ -79,7 +82,8 @@ func (p *program) api() *cobra.Command {
 A message is stored in PostgreSQL before its sender gets an answer; Redis may be down meanwhile. Any number of api processes
 may run. With INTERNAL_PORT, metrics, the dashboard and the workers' routes are served there and not on PORT.
 
-Needs DATABASE_URL, REDIS_URL, JWT_SECRET, ENCRYPTION_KEY and WORKER_AUTH_TOKEN. SIGTERM stops accepting, ends what runs, and
+Needs DATABASE_URL and REDIS_URL, and JWT_SECRET, ENCRYPTION_KEY and WORKER_AUTH_TOKEN, the same for all processes; in
+development those that are missing are made and kept in KURIR_HOME. SIGTERM stops accepting, ends what runs, and
 exits 0.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
@@ -127,7 +131,7 @@ Needs what api needs. METRICS_PORT serves /metrics and /health.`,
 }
 
 func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, parts *parts) error) error {
-	cfg, log, closeLog, err := p.config(cmd.Name())
+	cfg, log, closeLog, err := p.config(cmd.Name(), (*config).need)
 	if err != nil {
 		return err
 	}
@@ -181,17 +185,16 @@ gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>).`,
 }
 
 func (p *program) runWorker(cmd *cobra.Command) error {
-	cfg, log, closeLog, err := p.config("worker")
+	cfg, log, closeLog, err := p.config("worker", func(c *config) error {
+		if c.GatewayURL == "" || c.SimnetURL == "" {
+			return errors.New("GATEWAY_URL and SIMNET_URL must be set, for example http://localhost:8000 and http://localhost:8090")
+		}
+		return c.needSecrets("WORKER_AUTH_TOKEN")
+	})
 	if err != nil {
 		return err
 	}
 	defer closeLog()
-	if err := cfg.needSecrets("WORKER_AUTH_TOKEN"); err != nil {
-		return err
-	}
-	if cfg.GatewayURL == "" || cfg.SimnetURL == "" {
-		return errors.New("GATEWAY_URL and SIMNET_URL must be set, for example http://localhost:8000 and http://localhost:8090")
-	}
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("host name: %w", err)
@@ -216,9 +219,10 @@ answers with receipts and, with SIM_REPLY=echo, with an echo. Numbers that end i
 message ever reaches a person.
 
 Listens at SIMNET_HOST (127.0.0.1) and SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what phones saw: messages,
-duplicates, reordered ones, moments at which two workers held one session. It has no authentication.`,
+duplicates, reordered ones, moments at which two workers held one session. It has no authentication. SIMNET_STATE names a file in
+which it keeps linked devices and shown messages; without it a restart forgets them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, log, closeLog, err := p.config("simnet")
+			cfg, log, closeLog, err := p.config("simnet", func(*config) error { return nil })
 			if err != nil {
 				return err
 			}
@@ -228,14 +232,14 @@ duplicates, reordered ones, moments at which two workers held one session. It ha
 				return fmt.Errorf("SIMNET_PORT: %w", err)
 			}
 			log.Info("simulated network listening", "address", l.Addr().String())
-			return runSimnet(cmd.Context(), cfg, l, "", log)
+			return runSimnet(cmd.Context(), cfg, l, cfg.SimnetState, log)
 		}}
 }
 
 func (p *program) migrate() *cobra.Command {
 	c := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date and make the first administrator", Args: cobra.NoArgs,
 		Long: `Applies what is missing to DATABASE_URL. Several processes may do it at once. With ADMIN_EMAIL and ADMIN_PASSWORD it makes an
-administrator, if there is none.`,
+administrator, if there is none. Needs DATABASE_URL.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withDatabase(func(cfg *config, db *models.DB) error {
 				applied, err := migrations.Up(cmd.Context(), db.DB)

@@ -64,13 +64,11 @@ func newLog(cfg *config, command string, out io.Writer) (*slog.Logger, func()) {
 	return log, closeFile
 }
 
-// openParts opens what api, runner and scheduler share.
+// openParts opens what api, runner and scheduler share. Its settings have been checked.
 func openParts(cfg *config, log *slog.Logger) (*parts, error) {
 	p := &parts{cfg: cfg, log: log, metrics: monitoring.New(version)}
-	err := errors.Join(cfg.needSecrets("JWT_SECRET", "ENCRYPTION_KEY", "WORKER_AUTH_TOKEN"), cfg.needServers())
-	if err != nil {
-		return nil, err
-	}
+	redis.SetLogger(redisLog{log})
+	var err error
 	if p.vault, err = models.NewVault(cfg.encryptionKey); err != nil {
 		return nil, err
 	}
@@ -173,8 +171,7 @@ func (p *parts) runScheduler(ctx context.Context) error {
 
 // runWorker is a worker node with simulated phones.
 func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
-	log = log.With("worker", id)
-	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log})
+	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
 	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
 		MaxSessions: cfg.WorkerSessions, Version: version, Logger: log}, engine)
 	return errors.Join(node.Run(ctx), engine.Close())
@@ -215,4 +212,12 @@ func listen(loopback bool, port int) (net.Listener, error) {
 		host = "127.0.0.1"
 	}
 	return net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+}
+
+// redisLog takes what the Redis client would print on stderr: its callers report what matters.
+type redisLog struct{ log *slog.Logger }
+
+// Printf is what the client calls.
+func (l redisLog) Printf(_ context.Context, format string, args ...any) {
+	l.log.Debug("redis client", "text", fmt.Sprintf(format, args...))
 }

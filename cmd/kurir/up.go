@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"text/template"
@@ -40,6 +41,9 @@ func (p *program) runUp(ctx context.Context) error {
 	if !cfg.explicit["LOG_FILE_PATH"] {
 		cfg.LogPath = filepath.Join(cfg.Home, "logs")
 	}
+	if err := os.MkdirAll(cfg.Home, 0o700); err != nil { // before the logs are put into it: it holds secrets
+		return fmt.Errorf("KURIR_HOME: %w", err)
+	}
 	fmt.Fprintln(p.stdout, "Kurir", version, "is starting …")
 	log, closeLog := newLog(cfg, "up", io.Discard)
 	defer closeLog()
@@ -64,6 +68,9 @@ func (p *program) runUp(ctx context.Context) error {
 	}
 	// A first look has its webhook receiver on this machine.
 	cfg.allow = append(cfg.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	if err := cfg.need(); err != nil {
+		return fmt.Errorf("the configuration is not right:\n%w", err)
+	}
 	parts, err := openParts(cfg, log)
 	if err != nil {
 		return err
@@ -196,7 +203,7 @@ func orUnexpected(err error) error {
 func listenNear(port int, asked bool) (net.Listener, error) {
 	l, err := listen(true, port)
 	if err != nil && !asked {
-		return listen(true, 0)
+		return listen(true, 0) // what is printed names it
 	}
 	return l, err
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
+	_, err := readConfig([]string{"PORT=abc", "HELMET_ENABLED=perhaps", "LEASE_TTL=soon", "REGISTRATION=sometimes", "LOG_LEVEL=loud",
+		"WEBHOOK_RETRY_SCHEDULE=never", "WEBHOOK_ALLOW_CIDRS=here", "SELF_SERVICE_TIER=gold", "API_VERSION=v9", "SIM_REPLY=shout"})
+	require.Error(t, err)
+	for _, name := range []string{"PORT: expected a whole number", "HELMET_ENABLED: expected true or false", "LEASE_TTL: expected a duration", "REGISTRATION", "LOG_LEVEL",
+		"WEBHOOK_RETRY_SCHEDULE", "WEBHOOK_ALLOW_CIDRS", "SELF_SERVICE_TIER", "API_VERSION", "SIM_REPLY"} {
+		require.ErrorContains(t, err, name)
+	}
+}
+
+func TestConfigDefaultsAreTheBriefs(t *testing.T) {
+	c, err := readConfig([]string{"PORT=", "NODE_ENV=production"})
+	require.NoError(t, err)
+	require.Equal(t, 8000, c.Port)
+	require.Equal(t, 7*24*time.Hour, time.Duration(c.JWTExpiresIn))
+	require.Equal(t, 12, c.BcryptRounds)
+	require.Equal(t, 30*time.Second, time.Duration(c.ProbeInterval))
+	require.Equal(t, production, c.Env)
+	require.Equal(t, "closed", c.Registration)
+	c, err = readConfig(nil)
+	require.NoError(t, err)
+	require.Equal(t, "open", c.Registration)
+}
+
+func TestProductionRefusesMissingAndPublicSecrets(t *testing.T) {
+	c, err := readConfig([]string{"KURIR_ENV=production", "JWT_SECRET=your-super-secret-jwt-key", "ENCRYPTION_KEY=c2hvcnQ="})
+	require.NoError(t, err)
+	err = c.need()
+	for _, what := range []string{"DATABASE_URL", "REDIS_URL", "JWT_SECRET is too short or publicly known", "WORKER_AUTH_TOKEN is not set", "ENCRYPTION_KEY must be 32 bytes"} {
+		require.ErrorContains(t, err, what)
+	}
+}
+
+func TestDevelopmentMakesAndKeepsSecrets(t *testing.T) {
+	home := filepath.Join(t.TempDir(), "home")
+	read := func() *config {
+		c, err := readConfig([]string{"KURIR_HOME=" + home, "DATABASE_URL=postgres://x", "REDIS_URL=redis://x"})
+		require.NoError(t, err)
+		require.NoError(t, c.need())
+		return c
+	}
+	a, b := read(), read()
+	require.Equal(t, a.JWTSecret, b.JWTSecret)
+	require.Equal(t, a.encryptionKey, b.encryptionKey)
+	info, err := os.Stat(filepath.Join(home, "secrets.json"))
+	require.NoError(t, err)
+	require.EqualValues(t, 0o600, info.Mode().Perm())
+	require.NotContains(t, a.redacted().String(), a.JWTSecret)
+	require.NotContains(t, a.redacted().String(), "postgres://x")
+}

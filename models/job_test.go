@@ -134,9 +134,9 @@ func TestJobOfADeadRunnerIsPutBack(t *testing.T) {
 
 // --- idempotency keys
 
-func reserve(t *testing.T, db *models.DB, owner uuid.UUID, key, body string) (*models.IdempotencyKey, error) {
+func reserve(t *testing.T, db *models.DB, owner uuid.UUID, body string) (*models.IdempotencyKey, error) {
 	t.Helper()
-	return models.ReserveKey(t.Context(), db, owner, "POST /x", key, []byte(body))
+	return models.ReserveKey(t.Context(), db, owner, "POST /x", "k", []byte(body))
 }
 
 func TestIdempotencyKey(t *testing.T) {
@@ -147,16 +147,16 @@ func TestIdempotencyKey(t *testing.T) {
 		_, err := db.Pool.Exec(t.Context(), sql)
 		require.NoError(t, err)
 	}
-	first, err := reserve(t, db, owner, "k", "body")
+	first, err := reserve(t, db, owner, "body")
 	require.NoError(t, err)
 	require.Nil(t, first.StatusCode)
 	require.EqualValues(t, 7, first.ResourceID.Version())
 
-	_, err = reserve(t, db, owner, "k", "body")
+	_, err = reserve(t, db, owner, "body")
 	require.True(t, fault.Is(err, "idempotency_in_progress"), "%v", err)
-	_, err = reserve(t, db, owner, "k", "another body")
+	_, err = reserve(t, db, owner, "another body")
 	require.True(t, fault.Is(err, "idempotency_mismatch"), "%v", err)
-	stranger, err := reserve(t, db, uuid.New(), "k", "another body")
+	stranger, err := reserve(t, db, uuid.New(), "another body")
 	require.NoError(t, err, "keys of another owner are others")
 	require.NotEqual(t, first.ResourceID, stranger.ResourceID)
 	other, err := models.ReserveKey(t.Context(), db, owner, "POST /y", "k", []byte("another body"))
@@ -165,37 +165,37 @@ func TestIdempotencyKey(t *testing.T) {
 
 	// Its process dies: once the lock is over, the next one makes the same resource.
 	exec(`UPDATE idempotency_keys SET locked_until = now() - interval '1 second'`)
-	second, err := reserve(t, db, owner, "k", "body")
+	second, err := reserve(t, db, owner, "body")
 	require.NoError(t, err)
 	require.Equal(t, first.ResourceID, second.ResourceID)
 	require.Nil(t, second.StatusCode)
-	_, err = reserve(t, db, owner, "k", "body")
+	_, err = reserve(t, db, owner, "body")
 	require.True(t, fault.Is(err, "idempotency_in_progress"), "it is locked again: %v", err)
 
 	// It fails in a way that is not kept.
 	require.NoError(t, models.UnlockKey(t.Context(), db, second))
-	third, err := reserve(t, db, owner, "k", "body")
+	third, err := reserve(t, db, owner, "body")
 	require.NoError(t, err)
 	require.Equal(t, first.ResourceID, third.ResourceID)
 
 	require.NoError(t, models.AnswerKey(t.Context(), db, third, 202, []byte(`{"a":1}`), "/there"))
-	answered, err := reserve(t, db, owner, "k", "body")
+	answered, err := reserve(t, db, owner, "body")
 	require.NoError(t, err)
 	require.Equal(t, 202, *answered.StatusCode)
 	require.Equal(t, `{"a":1}`, string(answered.Response))
 	require.Equal(t, "/there", *answered.Location)
 	require.Equal(t, first.ResourceID, answered.ResourceID)
-	_, err = reserve(t, db, owner, "k", "another body")
+	_, err = reserve(t, db, owner, "another body")
 	require.True(t, fault.Is(err, "idempotency_mismatch"), "%v", err)
 
 	// A day later the key is free, for another request too.
 	exec(`UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`)
-	anew, err := reserve(t, db, owner, "k", "another body")
+	anew, err := reserve(t, db, owner, "another body")
 	require.NoError(t, err)
 	require.Nil(t, anew.StatusCode)
 	require.NotEqual(t, first.ResourceID, anew.ResourceID)
 	require.Equal(t, anew.ResourceID, modelstest.Scalar[uuid.UUID](t, db, `SELECT resource_id FROM idempotency_keys WHERE owner = $1 AND route = 'POST /x' AND status_code IS NULL AND response IS NULL AND location IS NULL`, owner))
-	_, err = reserve(t, db, owner, "k", "another body")
+	_, err = reserve(t, db, owner, "another body")
 	require.True(t, fault.Is(err, "idempotency_in_progress"), "%v", err)
 	n, err := models.ForgetKeys(t.Context(), db.Pool)
 	require.NoError(t, err)

@@ -20,6 +20,7 @@ type credentials struct {
 	log   *slog.Logger
 	keys  *expirable.LRU[string, *principal] // by the key's SHA-256
 	users *expirable.LRU[uuid.UUID, *models.User]
+	names *expirable.LRU[ownedName, uuid.UUID] // sessions by owner and public name
 	// changes counts what was heard. Whoever reads from the database notes it before, and stores only if it is the
 	// same after: a change in between would otherwise be overwritten by what was read before it.
 	changes atomic.Int64
@@ -32,7 +33,14 @@ const (
 
 func newCredentials(db *models.DB, log *slog.Logger) *credentials {
 	return &credentials{db: db, log: log, keys: expirable.NewLRU[string, *principal](credentialMost, nil, credentialKept),
-		users: expirable.NewLRU[uuid.UUID, *models.User](credentialMost, nil, credentialKept)}
+		users: expirable.NewLRU[uuid.UUID, *models.User](credentialMost, nil, credentialKept),
+		names: expirable.NewLRU[ownedName, uuid.UUID](credentialMost, nil, credentialKept)}
+}
+
+// ownedName is a session as its owner calls it.
+type ownedName struct {
+	user uuid.UUID
+	id   string
 }
 
 // changed forgets a user, or everybody for the zero UUID.
@@ -41,9 +49,15 @@ func (c *credentials) changed(user uuid.UUID) {
 	if user == uuid.Nil {
 		c.keys.Purge()
 		c.users.Purge()
+		c.names.Purge()
 		return
 	}
 	c.users.Remove(user)
+	for _, name := range c.names.Keys() {
+		if name.user == user {
+			c.names.Remove(name)
+		}
+	}
 	for _, key := range c.keys.Keys() {
 		if p, ok := c.keys.Peek(key); ok && p.user.ID == user {
 			c.keys.Remove(key)
@@ -88,6 +102,23 @@ func (c *credentials) user(ctx context.Context, id uuid.UUID) (*models.User, err
 		c.users.Add(id, u)
 	}
 	return u, nil
+}
+
+// session finds the session that a user calls by a name. Whether it still takes messages is its lane's word.
+func (c *credentials) session(ctx context.Context, user uuid.UUID, id string) (uuid.UUID, error) {
+	name := ownedName{user, id}
+	if uid, ok := c.names.Get(name); ok {
+		return uid, nil
+	}
+	before := c.changes.Load()
+	s, err := models.SessionOf(ctx, c.db, user, id)
+	if err := found(err, models.ErrGone); err != nil {
+		return uuid.Nil, err
+	}
+	if c.changes.Load() == before {
+		c.names.Add(name, s.UID)
+	}
+	return s.UID, nil
 }
 
 // databaseFault says that PostgreSQL does not answer now.

@@ -67,17 +67,17 @@ func (a *API) sendByKey(ctx context.Context, in *SendByKeyInput) (*Started[SentD
 	return a.accept(ctx, *p.session, in.SendHeaders, &in.Body)
 }
 
-// sessionUID finds the session to send from. A session key carries it, and its being valid proves that the session
-// is there; whether it takes messages is decided by its lane, when the message is stored.
+// sessionUID finds the session to send from, in memory where it can. A session key carries it, and its being valid proves
+// that the session is there; whether it takes messages is decided by its lane, when the message is stored.
 func (a *API) sessionUID(ctx context.Context, id string) (uuid.UUID, error) {
-	if p := callerOf(ctx); p.session != nil && p.name == id {
+	p := callerOf(ctx)
+	switch {
+	case p.session == nil:
+		return a.credentials.session(ctx, p.user.ID, id)
+	case p.name == id:
 		return *p.session, nil
 	}
-	s, err := a.ownSession(ctx, id)
-	if err != nil {
-		return uuid.Nil, err
-	}
-	return s.UID, nil
+	return uuid.Nil, models.ErrGone
 }
 
 func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders, f *SendFields) (*Started[SentData], error) {

@@ -275,6 +275,7 @@ func (a *API) deleteSession(ctx context.Context, in *SessionPath) (*Started[Dele
 	if err != nil {
 		return nil, stored(err)
 	}
+	a.credentials.changed(s.UserID)
 	a.queue.StartJob(ctx, job.Kind, job.ID)
 	return started(http.StatusAccepted, job.ID, "", DeletedSession{ID: s.ID, JobID: job.ID.String(), Status: "deleting"}), nil
 }

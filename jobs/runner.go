@@ -109,17 +109,19 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		stopping.Wait()
 	}()
-	for queue, concurrency := range map[string]int{QueueControl: 16, QueueMessages: r.cfg.Concurrency, QueueWebhooks: r.cfg.Concurrency} {
+	for _, q := range []struct {
+		name        string
+		concurrency int
+		look        time.Duration // how often an empty queue is looked into: asynq's default, 1 s, would be our latency
+	}{{QueueControl, 16, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
 		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
-			Queues: map[string]int{queue: 1}, Concurrency: concurrency,
-			// asynq's defaults, 1 s and 5 s, would be our latency.
-			TaskCheckInterval: 10 * time.Millisecond, DelayedTaskCheckInterval: 5 * time.Second,
+			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: q.look,
 			ShutdownTimeout: 25 * time.Second,
-			Logger:          asynqLog{r.log.With("queue", queue)}, LogLevel: asynq.WarnLevel,
+			Logger:          asynqLog{r.log.With("queue", q.name)}, LogLevel: asynq.WarnLevel,
 			IsFailure: func(err error) bool { return err != nil },
 		})
 		if err := server.Start(h); err != nil {
-			return fmt.Errorf("start server of queue %s: %w", queue, err)
+			return fmt.Errorf("start server of queue %s: %w", q.name, err)
 		}
 		servers = append(servers, server)
 	}

@@ -131,8 +131,11 @@ func (n *Network) answer(set *settings, s *session, p *phone, m *Shown) {
 	}
 	delivered.At += first.Milliseconds()
 	read.At += (first + second).Milliseconds()
-	time.AfterFunc(first, func() { s.emit(delivered) })
-	time.AfterFunc(first+second, func() { s.emit(append([]Event{read}, reply...)...) })
+	time.AfterFunc(first, func() {
+		s.emit(delivered)
+		// Started only now: two timers side by side could go off in either order.
+		time.AfterFunc(second, func() { s.emit(append([]Event{read}, reply...)...) })
+	})
 }
 
 func receipt(kind string, p *phone, m *Shown) Event {

@@ -14,14 +14,10 @@ const KindCreateSession = "session:create"
 
 // createSession is level-triggered: it does what the rows say now, however old the job is.
 func (r *Runner) createSession(ctx context.Context, j *models.Job) (any, error) {
-	if j.SessionUID == nil {
-		return nil, errNoSubject
-	}
-	held, err := models.SessionWithWorker(ctx, r.db, *j.SessionUID)
+	s, w, err := r.subject(ctx, j)
 	if err != nil {
-		return nil, fmt.Errorf("read session %s: %w", j.SessionUID, err)
+		return nil, err
 	}
-	s, w := &held.Session, &held.Worker
 	if s.Desired != models.DesiredRunning {
 		return map[string]string{"skipped": "the session is no longer wanted"}, nil
 	}

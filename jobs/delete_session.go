@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"kurir/fault"
 	"kurir/models"
 	"kurir/wire"
 )
@@ -13,19 +12,13 @@ import (
 // the session's name are free.
 const KindDeleteSession = "session:delete"
 
-var errNoSubject = fault.New(fault.Invalid, "job_without_subject", "The job names nothing to work on.")
-
 // deleteSession asks the worker while that may hold the session: while its lease lives, in the term that confirmed it
 // or before any did. A worker whose lease is over holds nothing.
 func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) {
-	if j.SessionUID == nil {
-		return nil, errNoSubject
-	}
-	held, err := models.SessionWithWorker(ctx, r.db, *j.SessionUID)
+	s, w, err := r.subject(ctx, j)
 	if err != nil {
-		return nil, fmt.Errorf("read session %s: %w", j.SessionUID, err)
+		return nil, err
 	}
-	s, w := &held.Session, &held.Worker
 	if w.ID != "" {
 		err := r.workers.client(w).Delete(ctx, s.UID.String(), s.Epoch, true)
 		if err != nil && wire.Code(err) != wire.CodeSessionNotFound {

@@ -83,6 +83,20 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 	return errors.Join(err, models.FinishJob(ctx, d.db, j, models.JobFailed, nil, sentence(err)))
 }
 
+var errNoSubject = fault.New(fault.Invalid, "job_without_subject", "The job names nothing to work on.")
+
+// subject is the session that a job works on, and the worker that should hold it.
+func (r *Runner) subject(ctx context.Context, j *models.Job) (*models.Session, *models.Worker, error) {
+	if j.SessionUID == nil {
+		return nil, nil, errNoSubject
+	}
+	held, err := models.SessionWithWorker(ctx, r.db, *j.SessionUID)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read session %s: %w", j.SessionUID, err)
+	}
+	return &held.Session, &held.Worker, nil
+}
+
 // sentence is what a tenant may read of an error.
 func sentence(err error) string {
 	var f *fault.Error

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"strconv"
@@ -113,7 +114,7 @@ Needs what api needs. RUNNER_CONCURRENCY (64) lanes are drained at once, per dir
 /health.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
-				return parts.withMetrics(ctx, parts.runRunner)
+				return withMetrics(ctx, parts.cfg, parts.metrics, parts.checks(), parts.runRunner)
 			})
 		}}
 }
@@ -125,7 +126,7 @@ func (p *program) scheduler() *cobra.Command {
 Needs what api needs. METRICS_PORT serves /metrics and /health.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withParts(cmd, func(ctx context.Context, parts *parts) error {
-				return parts.withMetrics(ctx, parts.runScheduler)
+				return withMetrics(ctx, parts.cfg, parts.metrics, parts.checks(), parts.runScheduler)
 			})
 		}}
 }
@@ -148,18 +149,18 @@ func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, pa
 	return nil
 }
 
-// withMetrics serves METRICS_PORT beside run.
-func (p *parts) withMetrics(ctx context.Context, run func(ctx context.Context) error) error {
-	if p.cfg.MetricsPort == 0 {
+// withMetrics serves METRICS_PORT, where it is set, beside run.
+func withMetrics(ctx context.Context, cfg *config, metrics *monitoring.Metrics, checks []monitoring.Check, run func(ctx context.Context) error) error {
+	if cfg.MetricsPort == 0 {
 		return run(ctx)
 	}
-	l, err := listen(false, p.cfg.MetricsPort)
+	l, err := listen(false, cfg.MetricsPort)
 	if err != nil {
 		return fmt.Errorf("METRICS_PORT: %w", err)
 	}
 	page, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- serveHTTP(page, l, monitoring.Server("", p.metrics, p.checks())) }()
+	go func() { served <- serveHTTP(page, l, monitoring.Server("", metrics, checks)) }()
 	err = run(ctx)
 	stop()
 	return errors.Join(err, <-served)
@@ -172,8 +173,9 @@ func (p *program) worker() *cobra.Command {
 are those of kurir simnet at SIMNET_URL, and no message ever reaches a person. The worker node that speaks to WhatsApp is
 another binary, kurir-whatsapp.
 
-Needs GATEWAY_URL, WORKER_AUTH_TOKEN, WORKER_ID (unique; default: the host's name), SIMNET_URL. Listens on WORKER_PORT (8001); the
-gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>).`,
+Needs GATEWAY_URL and SIMNET_URL, the gateway's WORKER_AUTH_TOKEN, and a WORKER_ID of its own (default: the host's name). Listens on WORKER_PORT (8001); the
+gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>, or 127.0.0.1 where the gateway is on this
+machine). METRICS_PORT serves /metrics and /health.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if engine != "simulator" {
 				return fmt.Errorf("--engine: this binary has the engine simulator only, not %q", engine)
@@ -207,6 +209,9 @@ func (p *program) runWorker(cmd *cobra.Command) error {
 		return fmt.Errorf("WORKER_PORT: %w", err)
 	}
 	if cfg.WorkerEndpoint == "" {
+		if gateway, err := url.Parse(cfg.GatewayURL); err == nil && (gateway.Hostname() == "localhost" || gateway.Hostname() == "127.0.0.1") {
+			host = "127.0.0.1" // the gateway is on this machine
+		}
 		cfg.WorkerEndpoint = "http://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	}
 	return runWorker(cmd.Context(), cfg, cfg.WorkerID, l, cfg.WorkerEndpoint, log)

@@ -174,7 +174,16 @@ func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endp
 	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
 	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
 		MaxSessions: cfg.WorkerSessions, Version: version, Logger: log}, engine)
-	return errors.Join(node.Run(ctx), engine.Close())
+	metrics := monitoring.New(version)
+	metrics.WatchNode(func() monitoring.Node { return figuresOf(node.Stats()) })
+	return errors.Join(withMetrics(ctx, cfg, metrics, nil, node.Run), engine.Close())
+}
+
+func figuresOf(s worker.Stats) monitoring.Node {
+	return monitoring.Node{Sessions: s.Sessions, EventsQueued: s.EventsQueued, TermsLost: s.Lapses,
+		Sends:      map[string]int64{"sent": s.Sent, "failed": s.Failed, "unknown": s.Unknown, "refused": s.Refused, "repeated": s.Repeats},
+		Heartbeats: map[string]int64{"ok": s.Heartbeats, "failed": s.HeartbeatsFailed},
+		Events:     map[string]int64{"delivered": s.EventsDelivered, "dropped": s.EventsDropped, "batch_failed": s.BatchesFailed}}
 }
 
 // runSimnet is the simulated network.

@@ -1,0 +1,42 @@
+package monitoring
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Node is what a worker node tells of itself. The maps count by outcome since the process began.
+type Node struct {
+	Sessions, EventsQueued    int
+	Sends, Heartbeats, Events map[string]int64
+	TermsLost                 int64
+}
+
+var (
+	nodeSessions   = desc("kurir_node_sessions", "Sessions that this worker node holds.")
+	nodeQueued     = desc("kurir_node_events_queued", "Events that wait for the gateway.")
+	nodeSends      = desc("kurir_node_sends_total", "Sends of this worker node: sent, failed, unknown, refused by the engine, or repeated from memory.", "outcome")
+	nodeHeartbeats = desc("kurir_node_heartbeats_total", "Heartbeats of this worker node: ok or failed.", "outcome")
+	nodeEvents     = desc("kurir_node_events_total", "Events of this worker node: delivered, dropped (the network brings messages among them again), or of failed batches.", "outcome")
+	nodeTermsLost  = desc("kurir_node_terms_lost_total", "Terms that this worker node lost, for whatever reason.")
+)
+
+// WatchNode adds the figures of a worker node. stat reads figures in memory and is asked at every scrape.
+func (m *Metrics) WatchNode(stat func() Node) { m.registry.MustRegister(node(stat)) }
+
+type node func() Node
+
+func (node) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{nodeSessions, nodeQueued, nodeSends, nodeHeartbeats, nodeEvents, nodeTermsLost} {
+		ch <- d
+	}
+}
+
+func (stat node) Collect(ch chan<- prometheus.Metric) {
+	n := stat()
+	ch <- prometheus.MustNewConstMetric(nodeSessions, prometheus.GaugeValue, float64(n.Sessions))
+	ch <- prometheus.MustNewConstMetric(nodeQueued, prometheus.GaugeValue, float64(n.EventsQueued))
+	ch <- prometheus.MustNewConstMetric(nodeTermsLost, prometheus.CounterValue, float64(n.TermsLost))
+	for d, byOutcome := range map[*prometheus.Desc]map[string]int64{nodeSends: n.Sends, nodeHeartbeats: n.Heartbeats, nodeEvents: n.Events} {
+		for outcome, count := range byOutcome {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(count), outcome)
+		}
+	}
+}

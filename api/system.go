@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	_ "embed"
 	"html/template"
 	"net/http"
@@ -33,16 +34,26 @@ func (a *API) systemRoutes() {
 	})
 	a.app.Get("/health/ready", a.health)
 	if a.cfg.Metrics {
-		a.app.Get("/metrics", adaptor.HTTPHandler(a.metrics.Handler()))
+		a.app.Get("/metrics", fromHTTP(a.metrics.Handler()))
 	}
 
 	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "Kurir", SwaggerJSON: "/openapi.json", BasePath: "/docs",
 		HideCurl: false, JsonEditor: false, SettingsUI: map[string]string{"defaultModelsExpandDepth": "0", "docExpansion": "'list'", "tryItOutEnabled": "true"}})
-	a.app.Use("/docs", pagePolicy, adaptor.HTTPHandler(docs))
+	a.app.Use("/docs", pagePolicy, fromHTTP(docs))
 
 	a.app.Get(loginPath, a.loginPage)
 	a.app.Post(loginPath, a.loginForm)
-	a.app.Use(queuesPath, a.queuesOnly, adaptor.HTTPHandler(a.dashboard))
+	a.app.Use(queuesPath, a.queuesOnly, fromHTTP(a.dashboard))
+}
+
+// fromHTTP serves a net/http handler. The request gets a context of its own: fasthttp's reads a field of the server that
+// its Shutdown writes, which is a race wherever somebody waits for that context.
+func fromHTTP(h http.Handler) fiber.Handler {
+	return adaptor.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	}))
 }
 
 // pagePolicy lets the documentation page load what we serve, and nothing else: it works offline.

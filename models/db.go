@@ -32,6 +32,11 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// Batcher runs statements in one transaction and one round trip: a pgx transaction or a pool.
+type Batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
 // Tx is a transaction, by a name that packages which know no bun can use.
 type Tx = bun.Tx
 

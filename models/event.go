@@ -42,37 +42,13 @@ inserted AS (
 )
 SELECT id FROM moved`
 
-// emitSQL is Emit's statement, emitArgs its arguments.
-const emitSQL = `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
-	WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), ` + emit
-
-func emitArgs(events []Event) ([]any, error) {
-	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
-	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
-	for i, e := range events {
-		body, err := json.Marshal(e.Data)
-		if err != nil {
-			return nil, err
-		}
-		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
-	}
-	return []any{ids, sessions, types, data, at}, nil
-}
-
 // Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
-func Emit(ctx context.Context, q Querier, events []Event) ([]uuid.UUID, error) {
-	if len(events) == 0 {
-		return nil, nil
+func Emit(ctx context.Context, q Batcher, events []Event) (webhooks []uuid.UUID, err error) {
+	var b pgx.Batch
+	if err = queueEmit(&b, events, &webhooks); err == nil && b.Len() > 0 {
+		err = q.SendBatch(ctx, &b).Close()
 	}
-	args, err := emitArgs(events)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := q.Query(ctx, emitSQL, args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	return webhooks, err
 }
 
 // queueEmit is Emit as a part of a batch; the webhooks are there when the batch has run.
@@ -80,11 +56,17 @@ func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 	if len(events) == 0 {
 		return nil
 	}
-	args, err := emitArgs(events)
-	if err != nil {
-		return err
+	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
+	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
+	for i, e := range events {
+		body, err := json.Marshal(e.Data)
+		if err != nil {
+			return err
+		}
+		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
 	}
-	b.Queue(emitSQL, args...).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(`WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
+		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), `+emit, ids, sessions, types, data, at).Query(func(rows pgx.Rows) (err error) {
 		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})

@@ -44,8 +44,9 @@ type Hold struct {
 	NextSeq    int64 // of the lane, when the holder last looked for work: release is a compare-and-set on it
 }
 
-// TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure that its own
-// process takes a lane once at a time; a lane that is still marked with this runner was given up without release.
+// TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure
+// that its own process takes a lane once at a time; a lane that is still marked with this runner was given up without
+// release.
 func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, bool, error) {
 	h := Hold{Lane: lane}
 	err := q.QueryRow(ctx, `UPDATE lanes l SET holder = $2, generation = generation + 1
@@ -77,9 +78,7 @@ var dueOf = map[string]string{
 // when the lane has work next. False: something came meanwhile (drain on), or another runner has the lane (the next claim
 // will tell). The lane is locked by a statement of its own, so that the next due time is computed of what everyone has
 // committed who made it due while we waited.
-func ReleaseLane(ctx context.Context, q interface {
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}, kind string, h Hold) (released bool, err error) {
+func ReleaseLane(ctx context.Context, q Batcher, kind string, h Hold) (released bool, err error) {
 	var b pgx.Batch
 	b.Queue(`SELECT 1 FROM lanes WHERE id = $1 AND generation = $2 AND next_seq = $3 FOR NO KEY UPDATE`, h.Lane, h.Generation, h.NextSeq)
 	b.Queue(`UPDATE lanes SET holder = NULL, next_due_at = `+dueOf[kind]+`

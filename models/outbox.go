@@ -77,9 +77,7 @@ func scanMessage(m *Message, before ...any) []any {
 // the lane, so that accepts are not held up. The order makes that safe: next_seq is read before the claim, so that the
 // release notices whatever the claim did not see, and the generation once more after it: if that is still ours, no
 // other runner had taken the lane when we claimed, and whoever takes it later finds our claims.
-func ClaimMessages(ctx context.Context, q interface {
-	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
-}, h *Hold, limit int) (*Claim, error) {
+func ClaimMessages(ctx context.Context, q Batcher, h *Hold, limit int) (*Claim, error) {
 	c := &Claim{}
 	var b pgx.Batch
 	b.Queue(`SELECT next_seq FROM lanes WHERE id = $1 AND generation = $2`, h.Lane, h.Generation).QueryRow(func(row pgx.Row) error {

@@ -173,9 +173,9 @@ func (p *program) worker() *cobra.Command {
 are those of kurir simnet at SIMNET_URL, and no message ever reaches a person. The worker node that speaks to WhatsApp is
 another binary, kurir-whatsapp.
 
-Needs GATEWAY_URL and SIMNET_URL, the gateway's WORKER_AUTH_TOKEN, and a WORKER_ID of its own (default: the host's name). Listens on WORKER_PORT (8001); the
-gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>, or 127.0.0.1 where the gateway is on this
-machine). METRICS_PORT serves /metrics and /health.`,
+Needs GATEWAY_URL and SIMNET_URL, the gateway's WORKER_AUTH_TOKEN, and a WORKER_ID of its own (default: the host's name).
+Listens on WORKER_PORT (8001); the gateway reaches it at WORKER_ENDPOINT (default: http://<host's name>:<port>, or
+127.0.0.1 where the gateway is on this machine). METRICS_PORT serves /metrics and /health.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if engine != "simulator" {
 				return fmt.Errorf("--engine: this binary has the engine simulator only, not %q", engine)
@@ -223,9 +223,10 @@ func (p *program) simnet() *cobra.Command {
 answers with receipts and, with SIM_REPLY=echo, with an echo. Numbers that end in 0000 are not on it. It is a simulator: no
 message ever reaches a person.
 
-Listens at SIMNET_HOST (127.0.0.1) and SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what phones saw: messages,
-duplicates, reordered ones, moments at which two workers held one session. It has no authentication. SIMNET_STATE names a file in
-which it keeps linked devices and shown messages; without it a restart forgets them.`,
+Listens at SIMNET_HOST (127.0.0.1) and SIMNET_PORT (8090). GET / lists its routes, GET /report bears witness of what
+phones saw: messages, duplicates, reordered ones, moments at which two workers held one session. It has no
+authentication. SIMNET_STATE names a file in which it keeps linked devices and shown messages; without it a restart
+forgets them.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, log, closeLog, err := p.config("simnet", func(*config) error { return nil })
 			if err != nil {

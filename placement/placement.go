@@ -1,5 +1,5 @@
-// Package placement decides which worker gets a session: pure rules over figures that the caller brings. It reserves
-// nothing and calls nobody.
+// Package placement decides which worker gets a session, which sessions move, whom to spare and how many workers there
+// should be: pure rules over figures that the caller brings. It reserves nothing and calls nobody.
 package placement
 
 import (
@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// Worker is what is known of a worker when a session looks for a place.
+// Worker is what is known of a worker when a decision is made.
 type Worker struct {
 	ID          string
 	Online      bool    // ready for new sessions: neither offline nor in maintenance
-	Sessions    int     // assigned to it, running or not
+	Resting     bool    // flapped lately: taken only if nobody else has room
+	Sessions    int     // assigned to it or reserved, running or not
 	MaxSessions int     // that it can hold
-	CPU         float64 // share in use, 0 to 1 or in percent, but the same for all
-	Memory      float64 // likewise
+	CPU, Memory float64 // percent, 0 to 100
+	Troubled    int     // of its sessions, those that cannot reach the network
 }
 
 // Room reports whether the worker can take one session more.
@@ -22,7 +23,7 @@ func (w Worker) Room() bool { return w.Online && w.Sessions < w.MaxSessions }
 
 // Pick returns the worker that the next session goes to: among those with room, the one with the lowest share of its
 // sessions used, then of CPU, then of memory; the lowest ID decides the rest, so that the same figures always give the
-// same answer. false: nobody has room.
+// same answer. A resting one is taken only if all with room rest. false: nobody has room.
 //
 // The share comes first because it is counted and therefore exact, while CPU and memory are some seconds old and would
 // send a burst of sessions to one worker.
@@ -41,11 +42,21 @@ func Pick(workers []Worker) (id string, ok bool) {
 
 // compare orders workers with room, the better one first.
 func compare(a, b *Worker) int {
+	if a.Resting != b.Resting {
+		if b.Resting {
+			return -1
+		}
+		return 1
+	}
 	return cmp.Or(
-		// a.Sessions/a.MaxSessions against b's, without the division: shares that are equal compare as equal.
-		cmp.Compare(int64(a.Sessions)*int64(b.MaxSessions), int64(b.Sessions)*int64(a.MaxSessions)),
+		compareShares(a.Sessions, a.MaxSessions, b.Sessions, b.MaxSessions),
 		cmp.Compare(a.CPU, b.CPU),
 		cmp.Compare(a.Memory, b.Memory),
 		strings.Compare(a.ID, b.ID),
 	)
+}
+
+// compareShares compares a/ofA with b/ofB, without the division: shares that are equal compare as equal.
+func compareShares(a, ofA, b, ofB int) int {
+	return cmp.Compare(int64(a)*int64(ofB), int64(b)*int64(ofA))
 }

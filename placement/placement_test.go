@@ -3,9 +3,11 @@ package placement
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
 
@@ -23,32 +25,45 @@ func TestPick(t *testing.T) {
 		{"offline", []Worker{{ID: "a", MaxSessions: 9}}, ""},
 		{"the busy one that is online", []Worker{
 			{ID: "a", MaxSessions: 10},
-			{ID: "b", Online: true, Sessions: 9, MaxSessions: 10, CPU: 0.99},
+			{ID: "b", Online: true, Sessions: 9, MaxSessions: 10, CPU: 99},
 		}, "b"},
 		{"share, not number", []Worker{
 			{ID: "a", Online: true, Sessions: 5, MaxSessions: 10},
 			{ID: "b", Online: true, Sessions: 40, MaxSessions: 100},
 		}, "b"},
 		{"share before CPU", []Worker{
-			{ID: "a", Online: true, Sessions: 1, MaxSessions: 10, CPU: 0.1},
-			{ID: "b", Online: true, Sessions: 0, MaxSessions: 10, CPU: 0.9},
+			{ID: "a", Online: true, Sessions: 1, MaxSessions: 10, CPU: 10},
+			{ID: "b", Online: true, Sessions: 0, MaxSessions: 10, CPU: 90},
 		}, "b"},
 		{"equal shares of different sizes, then CPU", []Worker{
-			{ID: "a", Online: true, Sessions: 1, MaxSessions: 3, CPU: 0.5},
-			{ID: "b", Online: true, Sessions: 7, MaxSessions: 21, CPU: 0.4},
+			{ID: "a", Online: true, Sessions: 1, MaxSessions: 3, CPU: 50},
+			{ID: "b", Online: true, Sessions: 7, MaxSessions: 21, CPU: 40},
 		}, "b"},
 		{"CPU before memory", []Worker{
-			{ID: "a", Online: true, MaxSessions: 10, CPU: 0.5, Memory: 0.1},
-			{ID: "b", Online: true, MaxSessions: 10, CPU: 0.4, Memory: 0.9},
+			{ID: "a", Online: true, MaxSessions: 10, CPU: 50, Memory: 10},
+			{ID: "b", Online: true, MaxSessions: 10, CPU: 40, Memory: 90},
 		}, "b"},
 		{"memory", []Worker{
-			{ID: "a", Online: true, MaxSessions: 10, CPU: 0.5, Memory: 0.6},
-			{ID: "b", Online: true, MaxSessions: 10, CPU: 0.5, Memory: 0.5},
+			{ID: "a", Online: true, MaxSessions: 10, CPU: 50, Memory: 60},
+			{ID: "b", Online: true, MaxSessions: 10, CPU: 50, Memory: 50},
 		}, "b"},
 		{"ID", []Worker{
 			{ID: "b", Online: true, MaxSessions: 10},
 			{ID: "a", Online: true, MaxSessions: 10},
 		}, "a"},
+		{"a full one rather than one that rests", []Worker{
+			{ID: "a", Online: true, Resting: true, MaxSessions: 10},
+			{ID: "b", Online: true, Sessions: 9, MaxSessions: 10, CPU: 99},
+		}, "b"},
+		{"one that rests rather than none", []Worker{
+			{ID: "a", Online: true, Resting: true, MaxSessions: 10},
+			{ID: "b", Online: true, Sessions: 10, MaxSessions: 10},
+			{ID: "c", MaxSessions: 10},
+		}, "a"},
+		{"the better one of those that rest", []Worker{
+			{ID: "a", Online: true, Resting: true, Sessions: 2, MaxSessions: 10},
+			{ID: "b", Online: true, Resting: true, Sessions: 1, MaxSessions: 10},
+		}, "b"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,7 +81,7 @@ func TestEqualWorkersDifferByAtMostOne(t *testing.T) {
 		for i := range workers {
 			workers[i] = Worker{
 				ID: fmt.Sprintf("w%02d", i), Online: true, MaxSessions: size,
-				CPU: rapid.Float64Range(0, 1).Draw(t, "cpu"), // equal in size; how busy they are must not matter
+				CPU: rapid.Float64Range(0, 100).Draw(t, "cpu"), // equal in size; how busy they are must not matter
 			}
 		}
 		for range rapid.IntRange(0, 200).Draw(t, "picks") {
@@ -82,36 +97,52 @@ func TestEqualWorkersDifferByAtMostOne(t *testing.T) {
 	})
 }
 
+func TestWorkersOfDifferentSizeFillByShare(t *testing.T) {
+	workers := []Worker{
+		{ID: "a", Online: true, MaxSessions: 10},
+		{ID: "b", Online: true, MaxSessions: 20},
+		{ID: "c", Online: true, MaxSessions: 70},
+	}
+	for picks := 1; picks <= 100; picks++ {
+		require.True(t, place(workers))
+		for _, a := range workers {
+			for _, b := range workers {
+				without, share := float64(a.Sessions-1)/float64(a.MaxSessions), float64(b.Sessions)/float64(b.MaxSessions)
+				assert.LessOrEqual(t, without, share+1e-9, "the last session of %s should have gone to %s", a.ID, b.ID)
+			}
+			if picks%10 == 0 {
+				assert.Equal(t, a.MaxSessions*picks/100, a.Sessions, "%s after %d", a.ID, picks)
+			}
+		}
+	}
+	assert.False(t, place(workers), "all are full")
+}
+
 func TestPickIsNeverWrong(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		workers := make([]Worker, rapid.IntRange(0, 12).Draw(t, "workers"))
+		workers := fleet(t)
 		room := 0
-		for i := range workers {
-			w := Worker{
-				ID:          fmt.Sprintf("w%02d", i),
-				Online:      rapid.Bool().Draw(t, "online"),
-				Sessions:    rapid.IntRange(0, 12).Draw(t, "sessions"),
-				MaxSessions: rapid.IntRange(0, 10).Draw(t, "max"),
-				CPU:         rapid.Float64Range(0, 1).Draw(t, "cpu"),
-			}
+		for _, w := range workers {
 			if w.Online {
 				room += max(w.MaxSessions-w.Sessions, 0)
 			}
-			workers[i] = w
 		}
-		before := append([]Worker(nil), workers...)
 		for range room {
-			if !place(workers) {
+			id, ok := Pick(workers)
+			if !ok {
 				t.Fatal("nobody found though there is room")
 			}
+			w := find(workers, id)
+			if !w.Online || w.Sessions >= w.MaxSessions {
+				t.Fatalf("not online or full: %+v", w)
+			}
+			if w.Resting && slices.ContainsFunc(workers, func(o Worker) bool { return o.Room() && !o.Resting }) {
+				t.Fatalf("%+v rests and others have room", w)
+			}
+			w.Sessions++
 		}
 		if id, ok := Pick(workers); ok {
 			t.Fatalf("%s found though all are full", id)
-		}
-		for i, w := range workers {
-			if w.Sessions > before[i].Sessions && (!w.Online || w.Sessions > w.MaxSessions) {
-				t.Fatalf("offline or overfull: %+v", w)
-			}
 		}
 	})
 }
@@ -122,6 +153,7 @@ func TestPickDoesNotDependOnTheOrder(t *testing.T) {
 		for i := range workers {
 			workers[i] = Worker{
 				ID: fmt.Sprintf("w%02d", i), Online: true,
+				Resting:  rapid.Bool().Draw(t, "resting"),
 				Sessions: rapid.IntRange(0, 2).Draw(t, "sessions"), MaxSessions: rapid.IntRange(1, 4).Draw(t, "max"),
 			}
 		}
@@ -134,13 +166,37 @@ func TestPickDoesNotDependOnTheOrder(t *testing.T) {
 	})
 }
 
+// fleet draws up to 12 workers of all kinds.
+func fleet(t *rapid.T) []Worker {
+	workers := make([]Worker, rapid.IntRange(0, 12).Draw(t, "workers"))
+	for i := range workers {
+		workers[i] = Worker{
+			ID:          fmt.Sprintf("w%02d", i),
+			Online:      rapid.IntRange(0, 3).Draw(t, "online") > 0,
+			Resting:     rapid.IntRange(0, 3).Draw(t, "resting") == 0,
+			Sessions:    rapid.IntRange(0, 12).Draw(t, "sessions"),
+			MaxSessions: rapid.IntRange(0, 12).Draw(t, "max"),
+			CPU:         rapid.Float64Range(0, 100).Draw(t, "cpu"),
+			Memory:      rapid.Float64Range(0, 100).Draw(t, "memory"),
+		}
+	}
+	return workers
+}
+
+// find returns the worker with the ID; nil: nobody has it.
+func find(workers []Worker, id string) *Worker {
+	i := slices.IndexFunc(workers, func(w Worker) bool { return w.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &workers[i]
+}
+
 // place puts one session where Pick says; false: nowhere.
 func place(workers []Worker) bool {
 	id, ok := Pick(workers)
-	for i := range workers {
-		if ok && workers[i].ID == id {
-			workers[i].Sessions++
-		}
+	if ok {
+		find(workers, id).Sessions++
 	}
 	return ok
 }

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -80,6 +81,14 @@ func (c *Client) Delete(ctx context.Context, sessionID string, epoch int64, logo
 		path += "?" + q.Encode()
 	}
 	return c.call(ctx, http.MethodDelete, path, nil, nil)
+}
+
+// Command asks something of the node as a whole and answers what it said. CodeUnsupported says that it does not know
+// the command or cannot carry it out.
+func (c *Client) Command(ctx context.Context, cmd Command) (json.RawMessage, error) {
+	var out json.RawMessage
+	err := c.call(ctx, http.MethodPost, "/command", cmd, &out)
+	return out, err
 }
 
 // Send hands a message to the session's network. Of an error, NotSent tells whether the message may have gone out.

@@ -50,9 +50,12 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case CodeUnauthenticated:
 		return http.StatusUnauthorized
+	case CodeWorkerRemoved:
+		return http.StatusForbidden
 	case CodeSessionNotFound, CodeNotFound:
 		return http.StatusNotFound
-	case CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeWorkerLive, CodeQRNotReady, CodeAlreadyLinked:
+	case CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeWorkerLive, CodeUnsupportedProtocol,
+		CodeQRNotReady, CodeAlreadyLinked:
 		return http.StatusConflict
 	case CodeTooLarge:
 		return http.StatusRequestEntityTooLarge

@@ -28,6 +28,8 @@ type Handler interface {
 	Release(ctx context.Context, sessionID string, epoch int64) error
 	Delete(ctx context.Context, sessionID string, epoch int64, logout bool) error
 	Send(ctx context.Context, sessionID string, m Send) (SendResult, error)
+	// Command answers what becomes the answer's data; nil is an empty object.
+	Command(ctx context.Context, c Command) (any, error)
 }
 
 // ServerOptions are the choices of Server.
@@ -49,6 +51,7 @@ func Server(h Handler, o ServerOptions) http.Handler {
 	mux.Handle("POST /session/{id}/release", s.guarded(s.release))
 	mux.Handle("DELETE /session/{id}", s.guarded(s.delete))
 	mux.Handle("POST /session/{id}/send", s.guarded(s.send))
+	mux.Handle("POST /command", s.guarded(s.command))
 	mux.Handle("POST /session/{id}/pairing-code", s.guarded(unsupported))
 	mux.Handle("POST /session/{id}/contacts/check", s.guarded(unsupported))
 	mux.Handle("POST /session/{id}/presence", s.guarded(unsupported))
@@ -120,6 +123,21 @@ func (s *server) send(w http.ResponseWriter, r *http.Request, _ int64) (any, err
 		return nil, Refuse(CodeInvalidRequest, "whatsappId, to and type are needed")
 	}
 	return s.h.Send(r.Context(), r.PathValue("id"), m)
+}
+
+func (s *server) command(w http.ResponseWriter, r *http.Request, _ int64) (any, error) {
+	var c Command
+	if err := decode(w, r, &c); err != nil {
+		return nil, err
+	}
+	if c.Command == "" {
+		return nil, Refuse(CodeInvalidRequest, "a command is needed")
+	}
+	answer, err := s.h.Command(r.Context(), c)
+	if answer == nil {
+		answer = struct{}{}
+	}
+	return answer, err
 }
 
 func unsupported(http.ResponseWriter, *http.Request, int64) (any, error) {

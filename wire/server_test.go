@@ -17,16 +17,18 @@ import (
 
 // stub is a Handler that remembers what it was asked and answers as told.
 type stub struct {
-	term   int64
-	secret string
-	err    error
-	panics any
-	called string
-	create CreateSession
-	sent   Send
-	id     string
-	epoch  int64
-	logout bool
+	term    int64
+	secret  string
+	err     error
+	panics  any
+	called  string
+	create  CreateSession
+	sent    Send
+	command Command
+	answer  any
+	id      string
+	epoch   int64
+	logout  bool
 }
 
 func (s *stub) note(what string) error {
@@ -62,6 +64,10 @@ func (s *stub) Delete(_ context.Context, id string, epoch int64, logout bool) er
 func (s *stub) Send(_ context.Context, id string, m Send) (SendResult, error) {
 	s.id, s.sent = id, m
 	return SendResult{Outcome: OutcomeSent, Timestamp: anHour}, s.note("send")
+}
+func (s *stub) Command(_ context.Context, c Command) (any, error) {
+	s.command = c
+	return s.answer, s.note("command")
 }
 
 func serve(t *testing.T, s *stub) (*Client, *httptest.Server, *bytes.Buffer) {
@@ -106,12 +112,24 @@ func TestClientAndServerAgree(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, aSend, s.sent)
 	require.Equal(t, SendResult{Outcome: OutcomeSent, Timestamp: anHour}, r)
+
+	s.answer = Reconnected{Sessions: 3}
+	cmd := Command{Command: "reconnect", Data: json.RawMessage(`{"soon":true}`)}
+	answer, err := c.Command(ctx, cmd)
+	require.NoError(t, err)
+	require.Equal(t, cmd, s.command)
+	require.JSONEq(t, `{"sessions":3}`, string(answer))
+	s.answer = nil
+	answer, err = c.Command(ctx, Command{Command: "ping"})
+	require.NoError(t, err)
+	require.JSONEq(t, `{}`, string(answer))
 }
 
 func TestServerPassesRefusalsOn(t *testing.T) {
 	for _, code := range []string{
 		CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeNotConnected, CodeSessionNotFound, CodeLeaseLost,
-		CodeFull, CodeUnsupported, CodeQRNotReady, CodeAlreadyLinked, CodeEngineFailed,
+		CodeFull, CodeUnsupported, CodeQRNotReady, CodeAlreadyLinked, CodeEngineFailed, CodeWorkerRemoved,
+		CodeUnsupportedProtocol,
 	} {
 		c, _, _ := serve(t, &stub{term: 7, secret: "s3cret", err: Refuse(code, "no")})
 		_, err := c.Send(t.Context(), "s1", aSend)
@@ -170,6 +188,13 @@ func TestServerLetsIn(t *testing.T) {
 			require.Equal(t, c.status == 200, s.called == "status")
 		})
 	}
+	t.Run("a command needs the secret", func(t *testing.T) {
+		s := &stub{term: 7, secret: "s3cret"}
+		status, code := ask(s, "POST", "/command", `{"command":"ping"}`, "", "7")
+		require.Equal(t, 401, status)
+		require.Equal(t, CodeUnauthenticated, code)
+		require.Empty(t, s.called)
+	})
 	t.Run("before the first registration nobody is", func(t *testing.T) {
 		status, code := ask(&stub{}, "GET", "/session/s1/status", "", "Bearer ", "0")
 		require.Equal(t, 401, status)
@@ -197,6 +222,7 @@ func TestServerRefusesBadRequests(t *testing.T) {
 		{"DELETE", "/session/s1?epoch=x", ``, 400, CodeInvalidRequest},
 		{"POST", "/session/s1/send", `{"to":"a","type":"text"}`, 400, CodeInvalidRequest},
 		{"POST", "/session/s1/send", `{"message":"` + strings.Repeat("a", maxBody) + `"}`, 413, CodeTooLarge},
+		{"POST", "/command", `{}`, 400, CodeInvalidRequest},
 		{"POST", "/session/s1/pairing-code", `{}`, 501, CodeUnsupported},
 		{"POST", "/session/s1/contacts/check", `{}`, 501, CodeUnsupported},
 		{"POST", "/session/s1/presence", `{}`, 501, CodeUnsupported},
@@ -241,19 +267,20 @@ func TestGateway(t *testing.T) {
 	g := NewGateway(srv.Client(), srv.URL+"/", "tok")
 
 	answer = `{"success":true,"data":{"workerId":"w1","status":"registered","term":3,"secret":"s","leaseMs":12000,"heartbeatMs":3000}}`
-	r, err := g.Register(t.Context(), Register{WorkerID: "w1"})
+	r, err := g.Register(t.Context(), Register{WorkerID: "w1"}, "")
 	require.NoError(t, err)
 	require.Equal(t, Registered{WorkerID: "w1", Status: "registered", Term: 3, Secret: "s", LeaseMs: 12000, HeartbeatMs: 3000}, r)
 	require.Equal(t, seen{"POST", "/api/v1/admin/workers/register", "Bearer tok", ""}, got)
 
 	answer = `{"success":true,"data":{"workerId":"w1","term":3}}`
-	_, err = g.Register(t.Context(), Register{WorkerID: "w1"})
+	_, err = g.Register(t.Context(), Register{WorkerID: "w1", PreviousTerm: 2}, "before")
 	require.Equal(t, CodeBadAnswer, Code(err))
+	require.Equal(t, seen{"POST", "/api/v1/admin/workers/register", "Bearer tok", "before"}, got)
 
-	answer = `{"success":true,"data":{"leaseMs":12000,"drop":["s1"]}}`
+	answer = `{"success":true,"data":{"leaseMs":12000,"drop":["s1"],"handOver":true}}`
 	h, err := g.Heartbeat(t.Context(), "w1", "s", Heartbeat{Term: 3})
 	require.NoError(t, err)
-	require.Equal(t, HeartbeatAnswer{LeaseMs: 12000, Drop: []string{"s1"}}, h)
+	require.Equal(t, HeartbeatAnswer{LeaseMs: 12000, Drop: []string{"s1"}, HandOver: true}, h)
 	require.Equal(t, seen{"PUT", "/api/v1/admin/workers/w1/heartbeat", "Bearer tok", "s"}, got)
 
 	answer = `{"success":true,"data":{"next":5}}`
@@ -261,6 +288,23 @@ func TestGateway(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(5), e.Next)
 	require.Equal(t, seen{"POST", "/api/v1/admin/workers/w1/events", "Bearer tok", "s"}, got)
+}
+
+// Another server may answer with success, too. What lacks the point of the answer is no answer.
+func TestGatewayAnswersThatSayNothing(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"success":true,"data":{}}`))
+	}))
+	defer srv.Close()
+	g := NewGateway(srv.Client(), srv.URL, "tok")
+	_, err := g.Register(t.Context(), Register{WorkerID: "w1"}, "")
+	require.Equal(t, CodeBadAnswer, Code(err))
+	_, err = g.Heartbeat(t.Context(), "w1", "s", Heartbeat{Status: HeartbeatOnline, Term: 3})
+	require.Equal(t, CodeBadAnswer, Code(err))
+	_, err = g.Heartbeat(t.Context(), "w1", "s", Heartbeat{Status: HeartbeatOffline, Term: 3})
+	require.NoError(t, err, "a worker that leaves needs no lease")
+	_, err = g.Events(t.Context(), "w1", "s", EventBatch{Term: 3})
+	require.Equal(t, CodeBadAnswer, Code(err))
 }
 
 func TestHeartbeatTellsNoneFromUnknown(t *testing.T) {

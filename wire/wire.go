@@ -14,6 +14,10 @@ import (
 	"time"
 )
 
+// Protocol is the version of what this package describes. Fields are added without raising it, since each side
+// ignores those that it does not know; it rises when one side could no longer work with the other.
+const Protocol = 1
+
 // Header names of the protocol.
 const (
 	HeaderTerm   = "X-Kurir-Term"    // on calls to a worker: the term that the gateway believes is current
@@ -31,7 +35,10 @@ const (
 	CodeLeaseLost       = "lease_lost"        // 503: the worker's lease has lapsed; nothing was sent
 	CodeFull            = "worker_full"       // 503: no room for another session
 	CodeWorkerLive      = "worker_live"       // 409: another process holds a live lease under this ID
+	CodeWorkerRemoved   = "worker_removed"    // 403: an administrator removed this worker; only a new process may come back
 	CodeUnsupported     = "unsupported"       // 501: the engine cannot do this
+
+	CodeUnsupportedProtocol = "unsupported_protocol" // 409: the gateway does not speak this worker's Protocol
 )
 
 // Session states as a worker reports them, lower case as in the public API.
@@ -52,6 +59,11 @@ type Register struct {
 	Engine      string `json:"engine,omitempty"`
 	Version     string `json:"version,omitempty"`
 	Description string `json:"description,omitempty"`
+	Protocol    int    `json:"protocol,omitempty"` // absent: 1
+	// PreviousTerm is the term that this process held before and that has ended on its side: it holds nothing any
+	// more. With that term's secret it proves that the process is the same, so the gateway need not wait for the
+	// lease to lapse by its own count.
+	PreviousTerm int64 `json:"previousTerm,omitempty"`
 }
 
 // Registered answers Register.
@@ -66,23 +78,32 @@ type Registered struct {
 
 // Metrics is what a worker says of itself.
 type Metrics struct {
-	SessionCount int     `json:"sessionCount"`
-	CPUUsage     float64 `json:"cpuUsage"`    // percent of the machine, 0 to 100
-	MemoryUsage  float64 `json:"memoryUsage"` // percent of the machine, 0 to 100
-	MessageCount int64   `json:"messageCount"`
-	Uptime       int64   `json:"uptime"` // seconds
+	_            struct{} `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
+	SessionCount int      `json:"sessionCount"`
+	CPUUsage     float64  `json:"cpuUsage"`    // percent of the machine, 0 to 100
+	MemoryUsage  float64  `json:"memoryUsage"` // percent of the machine, 0 to 100
+	MessageCount int64    `json:"messageCount"`
+	Uptime       int64    `json:"uptime"` // seconds
 }
 
 // HeldSession is one line of a heartbeat's session list.
 type HeldSession struct {
-	SessionID string `json:"sessionId"`
-	Epoch     int64  `json:"epoch"`
-	Status    string `json:"status"`
+	_         struct{} `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
+	SessionID string   `json:"sessionId"`
+	Epoch     int64    `json:"epoch"`
+	Status    string   `json:"status"`
 }
+
+// What a worker says of itself in a heartbeat.
+const (
+	HeartbeatOnline      = "online"
+	HeartbeatMaintenance = "maintenance" // it is about to leave and takes no further session
+	HeartbeatOffline     = "offline"     // it leaves for good and holds nothing any more
+)
 
 // Heartbeat is the body of PUT /admin/workers/{id}/heartbeat.
 type Heartbeat struct {
-	Status   string        `json:"status"` // "online", "maintenance", or "offline" when the worker leaves for good
+	Status   string        `json:"status"`
 	Term     int64         `json:"term"`
 	Metrics  Metrics       `json:"metrics"`
 	Sessions []HeldSession `json:"sessions,omitzero"` // absent (nil): unknown, never none; empty: none
@@ -92,6 +113,9 @@ type Heartbeat struct {
 type HeartbeatAnswer struct {
 	LeaseMs int64    `json:"leaseMs"`        // duration, counted from when the worker sent the heartbeat
 	Drop    []string `json:"drop,omitempty"` // sessions that this worker must let go of
+	// HandOver tells a worker in maintenance to wait: the gateway is moving its sessions to others. Absent: nobody
+	// moves them, or no longer.
+	HandOver bool `json:"handOver,omitempty"`
 }
 
 // CreateSession is the body of POST /session/create. It is idempotent: a session that is already held under this
@@ -134,6 +158,29 @@ type Health struct {
 	Term         int64   `json:"term"`
 }
 
+// Commands that every worker node knows. An engine or a version that lacks one refuses it with CodeUnsupported.
+const (
+	CommandPing      = "ping"      // answers Health
+	CommandReconnect = "reconnect" // opens every session's network connection anew, at the same epoch; answers Reconnected
+	CommandLogLevel  = "log_level" // takes LogLevel and answers it
+)
+
+// Command is the body of POST /command: what is asked of the node as a whole, not of one session.
+type Command struct {
+	Command string          `json:"command"`
+	Data    json.RawMessage `json:"data,omitempty"`
+}
+
+// Reconnected answers CommandReconnect.
+type Reconnected struct {
+	Sessions int `json:"sessions"` // whose connections were closed and are being opened again
+}
+
+// LogLevel is the data of CommandLogLevel.
+type LogLevel struct {
+	Level string `json:"level"` // "debug", "info", "warn" or "error"
+}
+
 // Send is the body of POST /session/{id}/send. It is idempotent by WhatsappID.
 type Send struct {
 	MessageID  string `json:"messageId"`
@@ -174,7 +221,8 @@ const (
 
 // Event is one thing that happened to a session.
 type Event struct {
-	EventID   string          `json:"eventId"` // from the network's identity, see EventID
+	_         struct{}        `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
+	EventID   string          `json:"eventId"`              // from the network's identity, see EventID
 	SessionID string          `json:"sessionId"`
 	Epoch     int64           `json:"epoch"`
 	Seq       int64           `json:"seq"` // 1, 2, 3, ... within the worker's term

@@ -64,6 +64,14 @@ type Conn interface {
 	Logout(ctx context.Context) error
 }
 
+// Reconnecter is a Conn that can renew its connection to the network. An engine that cannot leaves it out.
+type Reconnecter interface {
+	// Reconnect closes the present connection, after the sends in hand for as long as ctx allows, and lets the next one
+	// begin at once, on the same session and epoch. It returns when the old one is closed; how the new one fares is
+	// told by session.status events. Without the lease it does nothing and returns ErrLeaseLost.
+	Reconnect(ctx context.Context) error
+}
+
 // Errors of Conn.Send: nothing was sent.
 var (
 	ErrNotConnected = errors.New("session is not connected")

@@ -2,13 +2,9 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -21,201 +17,11 @@ import (
 	"kurir/wire"
 )
 
-// gateway is a gateway in memory. It keeps one worker's term and lease as the protocol demands, and its hooks,
-// where set, stand before that: a *wire.Error refuses, another error breaks the connection.
-type gateway struct {
-	lease, heartbeat time.Duration
-
-	mu         sync.Mutex
-	term       int64
-	secret     string
-	until      time.Time // of the lease
-	drop       []string
-	onRegister func(wire.Register) error
-	onBeat     func(wire.Heartbeat) error
-	onEvents   func(wire.EventBatch) error
-	lose       func(wire.EventBatch) bool // take the batch but lose the answer
-
-	registers []wire.Register
-	beats     []wire.Heartbeat
-	stored    []wire.Event // as accepted, in order
-	next      int64
-	batches   int
-}
-
-func newGateway() *gateway {
-	return &gateway{lease: 12 * time.Second, heartbeat: 3 * time.Second}
-}
-
-var errBroken = errors.New("connection broken")
-
-func (g *gateway) with(f func()) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	f()
-}
-
-func (g *gateway) register(r wire.Register) (any, error) {
-	g.registers = append(g.registers, r)
-	if g.onRegister != nil {
-		if err := g.onRegister(r); err != nil {
-			return nil, err
-		}
-	}
-	if time.Now().Before(g.until) {
-		return nil, wire.Refuse(wire.CodeWorkerLive, "live")
-	}
-	g.term++
-	g.secret = "secret-" + string(rune('a'+g.term))
-	g.until = time.Now().Add(g.lease)
-	g.next = 1
-	return wire.Registered{
-		WorkerID: r.WorkerID, Status: "registered", Term: g.term, Secret: g.secret,
-		LeaseMs: g.lease.Milliseconds(), HeartbeatMs: g.heartbeat.Milliseconds(),
-	}, nil
-}
-
-func (g *gateway) admit(secret string, term int64) error {
-	if secret != g.secret {
-		return wire.Refuse(wire.CodeUnauthenticated, "secret")
-	}
-	if term != g.term {
-		return wire.Refuse(wire.CodeStaleTerm, "term")
-	}
-	return nil
-}
-
-func (g *gateway) beat(secret string, h wire.Heartbeat) (any, error) {
-	if g.onBeat != nil {
-		if err := g.onBeat(h); err != nil {
-			return nil, err
-		}
-	}
-	if err := g.admit(secret, h.Term); err != nil {
-		return nil, err
-	}
-	g.beats = append(g.beats, h)
-	g.until = time.Now().Add(g.lease)
-	if h.Status == "offline" {
-		g.until = time.Time{}
-		g.secret = ""
-	}
-	return wire.HeartbeatAnswer{LeaseMs: g.lease.Milliseconds(), Drop: g.drop}, nil
-}
-
-func (g *gateway) events(secret string, b wire.EventBatch) (any, error) {
-	g.batches++
-	if g.onEvents != nil {
-		if err := g.onEvents(b); err != nil {
-			return nil, err
-		}
-	}
-	if err := g.admit(secret, b.Term); err != nil {
-		return nil, err
-	}
-	for i, e := range b.Events {
-		if e.Seq != b.Events[0].Seq+int64(i) {
-			return nil, wire.Refuse(wire.CodeInvalidRequest, "seqs are not consecutive")
-		}
-		if e.Seq == g.next {
-			g.stored = append(g.stored, e)
-			g.next++
-		}
-	}
-	if g.lose != nil && g.lose(b) {
-		return nil, errBroken
-	}
-	return wire.EventBatchAnswer{Next: g.next}, nil
-}
-
-// RoundTrip lets a client reach the gateway without a network, which a synctest bubble needs. As over a network, a
-// client that gives up does not keep the gateway from acting.
-func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, _ := io.ReadAll(r.Body)
-	type answer struct {
-		res *http.Response
-		err error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		res, err := g.answer(r, body)
-		answered <- answer{res, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.res, a.err
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
-	}
-}
-
-func (g *gateway) answer(r *http.Request, body []byte) (*http.Response, error) {
-	secret := r.Header.Get(wire.HeaderSecret)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var data any
-	var err error
-	switch path := strings.TrimPrefix(r.URL.Path, "/api/v1/admin/workers"); {
-	case path == "/register":
-		data, err = g.register(decoded[wire.Register](body))
-	case strings.HasSuffix(path, "/heartbeat"):
-		data, err = g.beat(secret, decoded[wire.Heartbeat](body))
-	case strings.HasSuffix(path, "/events"):
-		data, err = g.events(secret, decoded[wire.EventBatch](body))
-	}
-	w := httptest.NewRecorder()
-	var refusal *wire.Error
-	switch {
-	case errors.As(err, &refusal):
-		w.WriteHeader(refusal.Status)
-		_ = json.NewEncoder(w).Encode(map[string]any{"success": false, "code": refusal.Code, "error": refusal.Message})
-	case err != nil:
-		return nil, err
-	default:
-		_ = json.NewEncoder(w).Encode(map[string]any{"success": true, "data": data})
-	}
-	return w.Result(), nil
-}
-
-// ServeHTTP is the same over a network.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	res, err := g.RoundTrip(r)
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer res.Body.Close()
-	w.WriteHeader(res.StatusCode)
-	_, _ = io.Copy(w, res.Body)
-}
-
-func decoded[T any](b []byte) T {
-	var v T
-	if err := json.Unmarshal(b, &v); err != nil {
-		panic(err)
-	}
-	return v
-}
-
-func (g *gateway) lastBeat() wire.Heartbeat {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.beats[len(g.beats)-1]
-}
-
-func (g *gateway) storedIDs() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	var ids []string
-	for _, e := range g.stored {
-		ids = append(ids, e.EventID)
-	}
-	return ids
-}
-
 // engine is scripted: it does what its functions say, and connected sessions simply are.
 type engine struct {
 	mu    sync.Mutex
-	conns []*conn // in order of opening
+	conns []*conn                            // in order of opening
+	renew func(context.Context, *conn) error // Reconnect; nil: the engine's connections have none
 	open  func(context.Context, Session) error
 	send  func(context.Context, *conn, wire.Send) (wire.SendResult, error)
 	shut  func(context.Context, *conn) error // Close
@@ -242,6 +48,9 @@ func (e *engine) Open(ctx context.Context, s Session, sink Sink) (Conn, error) {
 	c := &conn{e: e, s: s, sink: sink}
 	c.st = wire.SessionState{Status: wire.StatusConnected}
 	e.conns = append(e.conns, c)
+	if e.renew != nil {
+		return &renewable{c}, nil
+	}
 	return c, nil
 }
 
@@ -338,6 +147,11 @@ func (c *conn) Logout(ctx context.Context) error {
 	return nil
 }
 
+// renewable is a conn that can reconnect.
+type renewable struct{ *conn }
+
+func (r *renewable) Reconnect(ctx context.Context) error { return r.e.renew(ctx, r.conn) }
+
 // receive has the network deliver a message; acked, where given, takes its ID once it is acknowledged.
 func (c *conn) receive(id string, acked func(string)) {
 	e := Event{
@@ -364,12 +178,31 @@ func (p *pipe) Close() error {
 }
 func (*pipe) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9} }
 
+// logbook keeps what a node logs.
+type logbook struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logbook) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logbook) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // bench is a node that runs in a synctest bubble, where time passes only while everybody waits.
 type bench struct {
 	*testing.T
 	g    *gateway
 	e    *engine
 	n    *Node
+	log  *logbook
 	stop func() // ends Run and waits for it
 }
 
@@ -384,8 +217,9 @@ func testConfig() Config {
 // onBench runs a test in a bubble. Prepare, where set, changes what the node is made of.
 func onBench(t *testing.T, prepare func(*gateway, *engine, *Config), test func(*bench)) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, g: newGateway(), e: &engine{}}
+		b := &bench{T: t, g: newGateway(), e: &engine{}, log: &logbook{}}
 		cfg := testConfig()
+		cfg.Logger = slog.New(slog.NewTextHandler(b.log, nil))
 		cfg.HTTPClient = &http.Client{Transport: b.g}
 		cfg.Listener = &pipe{closed: make(chan struct{})}
 		if prepare != nil {
@@ -413,6 +247,16 @@ func onBench(t *testing.T, prepare func(*gateway, *engine, *Config), test func(*
 func (b *bench) pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// outage lets the gateway be unreachable for this long.
+func (b *bench) outage(d time.Duration) {
+	b.g.with(func() {
+		b.g.onBeat = func(wire.Heartbeat) error { return errBroken }
+		b.g.onRegister = func(wire.Register) error { return errBroken }
+	})
+	b.pass(d)
+	b.g.with(func() { b.g.onBeat, b.g.onRegister = nil, nil })
 }
 
 func (b *bench) term() int64 {

@@ -15,16 +15,20 @@ func (n *Node) keep(t *term) {
 		wait := t.every
 		if err := n.heartbeat(t); err != nil {
 			n.stats.heartbeatsFailed.Add(1)
-			if t.lease.ctx.Err() == nil {
+			if t.lease.held() {
 				n.log.Warn("a heartbeat failed", "term", t.id, "error", err)
 			}
 			if refused(err) {
-				t.lease.revoke(errSuperseded)
+				t.lease.revoke(overBy(err))
 			}
 			wait /= 3
 		}
+		if n.handsOver() {
+			wait = min(wait, handOverBeat)
+		}
 		select {
 		case <-time.After(wait - n.cfg.Now().Sub(began)):
+		case <-n.hurry:
 		case <-t.lease.lost():
 			return
 		case <-n.quiet:
@@ -35,6 +39,9 @@ func (n *Node) keep(t *term) {
 
 // heartbeat renews the lease and lets go of the sessions that the answer names.
 func (n *Node) heartbeat(t *term) error {
+	if !t.lease.held() { // a heartbeat would claim the sessions of a term that is over
+		return errLapsed
+	}
 	held := n.held()
 	list := make([]wire.HeldSession, len(held))
 	byID := make(map[string]*session, len(held))
@@ -42,9 +49,10 @@ func (n *Node) heartbeat(t *term) error {
 		list[i] = wire.HeldSession{SessionID: s.id, Epoch: s.epoch, Status: s.state().Status}
 		byID[s.id] = s
 	}
-	status := "online"
-	if n.isLeaving() {
-		status = "maintenance"
+	draining := n.isDraining()
+	status := wire.HeartbeatOnline
+	if draining {
+		status = wire.HeartbeatMaintenance
 	}
 	ctx, cancel := context.WithTimeout(t.lease.ctx, t.patience())
 	defer cancel()
@@ -55,15 +63,16 @@ func (n *Node) heartbeat(t *term) error {
 	if err != nil {
 		return err
 	}
-	if answer.LeaseMs > 0 {
-		t.lease.renew(sent, time.Duration(answer.LeaseMs)*time.Millisecond)
-	}
+	t.lease.renew(sent, time.Duration(answer.LeaseMs)*time.Millisecond)
 	n.stats.heartbeats.Add(1)
 	for _, id := range answer.Drop {
 		// Only what this heartbeat named: the session may have come anew, at a higher epoch, since.
 		if s := byID[id]; s != nil {
 			n.background.Go(func() { n.letGo(t.lease.ctx, s) })
 		}
+	}
+	if draining {
+		n.told(answer.HandOver)
 	}
 	return nil
 }

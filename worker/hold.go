@@ -54,7 +54,7 @@ func (n *Node) reserve(term int64, c wire.CreateSession) (*term, *session, error
 	before, _ := n.past.Get(c.SessionID)
 	old := n.sessions[c.SessionID]
 	switch {
-	case n.leaving:
+	case n.leaving, n.draining && (old == nil || old.epoch != c.Epoch):
 		return nil, nil, wire.Refuse(wire.CodeFull, "the worker is shutting down")
 	case n.term == nil || n.term.id != term:
 		return nil, nil, wire.Refuse(wire.CodeStaleTerm, "another term is current here")
@@ -109,7 +109,7 @@ func (n *Node) open(ctx context.Context, t *term, c wire.CreateSession) (wire.Se
 	held = true
 	n.opening--
 	n.sessions[s.id] = s
-	late := n.leaving || t.lease.ctx.Err() != nil // whoever drops all sessions may have passed by already
+	late := n.leaving || !t.lease.held() // whoever drops all sessions may have passed by already
 	n.mu.Unlock()
 	if late {
 		if err := n.shut(ctx, s); err != nil { // it stays held, and is closed with the term
@@ -265,7 +265,14 @@ func (n *Node) disconnectAll(ctx context.Context, drain bool) bool {
 		})
 	}
 	_ = g.Wait() // the functions return none
-	return len(n.held()) == 0
+	return n.empty()
+}
+
+// empty reports whether no session is connected, nor about to be.
+func (n *Node) empty() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.sessions) == 0 && n.opening == 0
 }
 
 // held returns the sessions that may be connected.

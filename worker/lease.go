@@ -11,12 +11,14 @@ import (
 var (
 	errLapsed     = errors.New("the lease lapsed")
 	errSuperseded = errors.New("the gateway no longer knows this term")
+	errRemoved    = errors.New("an administrator removed this worker")
 	errOutOfStep  = errors.New("gateway and worker count events differently")
 )
 
 // lease is the right, within one term, to connect and to write to the network. It ends once and for good: by its
 // own timer, without anybody's help, or when revoked. It is counted from when the worker sent the request that
-// granted or renewed it, so it never outlasts the gateway's own count.
+// granted or renewed it, so it never outlasts the gateway's own count. A process that was stopped for a while wakes up
+// before its timers do, so whoever is about to act asks held, which looks at the clock.
 type lease struct {
 	now    func() time.Time // with a monotonic reading
 	ctx    context.Context  // done when the lease has ended
@@ -36,14 +38,18 @@ func newLease(parent context.Context, now func() time.Time, sent time.Time, d ti
 	return l
 }
 
-// held reports whether the lease stands at this moment.
+// held reports whether the lease stands at this moment. Who finds that its time is over ends it.
 func (l *lease) held() bool {
 	if l.ctx.Err() != nil {
 		return false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.now().Before(l.until)
+	if l.now().Before(l.until) {
+		return true
+	}
+	l.cancel(errLapsed)
+	return false
 }
 
 // renew counts the lease anew from sent. A lease that has ended stays ended.

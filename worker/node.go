@@ -27,12 +27,14 @@ type Config struct {
 	MaxSessions int    // 50 if 0
 	Version     string
 	Description string
+	HandOver    time.Duration // that a node which leaves gives the gateway to move its sessions; 0: it leaves at once
 
 	SendTimeout  time.Duration // for the network to take one message; 30 s if 0
 	FlushTimeout time.Duration // for the outbox when the node leaves; 5 s if 0
 	MaxEvents    int           // that may wait in the outbox before engines have to; 50,000 if 0
 
 	Logger     *slog.Logger                // slog.Default() if nil
+	LogLevel   *slog.LevelVar              // what Logger heeds, for the command log_level; nil: the node has no such command
 	Now        func() time.Time            // time.Now if nil; leases need its monotonic reading
 	HTTPClient *http.Client                // to the gateway; wire.NewHTTPClient() if nil
 	Listener   net.Listener                // instead of Listen
@@ -54,6 +56,8 @@ type Node struct {
 	stats      counters
 	eventCount atomic.Int64
 	background sync.WaitGroup // sessions being let go of
+	hurry      chan struct{}  // holds one element when a heartbeat shall go at once
+	answers    chan bool      // the gateway's latest wish in the hand-over
 	quiet      chan struct{}  // closed when heartbeats shall end, while leaving
 
 	mu       sync.Mutex // never held over a network call
@@ -61,6 +65,7 @@ type Node struct {
 	sessions map[string]*session
 	opening  int // rooms reserved for sessions that are being opened
 	past     *simplelru.LRU[string, past]
+	draining bool // handing its sessions over; takes no new ones
 	leaving  bool
 	addr     string
 }
@@ -73,7 +78,8 @@ func New(cfg Config, engine Engine) *Node {
 		cfg: cfg, engine: engine, log: cfg.Logger.With("worker", cfg.ID), started: cfg.Now(),
 		gateway: wire.NewGateway(cfg.HTTPClient, cfg.GatewayURL, cfg.Token),
 		outbox:  newOutbox(cfg.MaxEvents), sampler: &sampler{sample: cfg.Usage},
-		sessions: map[string]*session{}, past: forgotten, quiet: make(chan struct{}),
+		sessions: map[string]*session{}, past: forgotten,
+		hurry: make(chan struct{}, 1), answers: make(chan bool, 1), quiet: make(chan struct{}),
 	}
 }
 
@@ -108,7 +114,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Run serves until ctx ends, then leaves in good order and returns nil. It returns an error only if it cannot
+// Run serves until ctx ends, hands its sessions over, leaves in good order and returns nil. It returns an error only if it cannot
 // listen. It runs once.
 func (n *Node) Run(ctx context.Context) error {
 	l, err := n.listen(ctx)
@@ -136,6 +142,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
+		n.handOver()
 	case err = <-served: // nobody but an operating system out of order ends it
 		err = fmt.Errorf("serve on %s: %w", n.Addr(), err)
 		stopAsking()
@@ -247,7 +254,7 @@ func (n *Node) Health(context.Context) wire.Health {
 		Status: "ok", MaxSessions: n.cfg.MaxSessions, Uptime: n.uptime(), MessageCount: n.stats.sent.Load(),
 		Version: n.cfg.Version, Engine: n.engine.Name(), SessionCount: len(n.held()),
 	}
-	if n.isLeaving() {
+	if n.isDraining() {
 		h.Status = "draining"
 	}
 	if t := n.current(); t != nil {
@@ -268,6 +275,13 @@ func (n *Node) isLeaving() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.leaving
+}
+
+// isDraining reports whether the node takes no new sessions.
+func (n *Node) isDraining() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.draining || n.leaving
 }
 
 // uptime is in seconds.

@@ -89,7 +89,7 @@ func (o *outbox) suspend() {
 func (o *outbox) batch(most int) (*term, []wire.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.term == nil || o.term.lease.ctx.Err() != nil {
+	if o.term == nil || !o.term.lease.held() {
 		return nil, nil
 	}
 	var events []wire.Event

@@ -16,7 +16,7 @@ const eventsTimeout = 10 * time.Second // for the gateway to take one batch
 // sink takes a session's events into the outbox.
 func (n *Node) sink(s *session, t *term) Sink {
 	return func(e Event) {
-		if aboutSession(e.Type) && t.lease.ctx.Err() != nil {
+		if aboutSession(e.Type) && !t.lease.held() {
 			return // the session was dropped with its term
 		}
 		data, err := json.Marshal(e.Data)
@@ -78,7 +78,7 @@ func (n *Node) pump(ctx context.Context) {
 		n.log.Warn("the gateway did not take events", "term", t.id, "events", len(events), "error", err)
 		switch {
 		case refused(err):
-			t.lease.revoke(errSuperseded)
+			t.lease.revoke(overBy(err))
 			continue
 		case errors.Is(err, errOutOfStep):
 			t.lease.revoke(errOutOfStep)

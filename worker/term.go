@@ -29,9 +29,9 @@ type term struct {
 // supervise holds one term after the other until the node leaves or ctx ends. Registering stops with asking, so
 // that a node that leaves does not begin a term.
 func (n *Node) supervise(ctx, asking context.Context) {
-	var last *term
+	var previous *term
 	for {
-		t, err := n.register(ctx, asking, last)
+		t, err := n.register(ctx, asking, previous)
 		if err != nil {
 			return
 		}
@@ -48,7 +48,7 @@ func (n *Node) supervise(ctx, asking context.Context) {
 		if asking.Err() != nil {
 			return
 		}
-		last = t
+		previous = t
 	}
 }
 
@@ -61,46 +61,25 @@ func (n *Node) enter(t *term) {
 	n.log.Info("registered", "term", t.id, "lease", t.leased, "heartbeat", t.every)
 }
 
-// register asks for a term until it gets one. The error is that of a context that ended.
-func (n *Node) register(ctx, asking context.Context, last *term) (*term, error) {
+// register asks for a term until it gets one. Previous is the term that this process held before, if any. The error
+// is that of a context that ended.
+func (n *Node) register(ctx, asking context.Context, previous *term) (*term, error) {
 	pause := newBackOff(250*time.Millisecond, 10*time.Second)
 	for {
 		if err := asking.Err(); err != nil {
 			return nil, err
 		}
 		sent := n.cfg.Now()
-		r, err := n.askForTerm(asking)
+		r, err := n.askForTerm(asking, previous)
 		if err == nil {
 			return newTerm(ctx, n.cfg.Now, sent, r), nil
 		}
 		if asking.Err() != nil {
 			return nil, asking.Err()
 		}
-		wait := pause.NextBackOff()
-		var e *wire.Error
-		switch {
-		case !errors.As(err, &e) || e.Code == wire.CodeBadAnswer || e.Status >= 500 || e.Status == http.StatusTooManyRequests:
-			n.log.Warn("cannot register, trying again", "gateway", n.cfg.GatewayURL, "wait", wait, "error", err)
-		case e.Code == wire.CodeWorkerLive:
-			wait = liveWait
-			if last != nil && len(n.held()) == 0 {
-				err := n.farewell(asking, last)
-				if err == nil {
-					wait = 0
-				}
-				if err == nil || refused(err) {
-					last = nil
-				}
-				break
-			}
-			n.log.Info("this worker ID still has a live lease, waiting for it to lapse", "worker", n.cfg.ID)
-		case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
-			wait = operatorWait
-			n.log.Error("the gateway refuses this worker's token: WORKER_AUTH_TOKEN must be the same on both sides",
-				"gateway", n.cfg.GatewayURL, "wait", wait)
-		default:
-			wait = operatorWait
-			n.log.Error("the gateway refuses the registration", "gateway", n.cfg.GatewayURL, "wait", wait, "error", err)
+		wait := n.refusedTerm(err, pause)
+		if !n.empty() { // what did not close stands in the way of showing that nothing is held
+			n.disconnectAll(asking, false)
 		}
 		select {
 		case <-time.After(wait):
@@ -109,22 +88,60 @@ func (n *Node) register(ctx, asking context.Context, last *term) (*term, error) 
 	}
 }
 
-func (n *Node) askForTerm(ctx context.Context) (wire.Registered, error) {
-	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
-	defer cancel()
-	return n.gateway.Register(ctx, wire.Register{
-		WorkerID: n.cfg.ID, Endpoint: n.cfg.Endpoint, MaxSessions: n.cfg.MaxSessions,
-		Engine: n.engine.Name(), Version: n.cfg.Version, Description: n.cfg.Description,
-	})
+// refusedTerm logs why there is no term and returns how long to wait before asking again.
+func (n *Node) refusedTerm(err error, pause *backoff.ExponentialBackOff) time.Duration {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.Code == wire.CodeBadAnswer || e.Status >= 500 || e.Status == http.StatusTooManyRequests {
+		wait := pause.NextBackOff()
+		n.log.Warn("cannot register, trying again", "gateway", n.cfg.GatewayURL, "wait", wait, "error", err)
+		return wait
+	}
+	log := n.log.With("gateway", n.cfg.GatewayURL, "wait", operatorWait)
+	switch {
+	case e.Code == wire.CodeWorkerLive:
+		n.log.Info("this worker ID still has a live lease, waiting for it to lapse", "wait", liveWait)
+		return liveWait
+	case e.Code == wire.CodeWorkerRemoved:
+		log.Error("an administrator removed this worker; start it anew to bring it back")
+	case e.Code == wire.CodeUnsupportedProtocol:
+		log.Error("the gateway does not speak this worker's protocol: upgrade the older of the two, so that gateway and workers are of one release",
+			"protocol", wire.Protocol, "version", n.cfg.Version, "gatewaySays", e.Message)
+	case e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden:
+		log.Error("the gateway refuses this worker's token: WORKER_AUTH_TOKEN must be the same on both sides")
+	default:
+		log.Error("the gateway refuses the registration", "error", err)
+	}
+	return operatorWait
 }
 
-// farewell ends a term whose lease the gateway still counts though all of its sessions are disconnected: after an
-// outage of the gateway it gives every lease a full length before it lets it expire. It also says goodbye for good.
+// askForTerm registers. Once nothing of the previous term is connected it shows so with that term's secret: then the
+// gateway need not wait for the lease, which it may count longer than the worker does, as after an outage of its own.
+func (n *Node) askForTerm(ctx context.Context, previous *term) (wire.Registered, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	r := wire.Register{
+		WorkerID: n.cfg.ID, Endpoint: n.cfg.Endpoint, MaxSessions: n.cfg.MaxSessions,
+		Engine: n.engine.Name(), Version: n.cfg.Version, Description: n.cfg.Description, Protocol: wire.Protocol,
+	}
+	secret := ""
+	switch {
+	case previous == nil:
+	case n.empty():
+		r.PreviousTerm, secret = previous.id, previous.secret
+	case errors.Is(context.Cause(previous.lease.ctx), errRemoved):
+		// Without the previous term it would pass for a new process, which may come back.
+		return wire.Registered{}, wire.Refuse(wire.CodeWorkerRemoved, errRemoved.Error())
+	}
+	return n.gateway.Register(ctx, r, secret)
+}
+
+// farewell ends a term whose sessions are all disconnected, so that they may be given to others at once. It is said
+// only when the worker leaves for good.
 func (n *Node) farewell(ctx context.Context, t *term) error {
 	ctx, cancel := context.WithTimeout(ctx, t.patience())
 	defer cancel()
 	_, err := n.gateway.Heartbeat(ctx, n.cfg.ID, t.secret, wire.Heartbeat{
-		Status: "offline", Term: t.id, Metrics: n.metrics(0), Sessions: []wire.HeldSession{},
+		Status: wire.HeartbeatOffline, Term: t.id, Metrics: n.metrics(0), Sessions: []wire.HeldSession{},
 	})
 	return err
 }
@@ -153,6 +170,14 @@ func refused(err error) bool {
 	default:
 		return false
 	}
+}
+
+// overBy turns the gateway's refusal of a term into the reason for which its lease ends.
+func overBy(err error) error {
+	if wire.Code(err) == wire.CodeWorkerRemoved {
+		return errRemoved
+	}
+	return errSuperseded
 }
 
 func newBackOff(from, to time.Duration) *backoff.ExponentialBackOff {

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,7 @@ func TestRegistersUntilItSucceeds(t *testing.T) {
 		require.Equal(b, 5, tries)
 		require.Equal(b, wire.Register{
 			WorkerID: "w1", Endpoint: "http://w1:9", MaxSessions: 3, Engine: "scripted", Version: "test", Description: "of a test",
+			Protocol: wire.Protocol,
 		}, b.g.registers[4])
 	})
 }
@@ -47,6 +50,7 @@ func TestABadTokenIsRetriedSlowly(t *testing.T) {
 	}, func(b *bench) {
 		b.pass(5 * time.Minute)
 		require.Len(b, b.g.registers, 11)
+		require.Contains(b, b.log.String(), "WORKER_AUTH_TOKEN must be the same on both sides")
 		b.g.with(func() { b.g.onRegister = nil })
 		b.pass(operatorWait)
 		require.Equal(b, int64(1), b.term())
@@ -184,23 +188,109 @@ func TestAProxysErrorDoesNotEndATerm(t *testing.T) {
 	})
 }
 
-// After an outage the gateway gives every lease a full length. The worker, which has disconnected, need not wait
-// for it: it ends its old term itself.
-func TestALapsedTermIsEndedToRegisterAtOnce(t *testing.T) {
+// After an outage the gateway gives every lease a full length. The worker, which has disconnected, need not wait for
+// it: it shows that it is the same process and holds nothing.
+func TestALapsedTermIsResumed(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		b.hold("s1", 1)
-		b.g.with(func() {
-			b.g.onBeat = func(wire.Heartbeat) error { return errBroken }
-			b.g.onRegister = func(wire.Register) error { return errBroken }
-		})
-		b.pass(15 * time.Second)
+		_, secret := b.n.Credentials()
+		b.outage(15 * time.Second)
 		require.Empty(b, b.e.connected())
 		b.g.with(func() {
-			b.g.onBeat, b.g.onRegister = nil, nil
 			b.g.until = time.Now().Add(time.Hour)
+			b.g.onRegister = func(r wire.Register) error {
+				require.Empty(b, b.e.connected())
+				require.Equal(b, secret, b.g.secret)
+				return nil
+			}
 		})
 		b.pass(11 * time.Second)
 		require.Equal(b, int64(2), b.term())
+		require.Equal(b, int64(1), b.g.lastRegister().PreviousTerm)
+		require.Zero(b, b.g.registered()[0].PreviousTerm, "a new process has none")
+		for _, beat := range b.g.beaten() {
+			require.Equal(b, wire.HeartbeatOnline, beat.Status, "a worker that stays does not say goodbye")
+		}
+	})
+}
+
+// A session that does not close may still be connected, so the worker must not claim to hold nothing.
+func TestNoResumeBeforeEverythingIsClosed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		code   string // of the heartbeat that ends the term; "" is an outage
+		asking bool   // whether it registers meanwhile, as anybody may once the lease has lapsed
+	}{
+		{"after an outage", "", true},
+		{"removed by an administrator", wire.CodeWorkerRemoved, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var stuck atomic.Bool
+			stuck.Store(true)
+			onBench(t, func(_ *gateway, e *engine, _ *Config) {
+				e.shut = func(ctx context.Context, _ *conn) error {
+					if stuck.Load() {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}
+			}, func(b *bench) {
+				b.hold("s1", 1)
+				if c.code == "" {
+					b.outage(15 * time.Second)
+				} else {
+					b.g.with(func() { b.g.onBeat = func(wire.Heartbeat) error { return wire.Refuse(c.code, "over") } })
+					b.pass(15 * time.Second)
+					b.g.with(func() { b.g.onBeat = nil })
+				}
+				b.g.with(func() { b.g.until = time.Now().Add(time.Hour) })
+				b.g.forget()
+				b.pass(time.Minute)
+				require.Equal(b, int64(1), b.term())
+				require.Equal(b, c.asking, len(b.g.registered()) > 0)
+				for _, r := range b.g.registered() {
+					require.Zero(b, r.PreviousTerm)
+				}
+				stuck.Store(false)
+				b.pass(time.Minute)
+				require.Equal(b, int64(2), b.term())
+				require.Equal(b, int64(1), b.g.lastRegister().PreviousTerm)
+			})
+		})
+	}
+}
+
+// A worker that was removed goes on showing who it is, so that it does not come back as a new process would.
+func TestARemovedWorkerStaysAway(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		c := b.hold("s1", 1)
+		b.g.with(func() {
+			b.g.onBeat = func(wire.Heartbeat) error { return wire.Refuse(wire.CodeWorkerRemoved, "removed") }
+			b.g.onRegister = func(wire.Register) error { return wire.Refuse(wire.CodeWorkerRemoved, "removed") }
+		})
+		b.g.forget()
+		b.pass(5 * time.Minute)
+		require.True(b, c.closed())
+		require.Len(b, b.g.registered(), 10)
+		for _, r := range b.g.registered() {
+			require.Equal(b, int64(1), r.PreviousTerm)
+		}
+		require.Contains(b, b.log.String(), "an administrator removed this worker; start it anew to bring it back")
+	})
+}
+
+func TestAnUnsupportedProtocolIsExplained(t *testing.T) {
+	onBench(t, func(g *gateway, _ *engine, _ *Config) {
+		g.onRegister = func(r wire.Register) error {
+			require.Equal(t, wire.Protocol, r.Protocol)
+			return wire.Refuse(wire.CodeUnsupportedProtocol, "protocols 2 to 3 are spoken here")
+		}
+	}, func(b *bench) {
+		b.pass(5 * time.Minute)
+		require.Len(b, b.g.registered(), 11)
+		require.Contains(b, b.log.String(), "upgrade the older of the two")
+		require.Contains(b, b.log.String(), "protocols 2 to 3 are spoken here")
 	})
 }
 

@@ -51,6 +51,7 @@ func Run(t *testing.T, newEngine func(t *testing.T) (worker.Engine, Network)) {
 	t.Run("logout forgets them", s.logoutForgets)
 	t.Run("logout needs the lease", s.logoutNeedsTheLease)
 	t.Run("replaced", s.replaced)
+	t.Run("reconnect, where the engine can", s.reconnect)
 	t.Run("unlinked", s.unlinked)
 	t.Run("banned", s.banned)
 	t.Run("no lease, no connection", s.noLeaseNoConnection)

@@ -2,6 +2,8 @@ package enginetest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -101,6 +103,68 @@ func (s *suite) replaced(t *testing.T) {
 	require.Equal(t, wire.OutcomeSent, second.send(text(to, "from the one that replaced it")).Outcome)
 	require.Len(t, n.Phone(t, to), 1)
 	require.Len(t, second.of(wire.EventSessionStatus), 1, "the replaced engine fights back")
+}
+
+// reconnect renews a connection in the middle of traffic: no outcome is unknown, and the session goes on as it was.
+func (s *suite) reconnect(t *testing.T) {
+	h := s.linked(t)
+	c, ok := h.Conn.(worker.Reconnecter)
+	if !ok {
+		return // an engine may leave it out
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	h.lease.Store(false)
+	require.ErrorIs(t, c.Reconnect(ctx), worker.ErrLeaseLost)
+	h.lease.Store(true)
+
+	number, qrs, statuses := h.State().PhoneNumber, len(h.of(wire.EventSessionQR)), len(h.of(wire.EventSessionStatus))
+	h.net.Slow(t, 50*time.Millisecond)
+	defer h.net.Slow(t, 0)
+	to, renewed, sent := person(), make(chan struct{}), make(chan int, 1)
+	go func() { sent <- h.sendUntil(renewed, to) }()
+	texts(t, h.net, to, 1)
+	require.NoError(t, c.Reconnect(ctx))
+	close(renewed)
+	count := <-sent
+	require.Len(t, h.net.Phone(t, to), count)
+
+	var seen []string
+	for _, e := range h.first(statuses+2, wire.EventSessionStatus)[statuses:] {
+		seen = append(seen, e.Data.(wire.StatusData).Status)
+	}
+	require.Equal(t, []string{wire.StatusReconnecting, wire.StatusConnected}, seen)
+	require.Equal(t, number, h.State().PhoneNumber)
+	require.EqualValues(t, 1, h.State().Epoch)
+	require.Len(t, h.of(wire.EventSessionQR), qrs)
+	require.NoError(t, h.deliver(text(person(), "after it")))
+
+	h.close()
+	require.NoError(t, c.Reconnect(ctx), "there is nothing to open anew")
+	require.Equal(t, wire.StatusDisconnected, h.State().Status)
+}
+
+// sendUntil sends one message after the other until then, and returns how many the network has taken. The session may
+// refuse some meanwhile.
+func (h *held) sendUntil(then <-chan struct{}, to string) (sent int) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		select {
+		case <-then:
+			return sent
+		default:
+		}
+		r, err := h.Send(ctx, text(to, fmt.Sprint(sent)))
+		switch {
+		case errors.Is(err, worker.ErrNotConnected):
+		case err != nil || r.Outcome != wire.OutcomeSent:
+			h.t.Errorf("send while reconnecting: %+v, %v", r, err)
+			return sent
+		default:
+			sent++
+		}
+	}
 }
 
 func (s *suite) unlinked(t *testing.T) {

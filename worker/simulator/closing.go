@@ -20,6 +20,34 @@ func (c *conn) Close(ctx context.Context) error {
 	return nil
 }
 
+// Reconnect implements worker.Reconnecter. Between two links the next one is on its way already.
+func (c *conn) Reconnect(ctx context.Context) error {
+	if !c.session.Lease() {
+		return worker.ErrLeaseLost
+	}
+	c.mu.Lock()
+	l := c.link
+	if l == nil || c.closing {
+		c.mu.Unlock()
+		return nil
+	}
+	c.ready, c.renew = false, true
+	c.mu.Unlock()
+	l.drain(ctx)
+	l.hangUp(ctx)
+	l.cancel(errHungUp)
+	return nil
+}
+
+// takeRenewal reports whether Reconnect ended the link that was there last.
+func (c *conn) takeRenewal() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	renew := c.renew
+	c.renew = false
+	return renew
+}
+
 // Logout implements worker.Conn. A session that was never linked or is logged out already has nothing to forget. An
 // error means that the network could not be told before ctx ended: the device is linked still, as far as is known, and
 // the session goes on, so that Logout can be repeated.

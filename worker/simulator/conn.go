@@ -17,6 +17,7 @@ import (
 const (
 	reasonUnreachable = "unreachable"     // the network does not answer
 	reasonLost        = "connection_lost" // it did, and the connection broke
+	reasonAsked       = "reconnect_requested"
 	reasonLeaseLost   = "lease_lost"
 	reasonReplaced    = "replaced" // another login of the session took over
 	reasonLoggedOut   = "logged_out"
@@ -40,6 +41,7 @@ type conn struct {
 	link    *link // the present one, nil between two
 	ready   bool  // it takes sends
 	closing bool
+	renew   bool        // the present link is to be followed by another at once
 	qrLimit *time.Timer // runs from the first QR code
 	qrOver  bool        // it has run out
 }
@@ -71,6 +73,11 @@ func (c *conn) run() {
 		}
 		if wasReady {
 			attempt = 0
+		}
+		if c.takeRenewal() {
+			c.setStatus(wire.StatusReconnecting, reasonAsked)
+			attempt = -1
+			continue
 		}
 		c.engine.log.Debug("simulator: connection ended", slog.String("session", c.session.ID), slog.Any("error", err))
 		c.setStatus(wire.StatusReconnecting, reasonOf(err))
@@ -201,7 +208,7 @@ func (c *conn) linked(number string) {
 
 func (c *conn) takeSends() {
 	c.mu.Lock()
-	c.ready = !c.closing
+	c.ready = !c.closing && !c.renew
 	c.mu.Unlock()
 	c.setStatus(wire.StatusConnected, "")
 }

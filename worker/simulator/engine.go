@@ -24,6 +24,9 @@ type Config struct {
 	QRTimeout  time.Duration // an unscanned session gives up; 0 means 3 min
 	BackoffMin time.Duration // first wait between connects, doubling to BackoffMax; 0 means 200 ms
 	BackoffMax time.Duration // 0 means 5 s
+
+	DialTimeout time.Duration // for the WebSocket to open; 0 means 5 s
+	Silence     time.Duration // ends a link on which nothing came, not even the ping of each second; 0 means 5 s
 }
 
 // Engine implements worker.Engine.
@@ -54,6 +57,12 @@ func New(cfg Config) *Engine {
 	}
 	if e.cfg.BackoffMax <= 0 {
 		e.cfg.BackoffMax = 5 * time.Second
+	}
+	if e.cfg.DialTimeout <= 0 {
+		e.cfg.DialTimeout = 5 * time.Second
+	}
+	if e.cfg.Silence <= 0 {
+		e.cfg.Silence = 5 * time.Second
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e

@@ -15,12 +15,8 @@ import (
 	"kurir/worker/simulator/simnet"
 )
 
-const (
-	dialTimeout  = 10 * time.Second
-	writeTimeout = 10 * time.Second
-	// silence ends a link on which nothing came, not even the ping of each second.
-	silence = 15 * time.Second
-)
+// writeTimeout ends a link of which the network reads nothing, though it still talks.
+const writeTimeout = 10 * time.Second
 
 var (
 	errUnreachable = errors.New("the simulated network is not reachable")
@@ -68,11 +64,15 @@ func dial(c *conn) (*link, error) {
 	if !c.session.Lease() {
 		return nil, worker.ErrLeaseLost
 	}
-	ctx, stop := context.WithTimeout(c.ctx, dialTimeout)
+	ctx, stop := context.WithTimeout(c.ctx, c.engine.cfg.DialTimeout)
 	defer stop()
 	ws, _, err := websocket.Dial(ctx, c.engine.url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreachable, err)
+	}
+	if !c.session.Lease() { // dialling takes time, and it is the login that takes the session over
+		_ = ws.CloseNow()
+		return nil, worker.ErrLeaseLost
 	}
 	ws.SetReadLimit(-1)
 	l := &link{c: c, ws: ws, wake: make(chan struct{}, 1), pending: map[int64]*pending{}}
@@ -91,6 +91,7 @@ func dial(c *conn) (*link, error) {
 
 // read hands out frames until the link ends, and says why.
 func (l *link) read(handle func(*simnet.Frame) error) error {
+	silence := l.c.engine.cfg.Silence
 	watch := time.AfterFunc(silence, func() { l.cancel(errSilent) })
 	defer watch.Stop()
 	var in bytes.Buffer

@@ -28,9 +28,9 @@ type conn struct {
 	scan   chan struct{} // somebody scans the QR now
 	slow   chan slowSend // sends that wait out the latency; nil until the first
 
-	replaced atomic.Bool // another login took over
-	rival    atomic.Bool // ... of another worker, and this connection has not answered since
-	over     atomic.Bool // the network is hanging up
+	replaced atomic.Bool  // another login took over
+	rival    atomic.Int64 // ... of another worker: the first ping after that, until one is answered; else 0
+	over     atomic.Bool  // the network is hanging up
 
 	mu    sync.Mutex
 	out   bytes.Buffer // frames to write
@@ -129,7 +129,8 @@ func (c *conn) read(ctx context.Context) error {
 func (c *conn) handle(f *Frame) error {
 	switch {
 	case f.Op == OpPong:
-		if c.rival.CompareAndSwap(true, false) {
+		// An answer to an earlier ping may have been on its way while its sender hung up in good order.
+		if first := c.rival.Load(); first > 0 && f.N >= first && c.rival.CompareAndSwap(first, 0) {
 			c.net.doubles.Add(1)
 		}
 	case c.replaced.Load() || c.over.Load():
@@ -206,6 +207,10 @@ func (c *conn) kick() {
 func (c *conn) ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.pingLocked()
+}
+
+func (c *conn) pingLocked() {
 	c.pings++
 	c.queueLocked(&Frame{Op: OpPing, N: c.pings})
 }
@@ -224,9 +229,13 @@ func (c *conn) finish(op string) {
 // from another worker is the proof that two held the session.
 func (c *conn) replace(by *conn) {
 	c.replaced.Store(true)
-	c.rival.Store(c.worker != by.worker)
-	c.queue(&Frame{Op: OpReplaced})
-	c.ping()
+	c.mu.Lock()
+	if c.worker != by.worker {
+		c.rival.Store(c.pings + 1)
+	}
+	c.queueLocked(&Frame{Op: OpReplaced})
+	c.pingLocked()
+	c.mu.Unlock()
 	c.kick()
 	time.AfterFunc(replacedGrace, c.cancel)
 }

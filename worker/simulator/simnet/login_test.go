@@ -74,6 +74,15 @@ func TestDoubleConnectionsAreCounted(t *testing.T) {
 		require.NoError(t, old.ws.Close(websocket.StatusNormalClosure, ""))
 		require.EqualValues(t, 1, b.report(t).DoubleConnections)
 	})
+	t.Run("an answer to a ping from before is no proof", func(t *testing.T) {
+		b := start(t, Config{})
+		old := b.linked(t, "s", 1, "one")
+		ping := old.await(OpPing)
+		b.linked(t, "s", 2, "two")
+		old.write(&Frame{Op: OpPong, N: ping.N})
+		require.NoError(t, old.ws.Close(websocket.StatusNormalClosure, ""))
+		require.Zero(t, b.report(t).DoubleConnections)
+	})
 	t.Run("the replaced worker hangs up", func(t *testing.T) {
 		b := start(t, Config{})
 		old := b.linked(t, "s", 1, "one")

@@ -83,6 +83,15 @@ func Of(err error) Kind {
 	return Internal
 }
 
+// Code is an error's code, "internal" for those without one.
+func Code(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return "internal"
+}
+
 // Is reports whether err carries the given code.
 func Is(err error, code string) bool {
 	var e *Error

@@ -2,39 +2,55 @@ package jobs
 
 import (
 	"context"
-	"fmt"
+	"errors"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"kurir/models"
-	"kurir/wire"
 )
 
 // KindCreateSession has the worker of a session hold it. It runs after POST /sessions, and when reconcile finds that a
 // worker does not hold what is assigned to it: it came back, or an earlier attempt failed.
-const KindCreateSession = "session:create"
+const KindCreateSession = models.KindCreateSession
 
 // createSession is level-triggered: it does what the rows say now, however old the job is.
 func (r *Runner) createSession(ctx context.Context, j *models.Job) (any, error) {
-	s, w, err := r.subject(ctx, j)
+	for {
+		s, w, err := r.subject(ctx, j)
+		if err != nil {
+			return nil, err
+		}
+		if s.Desired != models.DesiredRunning {
+			return skipped, nil
+		}
+		if w.ID == "" {
+			return nil, models.ErrNoWorker
+		}
+		state, err := r.hold(ctx, s, w)
+		switch {
+		case errors.Is(err, errMovedOn):
+			continue
+		case cannotHold(err) && r.moveOn(ctx, s):
+			return map[string]string{"sessionId": s.ID, "workerId": w.ID, "status": "moving", "reason": models.MoveRefused}, nil
+		case err != nil:
+			return nil, err
+		}
+		return map[string]string{"sessionId": s.ID, "workerId": w.ID, "status": state.Status}, nil
+	}
+}
+
+// moveOn has a session move that its worker cannot hold, and says whether somebody else can.
+func (r *Runner) moveOn(ctx context.Context, s *models.Session) bool {
+	var job uuid.UUID
+	err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
+		job, _, err = models.MoveSession(ctx, tx, s, "", models.MoveRefused, nil)
+		return err
+	})
 	if err != nil {
-		return nil, err
+		r.log.Warn("session cannot be held by its worker, and has to stay", "session", s.UID, "worker", s.WorkerID, "error", err)
+		return false
 	}
-	if s.Desired != models.DesiredRunning {
-		return map[string]string{"skipped": "the session is no longer wanted"}, nil
-	}
-	if w.ID == "" {
-		return nil, ErrWorkerUnavailable
-	}
-	state, err := r.workers.client(w).Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(),
-		SessionName: s.Name, Epoch: s.Epoch})
-	if err != nil {
-		return nil, ErrWorkerUnavailable.WithCause(fmt.Errorf("create session %s on %s: %w", s.UID, w.ID, err))
-	}
-	wanted, err := models.ConfirmHeld(ctx, r.db, s.UID, w.ID, w.Term, s.Epoch)
-	if err != nil {
-		return nil, fmt.Errorf("confirm session %s: %w", s.UID, err)
-	}
-	if !wanted { // deleted or moved meanwhile: the heartbeat's answer has the worker drop it
-		return map[string]string{"skipped": "the session is no longer wanted"}, nil
-	}
-	return map[string]string{"sessionId": s.ID, "workerId": w.ID, "status": state.Status}, nil
+	r.start(ctx, KindMigrateSession, job)
+	return true
 }

@@ -2,7 +2,9 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"kurir/models"
 	"kurir/wire"
@@ -12,6 +14,11 @@ import (
 // the session's name are free.
 const KindDeleteSession = "session:delete"
 
+const deleteTimeout = 45 * time.Second // a worker gives the unlinking 30 s
+
+// unlinkTries is how often a session that nobody holds is connected once more to unlink its device.
+const unlinkTries = 10
+
 // deleteSession asks the worker while that may hold the session: while its lease lives, in the term that confirmed it
 // or before any did. A worker whose lease is over holds nothing.
 func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) {
@@ -20,7 +27,11 @@ func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) 
 		return nil, err
 	}
 	if w.ID != "" {
-		err := r.workers.client(w).Delete(ctx, s.UID.String(), s.Epoch, true)
+		worker := r.workers.client(w)
+		err := worker.control(ctx, deleteTimeout, func(ctx context.Context) error { return worker.Delete(ctx, s.UID.String(), s.Epoch, true) })
+		if wire.Code(err) == wire.CodeSessionNotFound && s.LinkedAt != nil && j.Attempts <= unlinkTries {
+			err = r.holdToUnlink(ctx, s, worker)
+		}
 		if err != nil && wire.Code(err) != wire.CodeSessionNotFound {
 			alive, liveErr := models.LeaseLive(ctx, r.db, w.ID, w.Term)
 			if liveErr != nil {
@@ -37,3 +48,21 @@ func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) 
 	}
 	return map[string]string{"sessionId": s.ID}, nil
 }
+
+// holdToUnlink has a worker hold a session that was deleted while it moved, or while its worker was away: only who is
+// connected can unlink the device. It always fails, so that the job comes again and unlinks.
+func (r *Runner) holdToUnlink(ctx context.Context, s *models.Session, worker *WorkerClient) error {
+	err := worker.control(ctx, createTimeout, func(ctx context.Context) error {
+		_, err := worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch})
+		return err
+	})
+	if wire.Code(err) == wire.CodeStaleEpoch {
+		err = errors.Join(err, models.RaiseEpoch(ctx, r.db.Pool, s.UID, *s.WorkerID, s.Epoch))
+	}
+	if err == nil {
+		err = errHeldToUnlink
+	}
+	return err
+}
+
+var errHeldToUnlink = errors.New("the session was held by nobody; it is connected now, to be unlinked")

@@ -73,6 +73,10 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 		}
 		return models.FinishJob(ctx, d.db, j, models.JobSucceeded, body, "")
 	}
+	var wait later
+	if errors.As(err, &wait) {
+		return models.RetryJob(ctx, d.db, j, wait.after, "")
+	}
 	if !permanent(err) && j.Attempts < k.attempts {
 		d.log.Warn("job attempt failed, will be tried again", "kind", k.kind, "job", j.ID, "attempt", j.Attempts, "error", err)
 		return models.RetryJob(ctx, d.db, j, backoff(j.Attempts, k.backoff), sentence(err))
@@ -83,9 +87,25 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 	return errors.Join(err, models.FinishJob(ctx, d.db, j, models.JobFailed, nil, sentence(err)))
 }
 
+// later ends a run that did not fail and is not done: the job looks again after a while. Each look counts as an attempt.
+type later struct{ after time.Duration }
+
+func (l later) Error() string { return "not done yet, looking again in " + l.after.String() }
+
+// progress notes where a job stands, for whoever reads it. That it is not written is no one's failure.
+func (r *Runner) progress(ctx context.Context, j *models.Job, progress any) {
+	body, err := json.Marshal(progress)
+	if err == nil {
+		err = models.SetProgress(ctx, r.db, j, body)
+	}
+	if err != nil {
+		r.log.Warn("progress not written", "job", j.ID, "error", err)
+	}
+}
+
 var errNoSubject = fault.New(fault.Invalid, "job_without_subject", "The job names nothing to work on.")
 
-// subject is the session that a job works on, and the worker that should hold it.
+// subject is the session that a job works on, and the worker that should hold it, with an empty ID if it has none.
 func (r *Runner) subject(ctx context.Context, j *models.Job) (*models.Session, *models.Worker, error) {
 	if j.SessionUID == nil {
 		return nil, nil, errNoSubject
@@ -94,7 +114,10 @@ func (r *Runner) subject(ctx context.Context, j *models.Job) (*models.Session, *
 	if err != nil {
 		return nil, nil, fmt.Errorf("read session %s: %w", j.SessionUID, err)
 	}
-	return &held.Session, &held.Worker, nil
+	if held.Worker == nil {
+		held.Worker = new(models.Worker)
+	}
+	return &held.Session, held.Worker, nil
 }
 
 // sentence is what a tenant may read of an error.

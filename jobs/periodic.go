@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,8 +16,6 @@ import (
 // Kinds of periodic jobs; scheduler/entries.go says when and why.
 const (
 	KindSweep      = "lanes:sweep"
-	KindReconcile  = "sessions:reconcile"
-	KindProbe      = "workers:probe"
 	KindExpire     = "messages:expire"
 	KindPartitions = "partitions:upkeep"
 	KindForget     = "records:forget"
@@ -27,26 +24,24 @@ const (
 // tick is the payload of every periodic job.
 type tick struct {
 	Kind string    `json:"-"`
-	At   time.Time `json:"at"`
+	At   time.Time `json:"at"` // by Redis's clock
 }
 
 func (t tick) kind() string { return t.Kind }
 
 func (tick) options() []asynq.Option {
-	return []asynq.Option{asynq.Queue(QueueControl), asynq.Timeout(30 * time.Second), asynq.MaxRetry(0), asynq.Retention(tickKept)}
+	return []asynq.Option{asynq.Queue(QueueTicks), asynq.Timeout(30 * time.Second), asynq.MaxRetry(0), asynq.Retention(tickKept)}
 }
 
 const (
 	tickKept  = 2 * time.Minute  // by which the clocks of two schedulers may differ
-	tickStale = 20 * time.Second // a tick that waited longer says nothing new: a later one is behind it
+	tickStale = 20 * time.Second // by Redis's clock, of a tick that waited
 )
 
 const (
-	sweepLimit     = 1000
-	sweepQuiet     = 5 * time.Second // oldest task of the queue: that is backlog, not loss
-	reconcileLimit = 500
-	probeTimeout   = 5 * time.Second
-	expireBatch    = 500
+	sweepLimit  = 1000
+	sweepQuiet  = 5 * time.Second // oldest task of the queue: that is backlog, not loss
+	expireBatch = 500
 )
 
 // sweep wakes lanes and enqueues jobs that are due and that nobody has in hand: after a lost hint, an empty Redis, a killed
@@ -89,51 +84,6 @@ func (r *Runner) backlogged(queue string) bool {
 	return waiting > sweepQuiet
 }
 
-// reconcile compares what is assigned with what workers confirmed, and has them create what is missing.
-func (r *Runner) reconcile(ctx context.Context, _ tick) error {
-	missing, err := models.Unheld(ctx, r.db, reconcileLimit)
-	if err != nil {
-		return fmt.Errorf("find unheld sessions: %w", err)
-	}
-	for _, uid := range missing {
-		j := &models.Job{ID: models.NewID(), Kind: KindCreateSession, SessionUID: &uid}
-		if err := models.InsertJob(ctx, r.db, j); err != nil {
-			return fmt.Errorf("insert repair of %s: %w", uid, err)
-		}
-		r.queue.StartJob(ctx, j.Kind, j.ID)
-	}
-	if len(missing) > 0 {
-		r.log.Info("sessions repaired", "count", len(missing))
-	}
-	return nil
-}
-
-// probe asks every living worker how it is. It only informs: lease expiry alone decides about sessions.
-func (r *Runner) probe(ctx context.Context, _ tick) error {
-	workers, err := models.WorkersAlive(ctx, r.db)
-	if err != nil {
-		return fmt.Errorf("list workers: %w", err)
-	}
-	var group errgroup.Group
-	group.SetLimit(16)
-	for i := range workers {
-		w := &workers[i]
-		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-			defer cancel()
-			health, err := r.workers.client(w).Health(ctx)
-			switch {
-			case err != nil:
-				r.log.Warn("worker does not answer its probe", "worker", w.ID, "endpoint", w.Endpoint, "error", err)
-			case health.Term != w.Term:
-				r.log.Warn("worker answers under another term", "worker", w.ID, "endpoint", w.Endpoint, "term", health.Term, "current", w.Term)
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
 // expire ends messages whose time is over and that no connected session will send.
 func (r *Runner) expire(ctx context.Context, _ tick) error {
 	for {
@@ -170,6 +120,8 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		"idempotency keys": func() (int64, error) { return models.ForgetKeys(ctx, r.db.Pool) },
 		"jobs":             func() (int64, error) { return models.ForgetJobs(ctx, r.db.Pool, r.cfg.KeepJobs) },
 		"worker metrics":   func() (int64, error) { return models.ForgetMetrics(ctx, r.db.Pool, r.cfg.KeepMetrics) },
+		"thinned metrics":  func() (int64, error) { return models.ThinMetrics(ctx, r.db.Pool) },
+		"audit lines":      func() (int64, error) { return models.ForgetAudit(ctx, r.db.Pool, r.cfg.KeepLogs) },
 	} {
 		n, err := drop()
 		if err != nil {

@@ -22,13 +22,14 @@ import (
 // The queues. Each has its own asynq server in a runner, so that frozen workers or hanging endpoints never starve the
 // control plane.
 const (
-	QueueControl  = "control"
+	QueueTicks    = "ticks"   // periodic jobs, which nothing may hold up: failover and the sweep are among them
+	QueueControl  = "control" // durable jobs
 	QueueMessages = "messages"
 	QueueWebhooks = "webhooks"
 )
 
 // Queues lists the queues.
-func Queues() []string { return []string{QueueControl, QueueMessages, QueueWebhooks} }
+func Queues() []string { return []string{QueueTicks, QueueControl, QueueMessages, QueueWebhooks} }
 
 // payload is what a task carries: IDs only, since asynqmon shows it and each heartbeat of asynq rewrites it.
 type payload interface {
@@ -79,8 +80,38 @@ func (q *Queue) StartJob(ctx context.Context, kind string, id uuid.UUID) {
 func (q *Queue) Tick(ctx context.Context, kind string, at time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
-	return q.enqueue(ctx, tick{Kind: kind, At: at.UTC()},
+	now, err := q.now(ctx)
+	if err != nil {
+		return err
+	}
+	return q.enqueue(ctx, tick{Kind: kind, At: now},
 		asynq.TaskID(fmt.Sprintf("%s@%s", kind, at.UTC().Format("20060102T150405"))))
+}
+
+// Nudge enqueues a periodic job out of its turn.
+func (q *Queue) Nudge(ctx context.Context, kind string) error {
+	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
+	defer cancel()
+	now, err := q.now(ctx)
+	if err != nil {
+		return err
+	}
+	return q.enqueue(ctx, tick{Kind: kind, At: now}, asynq.Retention(0))
+}
+
+// now is Redis's time: schedulers and runners may have clocks of their own.
+func (q *Queue) now(ctx context.Context) (time.Time, error) {
+	now, err := q.redis.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask Redis for the time: %w", err)
+	}
+	return now.UTC(), nil
+}
+
+// stale reports whether a tick has waited so long that it says nothing new: a later one is behind it.
+func (q *Queue) stale(ctx context.Context, t tick) bool {
+	now, err := q.now(ctx)
+	return err == nil && now.Sub(t.At) > tickStale
 }
 
 // Backlog is how long the oldest task of a queue has been waiting.

@@ -24,9 +24,14 @@ type Config struct {
 	Schedule    webhook.Schedule // of webhook deliveries
 	KeepJobs    time.Duration
 	KeepMetrics time.Duration
+	KeepLogs    time.Duration
+
+	TroubleAfter   time.Duration // without the network, after which a session moves
+	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
+	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
 }
 
-// Runner is one process's part in running the jobs: three asynq servers over one set of handlers.
+// Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
 type Runner struct {
 	cfg     Config
 	id      uuid.UUID
@@ -64,18 +69,16 @@ func (r *Runner) handlers() *handlers {
 	on(h, KindDeliverWebhook, r.deliver.run)
 
 	run := &durables{db: r.db, runner: r.id, log: r.log}
-	for _, k := range []durable{
-		{kind: KindCreateSession, attempts: 12, backoff: 30 * time.Second, run: r.createSession},
-		{kind: KindDeleteSession, attempts: 1000, backoff: time.Minute, run: r.deleteSession},
-	} {
+	for _, k := range r.durables() {
 		on(h, k.kind, func(ctx context.Context, t durableTask) error { return run.attempt(ctx, k, t) })
 	}
 	for kind, job := range map[string]func(context.Context, tick) error{
-		KindSweep: r.sweep, KindReconcile: r.reconcile, KindProbe: r.probe, KindExpire: r.expire,
+		KindSweep: r.sweep, KindLeases: r.expireLeases, KindReconcile: r.reconcile, KindRebalanceTick: r.rebalanceTick,
+		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
-			if time.Since(t.At) > tickStale {
+			if r.queue.stale(ctx, t) {
 				return nil
 			}
 			return job(ctx, t)
@@ -84,11 +87,24 @@ func (r *Runner) handlers() *handlers {
 	return h
 }
 
+// durables is every kind of durable job.
+func (r *Runner) durables() []durable {
+	return []durable{
+		{kind: KindCreateSession, attempts: 12, backoff: 30 * time.Second, run: r.createSession},
+		{kind: KindDeleteSession, attempts: 1000, backoff: time.Minute, run: r.deleteSession},
+		{kind: KindMigrateSession, attempts: 1000, backoff: 5 * time.Second, run: r.migrateSession, failed: r.moveFailed},
+		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},
+		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
+		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
+	}
+}
+
 // Run works until ctx ends, then finishes what is under way, and returns.
 func (r *Runner) Run(ctx context.Context) error {
 	lease, endLease := context.WithCancel(context.WithoutCancel(ctx))
 	var keeping sync.WaitGroup
 	keeping.Go(func() { r.lanes.Keep(lease) })
+	keeping.Go(func() { r.sender.watch(lease) })
 	defer func() {
 		r.waker.Close()
 		endLease() // last: until then our lanes are ours
@@ -113,7 +129,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		name        string
 		concurrency int
 		look        time.Duration // how often an empty queue is looked into: asynq's default, 1 s, would be our latency
-	}{{QueueControl, 16, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
+	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 16, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
 		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
 			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: q.look,
 			ShutdownTimeout: 25 * time.Second,

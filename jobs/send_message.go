@@ -45,6 +45,7 @@ type sender struct {
 	waker   *Waker
 	metrics *monitoring.Metrics
 	log     *slog.Logger
+	flights flights
 }
 
 // run drains one session's lane. A failure needs nothing of its own: what was claimed and not settled is claimed again by
@@ -130,6 +131,7 @@ func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *model
 	default:
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 		defer cancel()
+		defer r.flights.begin(r.hold.Lane, r.claim.Epoch, cancel)()
 		result, err := client.Send(ctx, r.hold.Lane.String(), wire.Send{
 			MessageID: m.ID.String(), WhatsappID: m.WhatsappID, Epoch: r.claim.Epoch, Generation: r.hold.Generation, Seq: m.Seq,
 			To: m.ToNumber, Type: "text", Message: m.Content,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
@@ -28,12 +29,15 @@ type Workers struct {
 }
 
 type gate struct {
-	slots   chan struct{}
-	breaker *gobreaker.TwoStepCircuitBreaker[any]
+	slots    chan struct{} // of sends
+	control  chan struct{} // of control-plane calls
+	progress atomic.Int64  // when one of those began or ended last, in Unix nanoseconds
+	breaker  *gobreaker.TwoStepCircuitBreaker[any]
 }
 
 const (
 	workerSlots   = 64 // calls in flight to one worker, from this process
+	workerControl = 6  // of those, besides sends: less than the slots of the control queue, so that one worker never takes all
 	workerFailing = 5  // consecutive failures that open the breaker
 	workerRest    = 3 * time.Second
 )
@@ -80,13 +84,70 @@ func (w *Workers) gate(id string) *gate {
 	defer w.mu.Unlock()
 	g := w.gates[id]
 	if g == nil {
-		g = &gate{slots: make(chan struct{}, workerSlots), breaker: gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+		g = &gate{slots: make(chan struct{}, workerSlots), control: make(chan struct{}, workerControl), breaker: gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 			Name: id, MaxRequests: 1, Timeout: workerRest,
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= workerFailing },
 		})}
 		w.gates[id] = g
 	}
 	return g
+}
+
+// controlPatience is how long the calls that a worker has in hand may make no progress before further jobs stop waiting for
+// their turn: they would keep slots that the jobs of other workers need.
+const controlPatience = time.Second
+
+// control makes a control-plane call through the gate. A worker that hangs keeps a few jobs; the others look again later.
+func (c *WorkerClient) control(ctx context.Context, timeout time.Duration, call func(ctx context.Context) error) error {
+	if err := c.turn(ctx); err != nil {
+		return err
+	}
+	defer func() { c.gate.moved(); <-c.gate.control }()
+	done, err := c.gate.breaker.Allow()
+	if err != nil {
+		return later{workerRest}
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err = call(ctx)
+	done(illness(err))
+	return err
+}
+
+// turn waits for one of the worker's slots, as long as its calls come and go.
+func (c *WorkerClient) turn(ctx context.Context) error {
+	for {
+		select {
+		case c.gate.control <- struct{}{}:
+			c.gate.moved()
+			return nil
+		default:
+		}
+		left := controlPatience - time.Since(time.Unix(0, c.gate.progress.Load()))
+		if left <= 0 {
+			return later{workerRest}
+		}
+		select {
+		case c.gate.control <- struct{}{}:
+			c.gate.moved()
+			return nil
+		case <-time.After(left):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// moved notes that a call has begun or ended.
+func (g *gate) moved() { g.progress.Store(time.Now().UnixNano()) }
+
+// illness is the error of a worker that is not well: it cannot be reached, or does not answer in time. One that refuses with
+// a code is well.
+func illness(err error) error {
+	if err != nil && wire.Code(err) == "" {
+		return err
+	}
+	return nil
 }
 
 // Send is wire.Client.Send through the gate. Refusals at the gate prove that nothing was sent.
@@ -103,12 +164,7 @@ func (c *WorkerClient) Send(ctx context.Context, session string, m wire.Send) (w
 		return wire.SendResult{}, notSent(ctx.Err())
 	}
 	result, err := c.Client.Send(ctx, session, m)
-	// A worker that refuses with a code is well; one that cannot be reached or does not answer in time is not.
-	if err != nil && wire.Code(err) == "" {
-		done(err)
-	} else {
-		done(nil)
-	}
+	done(illness(err))
 	return result, err
 }
 

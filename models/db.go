@@ -48,7 +48,8 @@ var planning = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
 }
 
-// Open makes the pool. It does not connect: a database that is down at start is waited for by whoever needs it.
+// Open makes the pool. Columns that this version does not know are passed over: the schema is migrated before the last process
+// of the version before has ended. It does not connect: a database that is down at start is waited for by whoever needs it.
 func Open(url string, maxConns int) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -68,7 +69,7 @@ func Open(url string, maxConns int) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &DB{DB: bun.NewDB(stdlib.OpenDBFromPool(pool), pgdialect.New()), Pool: pool}, nil
+	return &DB{DB: bun.NewDB(stdlib.OpenDBFromPool(pool), pgdialect.New(), bun.WithDiscardUnknownColumns()), Pool: pool}, nil
 }
 
 // Close returns the connections.

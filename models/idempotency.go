@@ -31,7 +31,7 @@ type IdempotencyKey struct {
 // How long a key is kept, and how long a request may run before another one with the same key may take over.
 const (
 	idempotencyKept = 24 * time.Hour
-	idempotencyLock = 60 * time.Second
+	IdempotencyLock = 60 * time.Second
 )
 
 // Faults of idempotency keys.
@@ -46,7 +46,7 @@ var (
 func ReserveKey(ctx context.Context, db *DB, owner uuid.UUID, route, key string, hash []byte) (*IdempotencyKey, error) {
 	now := time.Now()
 	k := &IdempotencyKey{Owner: owner, Route: route, Key: key, RequestHash: hash, ResourceID: NewID(),
-		LockedUntil: now.Add(idempotencyLock), ExpiresAt: now.Add(idempotencyKept)}
+		LockedUntil: now.Add(IdempotencyLock), ExpiresAt: now.Add(idempotencyKept)}
 	res, err := db.NewInsert().Model(k).On("CONFLICT DO NOTHING").Exec(ctx)
 	if ok, err := changed(res, err); ok || err != nil {
 		return k, err

@@ -29,7 +29,7 @@ type Ingested struct {
 	Sent      []time.Duration
 }
 
-// IngestEvents stores what a worker reports. The worker's row is locked, so that batches of one worker follow one
+// IngestEvents stores what a worker reports. The row of the worker's stream is locked, so that batches of one worker follow one
 // another, and the batch must begin at the seq that is expected, or below: what is known already is passed over. If
 // PostgreSQL refuses something in the batch, each event is stored by itself, and the one that can't be is logged and
 // counts as stored: the network must not redeliver it forever.
@@ -64,11 +64,12 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 	err := db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		in = &Ingested{}
 		var term int64
-		err := tx.QueryRow(ctx, `SELECT term, next_event_seq FROM workers WHERE id = $1 FOR NO KEY UPDATE`, worker).Scan(&term, &in.Next)
+		err := tx.QueryRow(ctx, `SELECT CASE WHEN w.term = e.term THEN e.term ELSE 0 END, e.next_seq FROM worker_streams e JOIN workers w ON w.id = e.worker_id
+			WHERE e.worker_id = $1 FOR NO KEY UPDATE OF e`, worker).Scan(&term, &in.Next)
 		if ok, err := Found(err); err != nil {
 			return fmt.Errorf("lock worker %s: %w", worker, err)
 		} else if !ok || term != batch.Term {
-			return ErrStaleTerm
+			return WhyNotCurrent(ctx, db, worker)
 		}
 		events := batch.Events
 		for len(events) > 0 && events[0].Seq < in.Next {
@@ -90,7 +91,7 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 			}
 		}
 		in.Next += int64(len(events))
-		last.Queue(`UPDATE workers SET next_event_seq = $2 WHERE id = $1`, worker, in.Next)
+		last.Queue(`UPDATE worker_streams SET next_seq = $2 WHERE worker_id = $1`, worker, in.Next)
 		return tx.SendBatch(ctx, &last).Close()
 	})
 	return in, err

@@ -21,6 +21,9 @@ var sessionStates = map[string]string{
 	wire.StatusDisconnected: SessionDisconnected, wire.StatusReconnecting: SessionReconnecting, wire.StatusError: SessionError,
 }
 
+// networkReasons are the reasons of a session that its worker's way to the network may be to blame for.
+var networkReasons = map[string]bool{"unreachable": true, "connection_lost": true}
+
 // SessionStatusName is the status as clients see it.
 func SessionStatusName(status string) string {
 	if status == SessionInit {
@@ -62,8 +65,9 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	}
 	s.Status, s.Reason = status, reason
 	_, err := g.tx.Exec(ctx, `UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
-			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END
-		WHERE uid = $1`, s.UID, status, reason)
+			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
+			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 THEN coalesce(trouble_at, now()) END
+		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
 	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp)
 	return err
 }

@@ -415,7 +415,7 @@ func TestMissingPartitionOrColumnLosesNothing(t *testing.T) {
 			e.Seq = 1
 			_, err := r.try(e)
 			require.Error(t, err)
-			require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT next_event_seq FROM workers`))
+			require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT next_seq FROM worker_streams`))
 			err = r.accept.Accept(t.Context(), newMessage(r.session.UID, "a", "x"))
 			require.Equal(t, what == "column", err == nil, "%v", err) // an accept names fewer columns
 			r.exec(c.mend)

@@ -31,7 +31,9 @@ type Job struct {
 	SessionUID *uuid.UUID
 	WorkerID   *string
 	RunnerID   *uuid.UUID
-	RunAt      time.Time `bun:",nullzero,default:now()"`
+	RunAt      time.Time       `bun:",nullzero,default:now()"`
+	Params     json.RawMessage `bun:"type:jsonb,nullzero"` // what was asked for
+	Progress   json.RawMessage `bun:"type:jsonb,nullzero"` // where it stands
 	Error      *string
 	Result     json.RawMessage `bun:"type:jsonb,nullzero"`
 	CreatedAt  time.Time       `bun:",nullzero,default:now()"`
@@ -43,6 +45,16 @@ type Job struct {
 func InsertJob(ctx context.Context, db bun.IDB, j *Job) error {
 	j.Status = JobQueued
 	_, err := db.NewInsert().Model(j).Exec(ctx)
+	return err
+}
+
+// AddNotice adds a job that tells somebody something: params is what.
+func AddNotice(ctx context.Context, q Querier, id uuid.UUID, kind string, params any) error {
+	body, err := json.Marshal(params)
+	if err != nil {
+		return err
+	}
+	_, err = q.Exec(ctx, `INSERT INTO jobs (id, kind, params) VALUES ($1, $2, $3)`, id, kind, body)
 	return err
 }
 
@@ -64,9 +76,17 @@ func FinishJob(ctx context.Context, db bun.IDB, j *Job, status string, result js
 	return err
 }
 
-// RetryJob puts a job's running attempt back, to be run again after a pause.
+// SetProgress notes where a job's running attempt stands.
+func SetProgress(ctx context.Context, db bun.IDB, j *Job, progress json.RawMessage) error {
+	_, err := db.NewUpdate().Model(j).Set("progress = ?", progress).
+		Where("id = ?", j.ID).Where("status = ?", JobRunning).Where("attempts = ?", j.Attempts).Exec(ctx)
+	return err
+}
+
+// RetryJob puts a job's running attempt back, to be run again after a pause. failure is empty if it did not fail but has to
+// wait.
 func RetryJob(ctx context.Context, db bun.IDB, j *Job, after time.Duration, failure string) error {
-	_, err := db.NewUpdate().Model(j).Set("status = ?", JobQueued).Set("error = ?", failure).Set("runner_id = NULL").
+	_, err := db.NewUpdate().Model(j).Set("status = ?", JobQueued).Set("error = nullif(?, '')", failure).Set("runner_id = NULL").
 		Set("run_at = now() + make_interval(secs => ?)", after.Seconds()).
 		Where("id = ?", j.ID).Where("status = ?", JobRunning).Where("attempts = ?", j.Attempts).Exec(ctx)
 	return err

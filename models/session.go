@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 
 	"kurir/fault"
 	"kurir/limits"
-	"kurir/placement"
 )
 
 // States of a session: what is.
@@ -46,6 +46,7 @@ type Session struct {
 	Reason      *string
 	Epoch       int64
 	HeldTerm    int64
+	MovingTo    *string
 	QRCode      *string
 	QRExpiresAt *time.Time
 	Engine      string
@@ -63,11 +64,7 @@ var (
 	ErrSessionTaken    = fault.New(fault.Conflict, "session_exists", "This sessionId is taken. Choose another one, or leave it out.")
 	ErrSessionDeleting = fault.New(fault.Conflict, "session_deleting", "A session with this sessionId is still being deleted. Try again in a moment.")
 	ErrSessionLimit    = fault.New(fault.Forbidden, "session_limit", "Your tier's number of sessions is reached.")
-	ErrNoWorker        = fault.New(fault.Unavailable, "no_worker_available", "No worker has room for another session now. Try again later.").After(30 * time.Second)
 )
-
-// placementLock is the advisory lock under which room on workers is counted and taken ("place" in ASCII).
-const placementLock int64 = 0x706c616365
 
 // CreateSession makes a session with its lane, under the owner's lock so that the tier holds, and on a worker that has
 // room, under the placement lock so that none is overfilled. It is one transaction's work: tx.
@@ -88,11 +85,11 @@ func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Conf
 	if err := nameIsFree(ctx, tx, s); err != nil {
 		return err
 	}
-	worker, err := place(ctx, tx)
+	worker, engine, err := place(ctx, tx)
 	if err != nil {
 		return err
 	}
-	s.WorkerID, s.Engine, s.Epoch = &worker.ID, worker.Engine, 1
+	s.WorkerID, s.Engine, s.Epoch = &worker, engine, 1
 	s.Status, s.Desired = SessionInit, DesiredRunning
 	if _, err := tx.NewInsert().Model(s).Exec(ctx); err != nil {
 		if IsUnique(err, "sessions_id_key") {
@@ -124,35 +121,17 @@ func nameIsFree(ctx context.Context, tx bun.Tx, s *Session) error {
 	return nil
 }
 
-// place picks the worker for one more session. The lock is held until the transaction ends, so that what it counted
-// stays true until the new session counts too.
-func place(ctx context.Context, tx bun.Tx) (*Worker, error) {
-	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", placementLock); err != nil {
-		return nil, err
-	}
-	workers, err := Workers(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	candidates := make([]placement.Worker, len(workers))
-	byID := make(map[string]*Worker, len(workers))
-	for i := range workers {
-		w := &workers[i]
-		byID[w.ID] = &w.Worker
-		candidates[i] = placement.Worker{ID: w.ID, Online: w.Status == WorkerOnline && w.LeaseLive, Sessions: w.SessionCount,
-			MaxSessions: w.MaxSessions, CPU: w.CPUUsage, Memory: w.MemoryUsage}
-	}
-	id, ok := placement.Pick(candidates)
-	if !ok {
-		return nil, ErrNoWorker
-	}
-	return byID[id], nil
-}
-
 // SessionOf finds a live session of a user by its public name. Another tenant's is as absent as none.
 func SessionOf(ctx context.Context, db bun.IDB, user uuid.UUID, id string) (*Session, error) {
 	s := new(Session)
 	err := db.NewSelect().Model(s).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
+	return s, err
+}
+
+// SessionByName finds a live session of whatever user by its public name.
+func SessionByName(ctx context.Context, db bun.IDB, id string) (*Session, error) {
+	s := new(Session)
+	err := db.NewSelect().Model(s).Where("id = ?", id).Where("deleted_at IS NULL").Scan(ctx)
 	return s, err
 }
 
@@ -180,46 +159,35 @@ func RenameSession(ctx context.Context, db bun.IDB, uid uuid.UUID, name string) 
 	return err
 }
 
-// HeldBy is a session with the worker that should hold it.
+// HeldBy is a session with the worker that should hold it, nil if it has none.
 type HeldBy struct {
-	Session Session
-	Worker  Worker
+	Session `bun:",extend"`
+	Worker  *Worker `bun:"rel:belongs-to,join:worker_id=id"`
 }
 
-// SessionWithWorker finds a session and its worker; Worker.ID is empty if it has none.
+// SessionWithWorker finds a session and its worker as they are at one moment: read one after the other, a new process under
+// the worker's ID could be asked to hold what was the former one's.
 func SessionWithWorker(ctx context.Context, db bun.IDB, uid uuid.UUID) (*HeldBy, error) {
-	s, err := SessionByUID(ctx, db, uid)
+	h := new(HeldBy)
+	err := db.NewSelect().Model(h).Relation("Worker").Where("s.uid = ?", uid).Scan(ctx)
+	return h, err
+}
+
+// KindCreateSession is the kind of the jobs that have a worker hold a session.
+const KindCreateSession = "session:create"
+
+// CreateMissing adds those jobs for sessions that should run and that their worker, though alive, has not confirmed in its
+// present term: it is new, or came back, or a call to it failed.
+func CreateMissing(ctx context.Context, q Querier, limit int) ([]uuid.UUID, error) {
+	rows, err := q.Query(ctx, `INSERT INTO jobs (id, kind, session_uid) SELECT kurir_uuid_v7(), $1, s.uid
+		FROM sessions s JOIN workers w ON w.id = s.worker_id
+		WHERE s.desired = 'RUNNING' AND s.held_term <> w.term AND w.lease_expires_at > now() AND w.removed_at IS NULL
+		  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_uid = s.uid AND j.status IN ('QUEUED', 'RUNNING'))
+		ORDER BY s.uid LIMIT $2 ON CONFLICT DO NOTHING RETURNING id`, KindCreateSession, limit)
 	if err != nil {
 		return nil, err
 	}
-	h := &HeldBy{Session: *s}
-	if s.WorkerID != nil {
-		w, err := WorkerByID(ctx, db, *s.WorkerID)
-		if err != nil {
-			return nil, err
-		}
-		h.Worker = *w
-	}
-	return h, nil
-}
-
-// ConfirmHeld remembers that a worker, in its term, holds a session at an epoch. It says whether that is still wanted.
-func ConfirmHeld(ctx context.Context, db bun.IDB, uid uuid.UUID, worker string, term, epoch int64) (bool, error) {
-	res, err := db.NewUpdate().Model((*Session)(nil)).Set("held_term = ?", term).Set("updated_at = now()").
-		Where("uid = ?", uid).Where("worker_id = ?", worker).Where("epoch = ?", epoch).Where("desired = ?", DesiredRunning).
-		Exec(ctx)
-	return changed(res, err)
-}
-
-// Unheld lists sessions that should run and that their worker, though alive, has not confirmed in its present term:
-// it is new, or came back, or a call to it failed.
-func Unheld(ctx context.Context, db bun.IDB, limit int) ([]uuid.UUID, error) {
-	var uids []uuid.UUID
-	err := db.NewRaw(`SELECT s.uid FROM sessions s JOIN workers w ON w.id = s.worker_id
-		WHERE s.desired = ? AND s.held_term <> w.term AND w.lease_expires_at > now()
-		  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_uid = s.uid AND j.status IN ('QUEUED', 'RUNNING'))
-		ORDER BY s.uid LIMIT ?`, DesiredRunning, limit).Scan(ctx, &uids)
-	return uids, err
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
 // DeleteSession leaves a tombstone: the session is absent for its owner from now on, takes no message, and what waited to
@@ -233,6 +201,7 @@ func DeleteSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) (bool, error) 
 	res, err := tx.NewUpdate().Model((*Session)(nil)).
 		Set("desired = ?", DesiredDeleted).Set("deleted_at = now()").Set("updated_at = now()").
 		Set("status = ?", SessionDisconnected).Set("reason = 'deleted'").Set("qr_code = NULL").
+		Set("moving_to = NULL").Set("trouble_at = NULL").
 		Where("uid = ?", uid).Where("deleted_at IS NULL").Exec(ctx)
 	if ok, err := changed(res, err); err != nil || !ok {
 		return false, err

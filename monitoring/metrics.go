@@ -55,6 +55,7 @@ type Metrics struct {
 	deliveries       *prometheus.CounterVec
 	acceptBatch      prometheus.Histogram
 	wakes            *prometheus.CounterVec
+	fleet            fleetMetrics
 }
 
 // New makes the metrics of one process. version is the program's, shown in kurir_build_info.
@@ -80,6 +81,7 @@ func New(version string) *Metrics {
 		wakes: counter("kurir_wake_hints_total",
 			"Wake-ups of lanes: enqueued, suppressed because one was on its way, or failed because Redis was down.", "outcome"),
 	}
+	m.fleet = newFleetMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "kurir_build_info",
 		Help:        "Always 1; the labels say what is running.",

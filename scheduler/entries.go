@@ -19,10 +19,13 @@ type entry struct {
 func entries(c Config) []entry {
 	return []entry{
 		{time.Second, jobs.KindSweep, "wakes lanes and jobs that are due and in nobody's hand: retries, scheduled rows, lost hints, killed runners"},
-		{10 * time.Second, jobs.KindReconcile, "has workers create the sessions that are assigned to them and that they do not hold"},
-		{c.ProbeInterval, jobs.KindProbe, "asks workers how they are; only informs"},
+		{time.Second, jobs.KindLeases, "ends leases that were not renewed and gives the sessions of workers that are gone to others"},
+		{10 * time.Second, jobs.KindReconcile, "repairs what is not as it should be: sessions not held, in trouble, or half moved"},
+		{time.Minute, jobs.KindRebalanceTick, "moves sessions away from workers that have too much to do"},
+		{15 * time.Second, jobs.KindScaling, "works out how many workers there should be"},
+		{c.ProbeInterval, jobs.KindProbe, "asks workers how they are; informs people and placement"},
 		{10 * time.Second, jobs.KindExpire, "ends messages whose time is over while their session is away"},
 		{time.Hour, jobs.KindPartitions, "makes the partitions of the coming months"},
-		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, worker metrics and dead runners whose time is over"},
+		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
 	}
 }

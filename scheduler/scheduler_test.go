@@ -28,7 +28,7 @@ func TestATickIsEnqueuedOnce(t *testing.T) {
 
 	var mu sync.Mutex
 	runs := map[string]int{}
-	server := asynq.NewServerFromRedisClient(client, asynq.Config{Queues: map[string]int{jobs.QueueControl: 1}, Concurrency: 4,
+	server := asynq.NewServerFromRedisClient(client, asynq.Config{Queues: map[string]int{jobs.QueueTicks: 1}, Concurrency: 4,
 		TaskCheckInterval: 10 * time.Millisecond, LogLevel: asynq.ErrorLevel})
 	require.NoError(t, server.Start(asynq.HandlerFunc(func(_ context.Context, task *asynq.Task) error {
 		mu.Lock()

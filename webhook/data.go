@@ -54,3 +54,10 @@ type SessionQR struct {
 	QR        string    `json:"qr" doc:"The text that the QR picture encodes"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
+
+// SessionMigrated is the data of session.migrated: another worker holds the session now. Nothing has to be scanned again.
+type SessionMigrated struct {
+	From   string `json:"from" doc:"Worker that held it before" example:"worker-001"`
+	To     string `json:"to" doc:"Worker that holds it now" example:"worker-002"`
+	Reason string `json:"reason" enum:"offline,drain,removed,shutdown,rebalance,network,refused,admin" example:"drain"`
+}

@@ -61,9 +61,8 @@ func User(t testing.TB, db *models.DB) *models.User {
 // Worker registers a worker with room and a long lease.
 func Worker(t testing.TB, db *models.DB, id string, room int) *models.Worker {
 	t.Helper()
-	err := db.InTx(context.Background(), func(ctx context.Context, tx bun.Tx) error {
-		_, ok, err := models.RegisterWorker(ctx, tx, wire.Register{WorkerID: id, Endpoint: "http://" + id, MaxSessions: room, Engine: "simulator"}, time.Hour)
-		require.True(t, ok, "worker %s is live already", id)
+	err := db.InPgxTx(context.Background(), func(tx pgx.Tx) error {
+		_, err := models.RegisterWorker(context.Background(), tx, wire.Register{WorkerID: id, Endpoint: "http://" + id, MaxSessions: room, Engine: "simulator"}, time.Hour, false)
 		return err
 	})
 	require.NoError(t, err)

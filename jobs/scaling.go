@@ -1,0 +1,93 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/fault"
+	"kurir/models"
+	"kurir/placement"
+	"kurir/webhook"
+)
+
+// KindScaling works out how many workers there should be.
+const KindScaling = "workers:scaling"
+
+// KindScalingNotice tells SCALING_WEBHOOK_URL that the recommendation has changed.
+const KindScalingNotice = "scaling:notify"
+
+// ScalingNotice is what is posted, signed with WEBHOOK_SECRET as every webhook is.
+type ScalingNotice struct {
+	ID        uuid.UUID `json:"id"`
+	Type      string    `json:"type"` // scaling.recommended
+	Timestamp time.Time `json:"timestamp"`
+	Data      struct {
+		Action      string  `json:"action"` // scale_up, scale_down or none
+		Workers     int     `json:"workers"`
+		Recommended int     `json:"recommended"`
+		Utilization float64 `json:"utilization"`
+		Reason      string  `json:"reason"`
+	} `json:"data"`
+}
+
+func (r *Runner) scaling(ctx context.Context, _ tick) error {
+	id := models.NewID()
+	announced := false
+	_, err := models.UpdateScaling(ctx, r.db, time.Now().UTC(), func(tx pgx.Tx, s placement.Scaling) error {
+		if announced = r.cfg.ScalingURL != ""; !announced {
+			return nil
+		}
+		n := ScalingNotice{ID: id, Type: "scaling.recommended", Timestamp: time.Now().UTC()}
+		n.Data.Action, n.Data.Workers, n.Data.Recommended, n.Data.Utilization, n.Data.Reason = s.Action(), s.Workers, s.Recommended, s.Utilization, s.Reason
+		return models.AddNotice(ctx, tx, id, KindScalingNotice, n)
+	})
+	if err != nil {
+		return fmt.Errorf("update scaling: %w", err)
+	}
+	if announced {
+		r.start(ctx, KindScalingNotice, id)
+	}
+	return nil
+}
+
+const noticeTimeout = 15 * time.Second
+
+// operatorClient follows no redirect: the operator names the place itself.
+var operatorClient = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+// notifyScaling posts the notice. The address is the operator's own, so it may lie in the operator's own network.
+func (r *Runner) notifyScaling(ctx context.Context, j *models.Job) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.ScalingURL, bytes.NewReader(j.Params))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "invalid_url", "SCALING_WEBHOOK_URL is not set, or is no URL.").WithCause(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if r.cfg.OperatorSecret != "" {
+		signed, err := webhook.Sign([]string{r.cfg.OperatorSecret}, j.ID.String(), time.Now(), j.Params)
+		if err != nil {
+			return nil, fmt.Errorf("sign notice %s: %w", j.ID, err)
+		}
+		maps.Copy(req.Header, signed)
+	}
+	res, err := operatorClient.Do(req)
+	if err != nil {
+		return nil, errNotice.WithCause(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		return nil, errNotice.WithCause(fmt.Errorf("status %d", res.StatusCode))
+	}
+	return json.RawMessage(fmt.Sprintf(`{"status":%d}`, res.StatusCode)), nil
+}
+
+var errNotice = fault.New(fault.Unavailable, "notice_not_taken", "SCALING_WEBHOOK_URL did not take the notice.")

@@ -1,0 +1,67 @@
+package models
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/uptrace/bun"
+
+	"kurir/wire"
+)
+
+// AddWorkerMetrics keeps one reading per worker and minute.
+func AddWorkerMetrics(ctx context.Context, db bun.IDB, id string, m wire.Metrics) error {
+	_, err := db.ExecContext(ctx, `INSERT INTO worker_metrics (worker_id, cpu_usage, memory_usage, session_count, message_count, uptime)
+		SELECT ?0, ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (SELECT 1 FROM worker_metrics
+			WHERE worker_id = ?0 AND timestamp > now() - interval '55 seconds')`,
+		id, m.CPUUsage, m.MemoryUsage, m.SessionCount, m.MessageCount, m.Uptime)
+	return err
+}
+
+// ForgetMetrics drops readings older than the given age.
+func ForgetMetrics(ctx context.Context, q Querier, age time.Duration) (int64, error) {
+	tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE timestamp < now() - make_interval(secs => $1)`, age.Seconds())
+	return tag.RowsAffected(), err
+}
+
+// Readings are thinned when they are older than thinAfter: one per thinTo stays.
+const (
+	thinAfter = 24 * time.Hour
+	thinTo    = 15 * time.Minute
+	thinFrom  = 3 * 24 * time.Hour // older ones have been thinned; three days, lest a runner was down
+)
+
+// ThinMetrics drops most of the readings of yesterday and the days before.
+func ThinMetrics(ctx context.Context, q Querier) (int64, error) {
+	tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE id IN (SELECT id FROM (
+			SELECT id, row_number() OVER (PARTITION BY worker_id, date_bin(make_interval(secs => $1), timestamp, 'epoch') ORDER BY timestamp) AS n
+			FROM worker_metrics WHERE timestamp < now() - make_interval(secs => $2) AND timestamp >= now() - make_interval(secs => $3)) r WHERE n > 1)`,
+		thinTo.Seconds(), thinAfter.Seconds(), thinFrom.Seconds())
+	return tag.RowsAffected(), err
+}
+
+// Reading is the average of a worker's readings over a stretch of time.
+type Reading struct {
+	WorkerID     string
+	At           time.Time // its beginning
+	CPUUsage     float64   // percent
+	MemoryUsage  float64   // percent
+	SessionCount float64
+	MessageCount int64 // since the worker's process began, at the end of the stretch
+}
+
+// readingsLimit bounds an answer: 200 workers with 100 stretches each.
+const readingsLimit = 20_000
+
+// WorkerReadings lists readings of all workers in stretches of step over the time before now, by worker and time.
+func WorkerReadings(ctx context.Context, q Querier, span, step time.Duration) ([]Reading, error) {
+	rows, err := q.Query(ctx, `SELECT worker_id, date_bin(make_interval(secs => $2), timestamp, 'epoch') AS at, avg(cpu_usage) AS cpu_usage, avg(memory_usage) AS memory_usage,
+			avg(session_count)::float8 AS session_count, max(message_count) AS message_count
+		FROM worker_metrics WHERE timestamp >= now() - make_interval(secs => $1) GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $3`,
+		span.Seconds(), step.Seconds(), readingsLimit)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByName[Reading])
+}

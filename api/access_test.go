@@ -52,15 +52,24 @@ var matrix = map[string]string{
 	"get-delivery":       "1++334441",
 	"list-jobs":          "1++33+++1",
 	"get-job":            "1+++44441",
+	"announce-worker":    "133333+31",
 	"list-workers":       "133333+31",
 	"get-worker":         "133333+31",
+	"update-worker":      "133333+31",
+	"remove-worker":      "133333+31",
+	"drain-worker":       "133333+31",
+	"broadcast":          "133333+31",
+	"worker-metrics":     "133333+31",
+	"rebalance":          "133333+31",
+	"migrate-session":    "133333+31",
+	"get-scaling":        "133333+31",
 	"register-worker":    "11111111+",
 	"worker-heartbeat":   "11111111+",
 	"worker-events":      "11111111+",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)

@@ -32,6 +32,7 @@ import (
 	"kurir/models"
 	"kurir/monitoring"
 	"kurir/webhook"
+	"kurir/wire"
 )
 
 // Config is what the API needs to know.
@@ -50,6 +51,7 @@ type Config struct {
 	MessageTTL       time.Duration
 	LeaseTTL         time.Duration
 	Heartbeat        time.Duration
+	ShutdownDelay    time.Duration // between "not ready" and the end of accepting, for balancers to notice
 	AsynqmonWritable bool
 	PublicURL        string
 	InternalPort     int // 0: worker routes, metrics and the dashboard are on the public port
@@ -67,6 +69,7 @@ type API struct {
 	queue       *jobs.Queue
 	waker       *jobs.Waker
 	workers     *jobs.Workers
+	http        *http.Client // to endpoints that are not known to be workers'
 	guard       *webhook.Guard
 	accepter    *models.Accepter
 	credentials *credentials
@@ -77,11 +80,14 @@ type API struct {
 	checks      []monitoring.Check
 	started     time.Time
 	running     atomic.Int64 // requests
+	leaving     atomic.Bool
+	endBeat     context.CancelFunc
 
-	app  *fiber.App
-	huma huma.API
-	stop context.CancelFunc
-	done sync.WaitGroup
+	app        *fiber.App
+	huma       huma.API
+	background context.Context // of what runs beside requests; stop ends it
+	stop       context.CancelFunc
+	done       sync.WaitGroup
 }
 
 // Limits of requests.
@@ -95,7 +101,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	metrics *monitoring.Metrics, checks []monitoring.Check, log *slog.Logger) *API {
 	queue := jobs.NewQueue(client, log)
 	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
-		workers: jobs.NewWorkers(db, vault), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
+		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
 		checks: checks, started: time.Now()}
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
@@ -106,8 +112,11 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable)
 
 	background, stop := context.WithCancel(context.Background())
-	a.stop = stop
+	a.background, a.stop = background, stop
 	a.done.Go(func() { models.WatchCredentials(background, db, log, a.credentials.changed) })
+	beating, endBeat := context.WithCancel(background)
+	a.endBeat = endBeat
+	a.done.Go(func() { a.beat(beating) })
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, ErrorHandler: a.fiberError,
@@ -138,8 +147,16 @@ var ourFailures = sync.OnceFunc(func() {
 // Listen serves until Shutdown.
 func (a *API) Listen(l net.Listener) error { return a.app.Listener(patientListener{l}) }
 
-// Shutdown stops accepting, lets running requests end, and ends what runs beside them.
+// Shutdown first says that it is no longer ready, and asks clients to close their connections, while it goes on serving for
+// ShutdownDelay: a balancer that looks at /health/ready loses no request. Then it stops accepting, lets running requests
+// end, and ends what runs beside them.
 func (a *API) Shutdown(ctx context.Context) error {
+	a.leaving.Store(true)
+	select {
+	case <-time.After(a.cfg.ShutdownDelay):
+	case <-ctx.Done():
+	}
+	a.endBeat()
 	close(a.waiter.stop)
 	err := a.drain(ctx)
 	a.accepter.Close()
@@ -255,6 +272,9 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 			route = noRoute
 		}
 		a.record(c, info, route, took)
+		if a.leaving.Load() {
+			c.Context().SetConnectionClose()
+		}
 	}()
 	return c.Next()
 }
@@ -265,7 +285,10 @@ const noRoute = "(none)"
 // record writes a request's one line, and counts it. Path, query and headers are not in it: they may hold keys.
 func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Duration) {
 	status, level := c.Response().StatusCode(), slog.LevelInfo
-	if status >= 500 {
+	switch {
+	case strings.HasPrefix(route, "/health"): // asked every second, and a 503 is an answer
+		level = slog.LevelDebug
+	case status >= 500:
 		level = slog.LevelError
 	}
 	method := c.Method()

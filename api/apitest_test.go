@@ -54,6 +54,7 @@ type world struct {
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
 	made  func(*api.API)
+	stop  func(context.Context) error // once
 }
 
 type setting func(w *world, c *api.Config)
@@ -107,10 +108,18 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 		w.made(a)
 	}
 	w.url = w.serve(a.Listen)
+	ended := false
+	w.stop = func(ctx context.Context) error {
+		if ended {
+			return nil
+		}
+		ended = true
+		return a.Shutdown(ctx)
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		_ = a.Shutdown(ctx)
+		_ = w.stop(ctx)
 	})
 	return w
 }
@@ -154,6 +163,7 @@ type answer struct {
 	header http.Header
 	text   string
 	body   map[string]any
+	closes bool // the connection
 }
 
 // client gives up later than the API.
@@ -196,7 +206,7 @@ func read(t testing.TB, resp *http.Response) *answer {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	a := &answer{t: t, status: resp.StatusCode, header: resp.Header, text: string(text)}
+	a := &answer{t: t, status: resp.StatusCode, header: resp.Header, text: string(text), closes: resp.Close}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
 		require.NoError(t, json.Unmarshal(text, &a.body), "not JSON: %.300s", text)
 	}
@@ -338,7 +348,7 @@ func (w *world) runner() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule()}, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute}, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {
@@ -350,30 +360,60 @@ func (w *world) runner() {
 	})
 }
 
+// clockwork has the periodic jobs run that others wait for, until the end of the test.
+func (w *world) clockwork() {
+	w.Helper()
+	queue := jobs.NewQueue(w.redis, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		every := time.NewTicker(100 * time.Millisecond)
+		defer every.Stop()
+		for {
+			for _, kind := range []string{jobs.KindSweep, jobs.KindLeases, jobs.KindReconcile} {
+				_ = queue.Tick(ctx, kind, time.Now()) // once a second: its ID holds the second
+			}
+			select {
+			case <-every.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	w.Cleanup(func() { cancel(); <-ended })
+}
+
 // phones runs a worker node on the simulated network, and returns the network's URL.
 func (w *world) phones(cfg simnet.Config) string {
+	w.Helper()
+	return w.fleet(cfg, "node")
+}
+
+// fleet runs worker nodes on one simulated network, and returns the network's URL.
+func (w *world) fleet(cfg simnet.Config, ids ...string) string {
 	w.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	cfg.Logger = quiet
 	network, err := simnet.New(cfg)
 	require.NoError(w, err)
 	server := httptest.NewServer(network.Handler())
-	engine := simulator.New(simulator.Config{SimnetURL: server.URL, WorkerID: "node", BackoffMin: 10 * time.Millisecond})
-	node := worker.New(worker.Config{GatewayURL: w.url, Token: workerToken, ID: "node", Logger: quiet,
-		Usage: func(context.Context) worker.Usage { return worker.Usage{} }}, engine)
+	w.Cleanup(func() { server.Close(); _ = network.Close() })
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- node.Run(ctx) }()
-	w.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			w.Errorf("worker node: %v", err)
-		}
-		_ = engine.Close()
-		server.Close()
-		_ = network.Close()
-	})
-	require.Eventually(w, func() bool { return w.count("workers WHERE id = 'node'") == 1 }, patience, 5*time.Millisecond)
+	var running sync.WaitGroup
+	w.Cleanup(func() { cancel(); running.Wait() }) // all at once: there is nobody to hand over to
+	for _, id := range ids {
+		engine := simulator.New(simulator.Config{SimnetURL: server.URL, WorkerID: id, BackoffMin: 10 * time.Millisecond})
+		node := worker.New(worker.Config{GatewayURL: w.url, Token: workerToken, ID: id, Logger: quiet,
+			Usage: func(context.Context) worker.Usage { return worker.Usage{} }}, engine)
+		running.Go(func() {
+			if err := node.Run(ctx); err != nil {
+				w.Errorf("worker node %s: %v", id, err)
+			}
+			_ = engine.Close()
+		})
+		require.Eventually(w, func() bool { return w.count("workers WHERE id = $1", id) == 1 }, patience, 5*time.Millisecond)
+	}
 	return server.URL
 }
 
@@ -460,4 +500,9 @@ func parallel[T comparable](n int, f func(i int) T) map[T]int {
 		counts[r]++
 	}
 	return counts
+}
+
+func (t *tenant) patch(worker string, fields map[string]any) *answer {
+	t.Helper()
+	return t.do("PATCH", workersPath+"/"+worker, t.auth(), fields)
 }

@@ -115,6 +115,7 @@ func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
 			token = bearer
 		}
 		if token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(a.cfg.WorkerToken)) != 1 {
+			a.metrics.RegistrationRefused("wrong_token")
 			return nil, errBadWorker
 		}
 		return nil, nil

@@ -17,6 +17,11 @@ import (
 	"kurir/models"
 )
 
+// OnceHeader is the header of routes with the option once.
+type OnceHeader struct {
+	Key string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours"`
+}
+
 type resourceIDKey struct{}
 
 // newResourceID is the ID of what a request makes. Under an Idempotency-Key it was fixed before the first attempt, so
@@ -74,21 +79,48 @@ func plainKey(key string) bool {
 // next request with the key runs again, under the same resource ID. A refusal did nothing: the key is free again, even
 // for another body, so that a client can repair what was wrong.
 func (a *API) keepAnswer(ctx context.Context, c *fiber.Ctx, k *models.IdempotencyKey) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
-	defer cancel()
-	var err error
+	var keep func(ctx context.Context) error
 	switch status := c.Response().StatusCode(); {
 	case status >= 500 || status == http.StatusTooManyRequests:
-		err = models.UnlockKey(ctx, a.db, k)
+		keep = func(ctx context.Context) error { return models.UnlockKey(ctx, a.db, k) }
 	case status >= 400:
-		err = models.DropKey(ctx, a.db, k)
+		keep = func(ctx context.Context) error { return models.DropKey(ctx, a.db, k) }
 	default:
-		err = models.AnswerKey(ctx, a.db, k, status, withoutSecrets(c.Response().Body()), string(c.Response().Header.Peek("Location")))
+		body, location := withoutSecrets(c.Response().Body()), string(c.Response().Header.Peek("Location"))
+		keep = func(ctx context.Context) error { return models.AnswerKey(ctx, a.db, k, status, body, location) }
 	}
-	if err != nil {
-		a.log.Warn("answer of an idempotent request not kept", "error", err)
+	within := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, keepTimeout)
+		defer cancel()
+		return keep(ctx)
+	}
+	if err := within(context.WithoutCancel(ctx)); err != nil {
+		a.log.Warn("answer of an idempotent request not kept yet", "error", err)
+		a.keepLater(within)
 	}
 }
+
+// keepLater tries until the database is back, or the key's lock is over anyway: a client that repeats its request should not
+// have to wait for that.
+func (a *API) keepLater(keep func(ctx context.Context) error) {
+	a.done.Go(func() {
+		over := time.After(models.IdempotencyLock)
+		for {
+			select {
+			case <-time.After(keepPause):
+				if keep(a.background) == nil {
+					return
+				}
+			case <-over:
+				return
+			case <-a.background.Done():
+				return
+			}
+		}
+	})
+}
+
+const keepPause = 500 * time.Millisecond
 
 func replay(c *fiber.Ctx, k *models.IdempotencyKey) {
 	c.Set("Idempotency-Replayed", "true")

@@ -39,6 +39,8 @@ func dataOf(event string) any {
 		return webhook.SessionStatus{}
 	case webhook.EventSessionQR:
 		return webhook.SessionQR{}
+	case webhook.EventSessionMigrated:
+		return webhook.SessionMigrated{}
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
 		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown:
 		return webhook.Message{}

@@ -70,7 +70,7 @@ func TestWithoutPostgres(t *testing.T) {
 	url, way := relayed(t, modelstest.URL(t))
 	w := startOn(t, modelstest.Open(t, url))
 	w.worker()
-	u := w.register("u")
+	u, admin := w.register("u"), w.administrator()
 	key := u.connected("shop")
 	secret := w.vault.WorkerSecret("w1", 1)
 	u.do("PUT", hookPath, u.auth(), map[string]any{"url": "https://example.com/"}).ok(200)
@@ -87,6 +87,9 @@ func TestWithoutPostgres(t *testing.T) {
 		}
 		path := strings.NewReplacer("{id}", "shop", "{workerId}", "w1", "{messageId}", u.id, "{jobId}", u.id, "{deliveryId}", u.id).Replace(op.path)
 		with := who[op.need]
+		if op.admin && op.need == "token" {
+			with = admin.auth()
+		}
 		if op.id == "send-by-key" {
 			with = bearer(key)
 		}

@@ -47,8 +47,18 @@ func (a *API) routes() {
 	add(a, get, "/jobs", "list-jobs", accessAccount, "List jobs", a.listJobs)
 	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob)
 
+	add(a, post, "/admin/workers", "announce-worker", accessAdmin, "Announce a worker", a.announceWorker, created, once("announce-worker"))
 	add(a, get, "/admin/workers", "list-workers", accessAdmin, "List workers", a.listWorkers)
+	add(a, get, "/admin/workers/metrics", "worker-metrics", accessAdmin, "Read how busy workers were", a.workerMetrics) // before {workerId}: see notWorkers
+	add(a, post, "/admin/workers/broadcast", "broadcast", accessAdmin, "Tell workers something", a.broadcast)
 	add(a, get, "/admin/workers/{workerId}", "get-worker", accessAdmin, "Read a worker", a.getWorker)
+	add(a, patch, "/admin/workers/{workerId}", "update-worker", accessAdmin, "Change a worker", a.updateWorker)
+	add(a, del, "/admin/workers/{workerId}", "remove-worker", accessAdmin, "Remove a worker", a.removeWorker, accepted)
+	add(a, post, "/admin/workers/{workerId}/drain", "drain-worker", accessAdmin, "Empty a worker", a.drainWorker, accepted)
+	add(a, post, "/admin/rebalance", "rebalance", accessAdmin, "Even out the load of workers", a.rebalance, accepted, once("rebalance"))
+	add(a, post, "/admin/sessions/{id}/migrate", "migrate-session", accessAdmin, "Move a session to another worker", a.migrateSession, accepted, once("migrate-session"))
+	add(a, get, "/admin/scaling", "get-scaling", accessAdmin, "Read how many workers there should be", a.getScaling)
+
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
 	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)

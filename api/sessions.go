@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -63,8 +64,8 @@ func (a *API) ownSession(ctx context.Context, id string) (*models.Session, error
 // CreateSessionInput makes a session.
 type CreateSessionInput struct {
 	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when there is a QR code, or the session is connected" example:"wait=10"`
-	Key    string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours"`
-	Body   struct {
+	OnceHeader
+	Body struct {
 		Name      string          `json:"name" minLength:"1" maxLength:"100" example:"Shop"`
 		SessionID string          `json:"sessionId,omitempty" maxLength:"64" doc:"Letters, digits, - and _; unique on the whole installation. Left out: we make one" example:"shop"`
 		Webhook   *WebhookFields  `json:"webhook,omitempty"`
@@ -94,7 +95,7 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 	if strings.TrimSpace(in.Body.Name) == "" {
 		return nil, fault.Field("name", "expected a name")
 	}
-	metadata, err := parseMetadata(in.Body.Metadata)
+	metadata, err := parseObject("metadata", in.Body.Metadata, maxMetadata)
 	if err != nil {
 		return nil, err
 	}
@@ -171,23 +172,23 @@ func (a *API) waitForSession(ctx context.Context, uid uuid.UUID, wait time.Durat
 // maxMetadata is in bytes.
 const maxMetadata = 1024
 
-// parseMetadata checks an object of the client's and writes it anew, without what JSON can say and PostgreSQL's jsonb
+// parseObject checks an object of the client's and writes it anew, without what JSON can say and PostgreSQL's jsonb
 // can't hold: halves of surrogate pairs.
-func parseMetadata(m json.RawMessage) (json.RawMessage, error) {
+func parseObject(field string, m json.RawMessage, limit int) (json.RawMessage, error) {
 	if m == nil {
 		return nil, nil
 	}
-	if len(m) > maxMetadata {
-		return nil, fault.Field("metadata", "expected at most 1024 bytes")
+	if len(m) > limit {
+		return nil, fault.Field(field, fmt.Sprintf("expected at most %d bytes", limit))
 	}
 	var object map[string]any
 	if json.Unmarshal(m, &object) != nil || object == nil { // numbers beyond a float64's range fail here
-		return nil, fault.Field("metadata", "expected a JSON object")
+		return nil, fault.Field(field, "expected a JSON object")
 	}
 	exact := json.NewDecoder(bytes.NewReader(m))
 	exact.UseNumber()
 	if err := exact.Decode(&object); err != nil {
-		return nil, fault.Field("metadata", "expected a JSON object")
+		return nil, fault.Field(field, "expected a JSON object")
 	}
 	return json.Marshal(object)
 }
@@ -338,13 +339,25 @@ type QRData struct {
 var (
 	errQRNotReady    = fault.New(fault.Conflict, "qr_not_ready", "There is no QR code yet. Try again in a moment.").After(time.Second)
 	errAlreadyLinked = fault.New(fault.Conflict, "already_linked", "The session is linked to a phone already.")
+	errOnTheMove     = fault.New(fault.Unavailable, models.ErrMigrating.Code, "The session is moving to another worker. Try again in a moment.").After(2 * time.Second)
 )
+
+// onTheMove refuses what only a worker can do while no worker holds the session.
+func onTheMove(s *models.Session) error {
+	if s.WorkerID == nil || s.Reason != nil && *s.Reason == "migrating" {
+		return errOnTheMove
+	}
+	return nil
+}
 
 const qrPixels = 320
 
 func (a *API) sessionQR(ctx context.Context, in *QRInput) (*huma.StreamResponse, error) {
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := onTheMove(s); err != nil {
 		return nil, err
 	}
 	switch {

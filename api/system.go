@@ -32,7 +32,14 @@ func (a *API) systemRoutes() {
 	a.app.Get("/health/live", func(c *fiber.Ctx) error {
 		return c.JSON(map[string]any{"success": true, "status": "ok", "data": map[string]string{"status": "ok"}})
 	})
-	a.app.Get("/health/ready", a.health)
+	a.app.Get("/health/ready", func(c *fiber.Ctx) error {
+		if a.leaving.Load() {
+			f := failureOf(errLeaving, requestIDOf(c.UserContext()))
+			c.Set("Retry-After", f.GetHeaders().Get("Retry-After"))
+			return c.Status(f.status).JSON(f)
+		}
+		return a.health(c)
+	})
 	if a.cfg.Metrics {
 		a.app.Get("/metrics", fromHTTP(a.metrics.Handler()))
 	}
@@ -82,6 +89,8 @@ func (a *API) health(c *fiber.Ctx) error {
 }
 
 var errNotReady = fault.New(fault.Unavailable, "not_ready", "Something that we need is down; data.checks says what.").After(2 * time.Second)
+
+var errLeaving = fault.New(fault.Unavailable, "shutting_down", "This process is about to stop. Ask another one.").After(time.Second)
 
 // queuesOnly lets administrators through: by the cookie of the login page, or by a token.
 func (a *API) queuesOnly(c *fiber.Ctx) error {

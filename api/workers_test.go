@@ -93,7 +93,7 @@ func TestWorkerRegistersAndBeats(t *testing.T) {
 	n.beat(func(h *wire.Heartbeat) { h.Status = "offline" }).ok(200)
 	require.Equal(t, "offline", w.do("GET", workersPath+"/w1", admin.auth(), nil).ok(200)["status"])
 	again := w.node("w1")
-	require.EqualValues(t, 2, again.term)
+	require.EqualValues(t, 3, again.term, "the goodbye ended a term too")
 	require.NotEqual(t, n.secret, again.secret)
 	n.beat(nil).refused(409, "stale_term")
 }

@@ -3,16 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -20,13 +16,11 @@ import (
 	"testing"
 	"time"
 
-	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
 	"kurir/models"
 	"kurir/models/modelstest"
-	"kurir/worker/simulator/simnet"
 )
 
 // beKurir makes the test binary the program itself, so that whole-program tests run what they were built with, race
@@ -58,125 +52,174 @@ func profile(folder string) (stop func()) {
 	return func() { pprof.StopCPUProfile(); _ = file.Close() }
 }
 
+// plan is what a cluster is made of, beside one network and two of each of api, runner and scheduler.
+type plan struct {
+	workers  int
+	postgres *embeddedtest.PostgresHandle // nil: a database of the tests' own server
+	balanced bool                         // clients and workers reach the api processes through a balancer
+	cuttable bool                         // the ways between workers, gateway and network can be cut
+	env      []string                     // of all processes
+}
+
 // cluster is Kurir as its operators run it: separate processes on one PostgreSQL and one Redis.
 type cluster struct {
-	t      *testing.T
-	db     *models.DB
-	redis  *embeddedtest.RedisHandle
-	env    []string
-	simnet string
-	apis   []string
-	http   *http.Client
-	procs  map[string]*process
-	apiKey string
-	hooks  *subscriber
+	t       *testing.T
+	plan    plan
+	dir     string
+	db      *models.DB
+	redis   *embeddedtest.RedisHandle
+	env     []string
+	simnet  string   // URL
+	apis    []string // URLs
+	entries []string // URLs that clients use
+	http    *http.Client
+	procs   map[string]*process
+	ways    map[string]*ways // of workers, where they can be cut
+	hooks   *subscriber
+	apiKey  string
+	admin   string // an administrator's token
+
+	mu       sync.Mutex
+	accepted []string // IDs of all messages
 }
 
 type process struct {
 	name    string
+	command string
+	url     string // where it answers for its health; "" for workers and network
+	env     []string
 	cmd     *exec.Cmd
 	log     *tail
 	exited  chan struct{}
 	err     error
-	stopped bool // by us
+	ended   bool // by us
 }
 
-// tail keeps the last part of what a process printed, for the report of a failed test.
-type tail struct {
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (l *tail) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf = append(l.buf, b...)
-	if over := len(l.buf) - 64<<10; over > 0 {
-		l.buf = l.buf[over:]
-	}
-	return len(b), nil
-}
-
-// notable are the lines that are no routine.
-func (l *tail) notable(most int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var lines []string
-	scan := bufio.NewScanner(bytes.NewReader(l.buf))
-	scan.Buffer(nil, 1<<20)
-	for scan.Scan() {
-		if text := scan.Text(); !strings.Contains(text, `"level":"INFO"`) {
-			lines = append(lines, text)
-		}
-	}
-	return strings.Join(lines[max(0, len(lines)-most):], "\n")
-}
-
-// newCluster starts two of each kind, and one network.
-func newCluster(t *testing.T, extra ...string) *cluster {
+// newCluster starts a cluster of two workers.
+func newCluster(t *testing.T, env ...string) *cluster {
 	t.Helper()
-	url := databaseURL(t)
-	c := &cluster{t: t, db: modelstest.Open(t, url), redis: embeddedtest.NewRedis(t, ""), procs: map[string]*process{}, hooks: newSubscriber(t),
+	return plan{workers: 2, env: env}.start(t)
+}
+
+const (
+	adminEmail    = "admin@example.com"
+	adminPassword = "correct horse battery"
+)
+
+func (p plan) start(t *testing.T) *cluster {
+	t.Helper()
+	began := time.Now()
+	c := &cluster{t: t, plan: p, dir: t.TempDir(), procs: map[string]*process{}, ways: map[string]*ways{}, hooks: newSubscriber(t),
 		http: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}}
+	url := p.databaseURL(t)
+	c.redis = embeddedtest.NewRedis(t, "")
 	t.Logf("Redis: %s", c.redis.Kind())
-	simnetPort := freePort(t)
-	c.simnet = fmt.Sprintf("http://127.0.0.1:%d", simnetPort)
-	home := t.TempDir()
+	c.simnet = loopback(embeddedtest.Port(t))
 	c.env = append([]string{
-		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + home, "KURIR_HOME=" + home, "LOG_FILE_PATH=", "KURIR_TEST_PROFILES=" + os.Getenv("KURIR_TEST_PROFILES"),
-		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000",
-		"WORKER_MAX_SESSIONS=100", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none", "WEBHOOK_ALLOW_CIDRS=127.0.0.0/8",
-		"SIMNET_PORT=" + fmt.Sprint(simnetPort), "CORS_ORIGIN=*",
-	}, extra...)
-	c.start("simnet", "simnet")
-	for i := range 2 {
-		port := freePort(t)
-		c.apis = append(c.apis, fmt.Sprintf("http://127.0.0.1:%d", port))
-		c.start(fmt.Sprintf("api-%d", i), "api", fmt.Sprintf("PORT=%d", port))
-	}
-	for _, api := range c.apis {
-		c.eventually(20*time.Second, "api is ready", func() (bool, string) { return c.healthy(api) })
-	}
-	for i := range 2 {
-		port := freePort(t)
-		c.start(fmt.Sprintf("worker-%d", i), "worker", fmt.Sprintf("WORKER_ID=w%d", i), fmt.Sprintf("WORKER_PORT=%d", port),
-			fmt.Sprintf("WORKER_ENDPOINT=http://127.0.0.1:%d", port), "GATEWAY_URL="+c.apis[i])
-		c.start(fmt.Sprintf("runner-%d", i), "runner")
-		c.start(fmt.Sprintf("scheduler-%d", i), "scheduler")
-	}
-	t.Cleanup(c.stopAll)
-	var registered struct{ APIKey string }
-	c.call(http.MethodPost, "/auth/register", map[string]any{"email": "tenant@example.com", "password": "correct horse", "tier": "max"}, &registered, 201)
-	c.apiKey = registered.APIKey
+		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "KURIR_HOME=" + c.dir, "LOG_FILE_PATH=", "KURIR_TEST_PROFILES=" + os.Getenv("KURIR_TEST_PROFILES"),
+		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4",
+		"SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000", "LIMIT_MESSAGES_PER_HOUR_MAX=10000000", "LIMIT_SESSION_OPS_PER_MINUTE=1000000",
+		"RATE_LIMIT_MAX_REQUESTS=1000000", "WORKER_MAX_SESSIONS=400", "WORKER_HANDOVER=1s", "SHUTDOWN_DELAY=0s", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
+		"WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_PORT=" + portOf(c.simnet), "CORS_ORIGIN=*",
+		"ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + adminPassword,
+	}, p.env...)
+	require.NoError(t, run(t.Context(), []string{"migrate"}, c.env, io.Discard, io.Discard))
+	c.db = modelstest.Open(t, url)
+	c.launch()
+	t.Logf("up after %s", round(time.Since(began)))
 	return c
 }
 
-// databaseURL is a database of the tests' own server, which does without fsync; or, to measure, an empty one of
-// KURIR_TEST_DATABASE_URL, which is migrated as an operator would.
-func databaseURL(t *testing.T) string {
+// databaseURL is an empty database of the plan's server, or of KURIR_TEST_DATABASE_URL, to measure; or one of the tests' own
+// server, which does without fsync, with the schema in it.
+func (p plan) databaseURL(t *testing.T) string {
 	t.Helper()
-	url := os.Getenv("KURIR_TEST_DATABASE_URL")
-	if url == "" {
-		return modelstest.URL(t)
+	if p.postgres != nil {
+		return p.postgres.URL()
 	}
-	require.NoError(t, run(t.Context(), []string{"migrate"}, []string{"DATABASE_URL=" + url}, io.Discard, io.Discard))
-	return url
+	if url := os.Getenv("KURIR_TEST_DATABASE_URL"); url != "" {
+		return url
+	}
+	return modelstest.URL(t)
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+func (c *cluster) launch() {
+	for range 2 {
+		c.apis = append(c.apis, loopback(embeddedtest.Port(c.t)))
+	}
+	c.entries = c.apis
+	if c.plan.balanced {
+		c.entries = []string{newBalancer(c.t, c.apis).url}
+	}
+	nodes := make([]site, c.plan.workers)
+	for i := range nodes {
+		nodes[i] = c.newSite(i)
+	}
+	c.t.Cleanup(c.stopAll) // before what stands between the processes goes away
+	c.start("simnet", "simnet", "")
+	for i, url := range c.apis {
+		c.start(fmt.Sprintf("api-%d", i), "api", url, "PORT="+portOf(url))
+	}
+	for _, url := range append(c.apis, c.entries...) {
+		c.eventually(20*time.Second, "api is ready", func() (bool, string) { return c.healthy(url) })
+	}
+	for _, s := range nodes {
+		c.startWorker(s)
+	}
+	for i := range 2 {
+		for _, command := range []string{"runner", "scheduler"} {
+			url := loopback(embeddedtest.Port(c.t))
+			c.start(fmt.Sprintf("%s-%d", command, i), command, url, "METRICS_PORT="+portOf(url))
+		}
+	}
+	var registered, login struct{ APIKey, Token string }
+	c.call(http.MethodPost, "/auth/register", map[string]any{"email": "tenant@example.com", "password": "correct horse", "tier": "max"}, &registered, 201)
+	c.call(http.MethodPost, "/auth/login", map[string]any{"email": adminEmail, "password": adminPassword}, &login, 200)
+	c.apiKey, c.admin = registered.APIKey, login.Token
 }
 
-func (c *cluster) start(name, command string, env ...string) {
+// site is where a worker node runs and what it sees of the others.
+type site struct{ id, listen, endpoint, gateway, network string }
+
+func (c *cluster) newSite(i int) site {
 	c.t.Helper()
-	p := &process{name: name, log: &tail{}, exited: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], command)
-	p.cmd.Env = append(append([]string{}, c.env...), env...)
-	p.cmd.Dir = c.t.TempDir()
+	s := site{id: fmt.Sprintf("w%d", i), listen: loopback(embeddedtest.Port(c.t)), gateway: c.entries[i%len(c.entries)], network: c.simnet}
+	s.endpoint = s.listen
+	if c.plan.cuttable {
+		w := newWays(c.t, s.gateway, s.listen, s.network)
+		c.ways[s.id] = w
+		s.gateway, s.endpoint, s.network = "http://"+w.toGateway.Addr(), "http://"+w.toWorker.Addr(), "http://"+w.toNetwork.Addr()
+	}
+	return s
+}
+
+// startWorker starts a worker node; its ID, w0, w1, and so on, is the name of its process.
+func (c *cluster) startWorker(s site) {
+	c.t.Helper()
+	c.start(s.id, "worker", "", "WORKER_ID="+s.id, "WORKER_PORT="+portOf(s.listen), "WORKER_ENDPOINT="+s.endpoint, "GATEWAY_URL="+s.gateway, "SIMNET_URL="+s.network)
+}
+
+func loopback(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+
+func portOf(url string) string { return url[strings.LastIndex(url, ":")+1:] }
+
+func (c *cluster) start(name, command, url string, env ...string) {
+	c.t.Helper()
+	c.procs[name] = &process{name: name, command: command, url: url, env: env}
+	c.again(name)
+}
+
+// again starts a process that has ended, as it was.
+func (c *cluster) again(name string) {
+	c.t.Helper()
+	before := c.procs[name]
+	p := &process{name: name, command: before.command, url: before.url, env: before.env, log: before.log, exited: make(chan struct{})}
+	if p.log == nil {
+		p.log = newTail(c.t, name)
+	}
+	p.cmd = exec.Command(os.Args[0], p.command)
+	p.cmd.Env = append(append([]string{}, c.env...), p.env...)
+	p.cmd.Dir = c.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	require.NoError(c.t, p.cmd.Start())
 	go func() {
@@ -186,35 +229,89 @@ func (c *cluster) start(name, command string, env ...string) {
 	c.procs[name] = p
 }
 
-// kill ends a process as a power cut would.
-func (c *cluster) kill(name string) {
+// kill ends a process as a power cut would, and returns when it did.
+func (c *cluster) kill(name string) time.Time {
 	c.t.Helper()
 	p := c.procs[name]
-	p.stopped = true
+	p.ended = true
+	at := time.Now()
 	require.NoError(c.t, p.cmd.Process.Kill())
 	<-p.exited
+	return at
 }
 
-// stopAll ends all processes in order and checks that each ended well.
-func (c *cluster) stopAll() {
-	for _, kind := range []string{"scheduler", "runner", "worker", "api", "simnet"} {
-		for name, p := range c.procs {
-			if !strings.HasPrefix(name, kind) || p.stopped {
-				continue
+// terminate ends processes as an operator does, sees that they end well, and returns how long that took.
+func (c *cluster) terminate(within time.Duration, names ...string) time.Duration {
+	c.t.Helper()
+	at := time.Now()
+	for _, name := range names {
+		c.procs[name].ended = true
+		c.signal(name, syscall.SIGTERM)
+	}
+	late := time.After(within)
+	for _, name := range names {
+		p := c.procs[name]
+		select {
+		case <-p.exited:
+		case <-late:
+			c.t.Fatalf("%s has not ended within %s of SIGTERM:\n%s", name, within, p.log.notable(20))
+		}
+		require.NoError(c.t, p.err, "%s:\n%s", name, p.log.notable(20))
+	}
+	return time.Since(at)
+}
+
+func (c *cluster) signal(name string, signal os.Signal) {
+	c.t.Helper()
+	require.NoError(c.t, c.procs[name].cmd.Process.Signal(signal))
+}
+
+// noneDied checks that no process has ended by itself.
+func (c *cluster) noneDied() {
+	c.t.Helper()
+	for name, p := range c.procs {
+		select {
+		case <-p.exited:
+			if !p.ended {
+				c.t.Errorf("%s ended by itself: %v:\n%s", name, p.err, p.log.notable(20))
 			}
-			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		default:
+		}
+	}
+}
+
+// stopAll ends all processes, kind by kind, and checks that each ended well. Workers go first, while there is somebody to
+// tell.
+func (c *cluster) stopAll() {
+	c.noneDied()
+	began := time.Now()
+	for _, commands := range []string{"worker", "scheduler runner", "api", "simnet"} {
+		var ending []*process
+		for _, p := range c.procs {
+			if strings.Contains(commands, p.command) && !p.ended {
+				_ = p.cmd.Process.Signal(syscall.SIGTERM)
+				ending = append(ending, p)
+			}
+		}
+		late := time.After(30 * time.Second)
+		for _, p := range ending {
 			select {
 			case <-p.exited:
 				if p.err != nil {
-					c.t.Errorf("%s ended with %v:\n%s", name, p.err, p.log.notable(60))
+					c.t.Errorf("%s ended with %v:\n%s", p.name, p.err, p.log.notable(60))
 				}
-			case <-time.After(30 * time.Second):
-				c.t.Errorf("%s does not stop:\n%s", name, p.log.notable(20))
+			case <-late:
+				c.t.Errorf("%s does not stop:\n%s", p.name, p.log.notable(20))
 				_ = p.cmd.Process.Kill()
 				<-p.exited
 			}
 		}
 	}
+	spent := map[string]time.Duration{}
+	for _, p := range c.procs {
+		spent[p.command] += (p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()).Round(100 * time.Millisecond)
+	}
+	c.t.Logf("stopped in %s; processor time of the processes that ran last: %v", round(time.Since(began)), spent)
 	if c.t.Failed() {
 		for name, p := range c.procs {
 			c.t.Logf("%s, last notable lines:\n%s", name, p.log.notable(15))
@@ -222,8 +319,8 @@ func (c *cluster) stopAll() {
 	}
 }
 
-func (c *cluster) healthy(api string) (bool, string) {
-	res, err := c.http.Get(api + "/health/ready")
+func (c *cluster) healthy(url string) (bool, string) {
+	res, err := c.http.Get(url + "/health/ready")
 	if err != nil {
 		return false, err.Error()
 	}
@@ -244,165 +341,68 @@ func (c *cluster) eventually(within time.Duration, what string, done func() (boo
 		if time.Now().After(deadline) {
 			c.t.Fatalf("not within %s: %s; saw: %s", within, what, saw)
 		}
-		<-time.After(200 * time.Millisecond)
+		<-time.After(100 * time.Millisecond)
 	}
 }
 
-// request makes one call and returns status and data.
-func (c *cluster) request(ctx context.Context, method, url string, body any, headers ...string) (int, json.RawMessage, error) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(encoded))
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Api-Key", c.apiKey)
-	for i := 0; i+1 < len(headers); i += 2 {
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := c.http.Do(req)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		return res.StatusCode, nil, err
-	}
-	var envelope struct {
-		Data json.RawMessage
-		Code string
-	}
-	if err := json.Unmarshal(answer, &envelope); err != nil {
-		return res.StatusCode, nil, fmt.Errorf("answer %q: %w", answer, err)
-	}
-	if envelope.Data == nil {
-		return res.StatusCode, answer, nil
-	}
-	return res.StatusCode, envelope.Data, nil
-}
-
-func (c *cluster) call(method, path string, body, into any, want int) {
-	c.t.Helper()
-	status, data, err := c.request(c.t.Context(), method, c.apis[0]+"/api/v1"+path, body)
-	require.NoError(c.t, err)
-	require.Equal(c.t, want, status, "%s %s: %s", method, path, data)
-	if into != nil {
-		require.NoError(c.t, json.Unmarshal(data, into))
-	}
-}
-
-// linkedSessions makes sessions with a webhook each and waits until all are connected.
-func (c *cluster) linkedSessions(n int) []string {
-	c.t.Helper()
-	c.eventually(20*time.Second, "both workers are registered", func() (bool, string) {
-		n := modelstest.Scalar[int64](c.t, c.db, `SELECT count(*) FROM workers WHERE lease_expires_at > now()`)
-		return n == 2, fmt.Sprint(n)
+// step runs one part of a test whose parts share a cluster. A later part builds on the earlier ones.
+func (c *cluster) step(name string, do func()) {
+	whole := c.t
+	began := time.Now()
+	ok := whole.Run(name, func(t *testing.T) {
+		c.t = t
+		defer func() { c.t = whole }()
+		do()
+		c.noneDied()
 	})
-	names := make([]string, n)
-	var group sync.WaitGroup
-	for i := range names {
-		names[i] = fmt.Sprintf("s%03d", i)
-		group.Go(func() {
-			c.call(http.MethodPost, "/sessions", map[string]any{"name": names[i], "sessionId": names[i],
-				"webhook": map[string]any{"url": c.hooks.url + "/" + names[i], "secret": hookSecret}}, nil, 202)
-		})
+	if !ok {
+		whole.FailNow()
 	}
-	group.Wait()
-	c.eventually(60*time.Second, "all sessions are connected", func() (bool, string) {
-		n := modelstest.Scalar[int64](c.t, c.db, `SELECT count(*) FROM sessions WHERE status = 'CONNECTED'`)
-		return int(n) == len(names), fmt.Sprint(n)
-	})
-	return names
+	whole.Logf("%s: %s", name, time.Since(began).Round(100*time.Millisecond))
 }
 
-func (c *cluster) report() simnet.Report {
-	c.t.Helper()
-	res, err := c.http.Get(c.simnet + "/report")
-	require.NoError(c.t, err)
-	defer func() { _ = res.Body.Close() }()
-	var r simnet.Report
-	require.NoError(c.t, json.NewDecoder(res.Body).Decode(&r))
-	return r
+// tail keeps the last part of what a process printed, for the report of a failed test, and all of it in a file if
+// KURIR_TEST_LOGS names a folder.
+type tail struct {
+	mu   sync.Mutex
+	buf  []byte
+	file *os.File
 }
 
-// subscriber is a webhook receiver that verifies signatures with the official library and remembers what came.
-type subscriber struct {
-	url string
-
-	mu     sync.Mutex
-	seen   map[string]map[int64]string // by session: type by sequence
-	events map[string]int              // by type, each sequence once
-	bad    []string
-	answer func(session string) int
+func newTail(t *testing.T, name string) *tail {
+	l := &tail{}
+	if folder := os.Getenv("KURIR_TEST_LOGS"); folder != "" {
+		file, err := os.CreateTemp(folder, filepath.Base(t.Name())+"-"+name+"-*.log")
+		require.NoError(t, err)
+		l.file = file // until the end of the tests
+	}
+	return l
 }
 
-const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-func newSubscriber(t *testing.T) *subscriber {
-	s := &subscriber{seen: map[string]map[int64]string{}, events: map[string]int{}, answer: func(string) int { return http.StatusNoContent }}
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	s.url = server.URL
-	return s
+func (l *tail) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		_, _ = l.file.Write(b)
+	}
+	l.buf = append(l.buf, b...)
+	if over := len(l.buf) - 512<<10; over > 0 {
+		l.buf = l.buf[over:]
+	}
+	return len(b), nil
 }
 
-func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	verifier, werr := standard.NewWebhook(hookSecret)
-	if err = errors.Join(err, werr); err == nil {
-		err = verifier.Verify(body, r.Header)
-	}
-	var e struct {
-		Type, SessionID string
-		Sequence        int64
-	}
-	if err == nil {
-		err = json.Unmarshal(body, &e)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	session := strings.TrimPrefix(r.URL.Path, "/")
-	if err == nil && e.SessionID != session {
-		err = fmt.Errorf("event of %s came to %s", e.SessionID, session)
-	}
-	if err != nil {
-		s.bad = append(s.bad, err.Error())
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	status := s.answer(session)
-	w.WriteHeader(status)
-	if status >= 300 {
-		return
-	}
-	if s.seen[session] == nil {
-		s.seen[session] = map[int64]string{}
-	}
-	if known, again := s.seen[session][e.Sequence]; again && known != e.Type {
-		s.bad = append(s.bad, fmt.Sprintf("%s: sequence %d is %s and %s", session, e.Sequence, known, e.Type))
-	} else if !again {
-		s.seen[session][e.Sequence] = e.Type
-		s.events[e.Type]++
-	}
-}
-
-// complete reports whether each session's sequence has come without gaps up to the webhook's counter.
-func (s *subscriber) complete(want map[string]int64) (bool, string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for session, next := range want {
-		for seq := int64(1); seq < next; seq++ {
-			if _, ok := s.seen[session][seq]; !ok {
-				return false, fmt.Sprintf("%s: sequence %d of %d is missing", session, seq, next-1)
-			}
-		}
-		if int64(len(s.seen[session])) != next-1 {
-			return false, fmt.Sprintf("%s: %d events, expected %d", session, len(s.seen[session]), next-1)
+// notable are the lines that are no routine.
+func (l *tail) notable(most int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var lines []string
+	scan := bufio.NewScanner(bytes.NewReader(l.buf))
+	scan.Buffer(nil, 1<<20)
+	for scan.Scan() {
+		if text := scan.Text(); !strings.Contains(text, `"level":"INFO"`) {
+			lines = append(lines, text)
 		}
 	}
-	return true, ""
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
 }

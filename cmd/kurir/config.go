@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
@@ -97,6 +98,12 @@ type config struct {
 	Heartbeat  duration `env:"HEARTBEAT_INTERVAL" envDefault:"3s"`
 	MessageTTL duration `env:"MESSAGE_TTL" envDefault:"24h"`
 
+	ShutdownDelay  duration `env:"SHUTDOWN_DELAY" envDefault:"2s"`
+	WorkerHandOver duration `env:"WORKER_HANDOVER" envDefault:"20s"`
+	TroubleAfter   duration `env:"NETWORK_TROUBLE_AFTER" envDefault:"30s"`
+	ScalingURL     string   `env:"SCALING_WEBHOOK_URL"`
+	WebhookSecret  string   `env:"WEBHOOK_SECRET" secret:"true"`
+
 	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
 	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
@@ -121,12 +128,13 @@ type config struct {
 	SimReply       string   `env:"SIM_REPLY" envDefault:"echo"`
 
 	// What the fields above come to.
-	level         slog.Level
+	level         *slog.LevelVar // a worker's can be changed while it runs
 	schedule      webhook.Schedule
 	allow         []netip.Prefix
 	tiers         limits.Config
 	selfTier      limits.Tier
 	encryptionKey []byte
+	operator      string          // WEBHOOK_SECRET in whsec_ form
 	explicit      map[string]bool // variables that are set
 }
 
@@ -137,7 +145,7 @@ const (
 
 // readConfig reads the environment and reports everything that is wrong with it at once.
 func readConfig(environ []string) (*config, error) {
-	c := &config{explicit: map[string]bool{}}
+	c := &config{explicit: map[string]bool{}, level: new(slog.LevelVar)}
 	values := map[string]string{}
 	for _, line := range environ {
 		name, value, _ := strings.Cut(line, "=")
@@ -229,7 +237,18 @@ func (c *config) check() (faults []error) {
 	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		bad("LOG_LEVEL: %q is none of debug, info, warn, error", c.LogLevel)
 	}
+	if c.ShutdownDelay < 0 || c.WorkerHandOver < 0 || c.TroubleAfter <= 0 {
+		bad("SHUTDOWN_DELAY and WORKER_HANDOVER must not be below 0, NETWORK_TROUBLE_AFTER must be above")
+	}
+	if u, err := url.Parse(c.ScalingURL); c.ScalingURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		bad("SCALING_WEBHOOK_URL: expected an http or https URL")
+	}
 	var err error
+	if c.WebhookSecret != "" {
+		if c.operator, err = webhook.ParseSecret(c.WebhookSecret); err != nil {
+			bad("WEBHOOK_SECRET: %w", err)
+		}
+	}
 	if c.allow, err = webhook.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}

@@ -126,6 +126,10 @@ func (p *parts) watch() {
 		f, err := models.FleetOf(ctx, p.db.Pool)
 		return monitoring.Fleet{Workers: f.Workers, Sessions: f.Sessions, Assigned: f.Assigned, Capacity: f.Capacity}, err
 	})
+	p.metrics.WatchScaling(func(ctx context.Context) (monitoring.Scaling, error) {
+		s, err := models.ScalingOf(ctx, p.db.Pool)
+		return monitoring.Scaling{Workers: s.Workers, Recommended: s.Recommended, Utilization: s.Utilization}, err
+	})
 	jobs.WatchQueues(p.metrics, p.redis)
 }
 
@@ -135,7 +139,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
-		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), AsynqmonWritable: p.cfg.AsynqmonWritable,
+		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
 	}, p.db, p.redis, p.vault, webhook.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
@@ -149,7 +153,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 	case <-ctx.Done():
 	case err = <-served:
 	}
-	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second)
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 25*time.Second+time.Duration(p.cfg.ShutdownDelay))
 	defer cancel()
 	return errors.Join(err, a.Shutdown(stop))
 }
@@ -159,7 +163,8 @@ func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
-		KeepMetrics: days(p.cfg.KeepMetricsDays)}, p.db, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
+		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
@@ -173,7 +178,8 @@ func (p *parts) runScheduler(ctx context.Context) error {
 func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
 	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
 	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
-		MaxSessions: cfg.WorkerSessions, Version: version, Logger: log}, engine)
+		MaxSessions: cfg.WorkerSessions, Version: version, HandOver: time.Duration(cfg.WorkerHandOver), LogLevel: cfg.level,
+		Logger: log}, engine)
 	metrics := monitoring.New(version)
 	metrics.WatchNode(func() monitoring.Node { return figuresOf(node.Stats()) })
 	return errors.Join(withMetrics(ctx, cfg, metrics, nil, node.Run), engine.Close())

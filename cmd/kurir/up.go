@@ -129,7 +129,8 @@ func (p *program) serveAll(ctx context.Context, parts *parts, servers *embedded.
 		return fmt.Errorf("PORT: %w", err)
 	}
 	cfg.SimnetURL, cfg.GatewayURL = "http://"+simnetAt.Addr().String(), "http://"+apiAt.Addr().String()
-	cfg.MetricsPort = 0 // the API serves /metrics for all; the workers would quarrel about the port
+	cfg.ShutdownDelay, cfg.WorkerHandOver = 0, 0 // all of it ends at once
+	cfg.MetricsPort = 0                          // the API serves /metrics for all; the workers would quarrel about the port
 	services := []service{
 		{"simnet", func(ctx context.Context) error {
 			return runSimnet(ctx, cfg, simnetAt, filepath.Join(cfg.Home, "simnet.journal"), parts.log)

@@ -1,9 +1,10 @@
-// Package embeddedtest gives tests a private PostgreSQL and Redis, started when a test first asks. It is for tests only:
-// its PostgreSQL survives no power cut.
+// Package embeddedtest gives tests a private PostgreSQL and Redis, started when a test first asks, and a way to them, or
+// to anything else, that a test can break. It is for tests only: its PostgreSQL survives no power cut.
 //
-// Each test process has one PostgreSQL, whose data are copied from a template that the first process on the machine makes,
-// since a copy takes a tenth of the time of initdb. One server for all processes would be quicker still, but then
-// somebody has to know when the last of them has ended, and a test that kills or fills it would disturb the others.
+// Each test process has one PostgreSQL, beside those of tests that take theirs away. Its data are copied from a template
+// that the first process on the machine makes, since a copy takes a tenth of the time of initdb. One server for all
+// processes would be quicker still, but then somebody has to know when the last of them has ended, and a test that
+// kills or fills it would disturb the others.
 //
 // A package whose tests use it has
 //

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kurir/embedded/embeddedtest"
+)
+
+// killInTurn kills the fullest worker and brings it back, a few times over.
+func (c *cluster) killInTurn(sessions []string) {
+	var detected, recovered []time.Duration
+	for range fleet.kills {
+		victim := c.fullest(1)[0]
+		f := c.startFlow(sessions, fleet.rate, false)
+		at := c.kill(victim.ID)
+		detected = append(detected, c.lapsed(victim.ID, at))
+		recovered = append(recovered, c.elsewhere(at, elsewhereWithin, victim.ID))
+		f.end()
+		c.prove(backWithin)
+		c.again(victim.ID)
+		c.online(victim)
+		c.t.Logf("%s with %d sessions: noticed after %s, all connected elsewhere after %s",
+			victim.ID, victim.Sessions, round(detected[len(detected)-1]), round(recovered[len(recovered)-1]))
+	}
+	c.t.Logf("noticed: %s; connected elsewhere: %s", spread(detected), spread(recovered))
+}
+
+func round(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
+
+// spread tells median and worst.
+func spread(d []time.Duration) string {
+	slices.Sort(d)
+	return fmt.Sprintf("median %s, worst %s of %d", round(d[len(d)/2]), round(d[len(d)-1]), len(d))
+}
+
+// freeze stops one worker and cuts another off from the gateway, until their sessions are on the third, and longer. What comes
+// back are two that believe in old epochs: one did nothing for a while, the other went on reaching the network.
+func (c *cluster) freeze(sessions []string, cut embeddedtest.Fault) {
+	victims := c.fullest(2)
+	frozen, silent := victims[0], victims[1]
+	f := c.startFlow(sessions, fleet.rate, false)
+	at := time.Now()
+	c.signal(frozen.ID, syscall.SIGSTOP)
+	c.ways[silent.ID].gateway(cut)
+	took := c.elsewhere(at, elsewhereWithin, frozen.ID, silent.ID)
+	<-time.After(fleet.frozen - time.Since(at))
+	waiting, oldest := c.unread()
+	back := time.Now()
+	c.signal(frozen.ID, syscall.SIGCONT)
+	c.ways[silent.ID].gateway(embeddedtest.None)
+	c.online(victims...)
+	c.t.Logf("%s frozen, %s cut off: all connected elsewhere after %s; both back after %s, online again %s later; then %d messages were unread, the oldest for %s",
+		frozen.ID, silent.ID, round(took), round(back.Sub(at)), round(time.Since(back)), waiting, round(oldest))
+	f.more(fleet.rate)
+	f.end()
+	c.agreed()
+	c.prove(backWithin)
+}
+
+// unread tells how many of the messages accepted so far are not READ yet, and how old the oldest of them is.
+func (c *cluster) unread() (n int64, oldest time.Duration) {
+	c.t.Helper()
+	type waiting struct {
+		N      int64
+		Oldest float64 // seconds
+	}
+	list, err := rows[waiting](c, `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+		FROM messages WHERE direction = 'OUTBOUND' AND status <> 'READ'`)
+	require.NoError(c.t, err)
+	return list[0].N, time.Duration(list[0].Oldest * float64(time.Second))
+}
+
+// killAll replaces every worker by one under another ID: nobody scans a QR code again.
+func (c *cluster) killAll(sessions []string) {
+	before := c.mustPlaces()
+	f := c.startFlow(sessions, fleet.rate, false)
+	at := time.Now()
+	lost := []string{"w0", "w1", "w2"}
+	for _, id := range lost {
+		c.kill(id)
+	}
+	f.more(fleet.rate) // accepted while nobody is there to send them
+	for i := range fleetWorkers {
+		c.startWorker(c.newSite(fleetWorkers + i))
+	}
+	took := c.elsewhere(at, backWithin, lost...)
+	f.end()
+	c.prove(backWithin)
+
+	after := c.mustPlaces()
+	require.Len(c.t, after, len(before))
+	for i, was := range before {
+		is := after[i]
+		require.Equal(c.t, was.Phone, is.Phone, was.ID)
+		require.Equal(c.t, was.Linked, is.Linked, "%s was linked anew", was.ID)
+		require.Greater(c.t, is.Epoch, was.Epoch, was.ID)
+	}
+	asked, err := rows[count](c, `SELECT type, count(*) FROM events WHERE created_at > $1
+		AND (type = 'session.qr' OR type = 'session.status' AND data->>'status' = 'qr_required') GROUP BY 1`, at)
+	require.NoError(c.t, err)
+	require.Empty(c.t, asked, "a session asked for its QR code to be scanned")
+	held := map[string]int{}
+	for _, p := range after {
+		held[p.Worker]++
+	}
+	most, least := 0, len(after)
+	for i := range fleetWorkers {
+		n := held[fmt.Sprintf("w%d", fleetWorkers+i)]
+		most, least = max(most, n), min(least, n)
+	}
+	c.t.Logf("all connected on new workers after %s: %v, %d between most and least", round(took), held, most-least)
+}

@@ -348,7 +348,7 @@ func (w *world) runner() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute}, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {

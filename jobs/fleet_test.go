@@ -71,7 +71,7 @@ func newFleet(t *testing.T, workers int) *fleet {
 	require.NoError(t, err)
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
-	f.runner = NewRunner(Config{TroubleAfter: 30 * time.Second}, f.db, client, vault, webhook.NewClient(webhook.ClientConfig{}), monitoring.New("test"), quiet)
+	f.runner = NewRunner(Config{TroubleAfter: 30 * time.Second}, f.db, f.db, client, vault, webhook.NewClient(webhook.ClientConfig{}), monitoring.New("test"), quiet)
 	t.Cleanup(f.runner.waker.Close)
 	require.NoError(t, models.RenewRunner(t.Context(), f.db.Pool, f.runner.id, "test", 1, time.Hour))
 	for _, k := range f.runner.durables() {

@@ -122,7 +122,7 @@ func TestAHangingWorkerDoesNotHoldUpFailover(t *testing.T) {
 			work(f)
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			runner := NewRunner(f.runner.cfg, f.db, f.runner.redis, f.vault, webhook.NewClient(webhook.ClientConfig{}), monitoring.New("test"), quiet)
+			runner := NewRunner(f.runner.cfg, f.db, f.db, f.runner.redis, f.vault, webhook.NewClient(webhook.ClientConfig{}), monitoring.New("test"), quiet)
 			go func() { ended <- runner.Run(ctx) }()
 			t.Cleanup(func() {
 				f.exec(`UPDATE jobs SET status = 'CANCELLED'`)

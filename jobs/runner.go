@@ -47,14 +47,15 @@ type Runner struct {
 	log     *slog.Logger
 }
 
-// NewRunner makes a runner. What it is given stays the caller's to close.
-func NewRunner(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, hooks *webhook.Client,
+// NewRunner makes a runner. What it is given stays the caller's to close. Lanes work on db; control is a small pool for ticks and
+// durable jobs, so that failover does not queue for connections behind a thousand sends. They may be the same.
+func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient, vault *models.Vault, hooks *webhook.Client,
 	metrics *monitoring.Metrics, log *slog.Logger) *Runner {
 	id := models.NewID()
 	log = log.With("runner", id.String())
 	queue := NewQueue(client, log)
-	r := &Runner{cfg: cfg, id: id, db: db, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
-		workers: NewWorkers(db, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
+	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
+		workers: NewWorkers(control, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
 	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, client: hooks, schedule: cfg.Schedule, queue: queue,
@@ -129,7 +130,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		name        string
 		concurrency int
 		look        time.Duration // how often an empty queue is looked into: asynq's default, 1 s, would be our latency
-	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 16, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
+	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 24, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
 		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
 			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: q.look,
 			ShutdownTimeout: 25 * time.Second,

@@ -37,7 +37,7 @@ type gate struct {
 
 const (
 	workerSlots   = 64 // calls in flight to one worker, from this process
-	workerControl = 6  // of those, besides sends: less than the slots of the control queue, so that one worker never takes all
+	workerControl = 10 // of those, besides sends: less than the slots of the control queue, so that one worker never takes all
 	workerFailing = 5  // consecutive failures that open the breaker
 	workerRest    = 3 * time.Second
 )

@@ -35,6 +35,9 @@ type Ingested struct {
 // counts as stored: the network must not redeliver it forever.
 func IngestEvents(ctx context.Context, db *DB, log *slog.Logger, worker string, batch wire.EventBatch) (*Ingested, error) {
 	in, err := ingest(ctx, db, log, worker, batch, false)
+	if errors.Is(err, ErrStaleTerm) {
+		return nil, WhyNotCurrent(ctx, db, worker)
+	}
 	if err == nil || !refused(err) {
 		return in, err
 	}
@@ -69,7 +72,7 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 		if ok, err := Found(err); err != nil {
 			return fmt.Errorf("lock worker %s: %w", worker, err)
 		} else if !ok || term != batch.Term {
-			return WhyNotCurrent(ctx, db, worker)
+			return ErrStaleTerm
 		}
 		events := batch.Events
 		for len(events) > 0 && events[0].Seq < in.Next {

@@ -220,7 +220,7 @@ func CompareHeld(ctx context.Context, db *DB, worker string, term int64, held []
 	said := make(map[string]bool, len(held))
 	for _, s := range held {
 		said[s.SessionID] = true
-		if epochs[s.SessionID] != s.Epoch {
+		if epoch, own := epochs[s.SessionID]; !own || epoch != s.Epoch {
 			h.Drop = append(h.Drop, s.SessionID)
 		}
 	}

@@ -56,10 +56,10 @@ func expire(t *testing.T, db *models.DB) *models.Failover {
 	return f
 }
 
-func workerRow(t *testing.T, db *models.DB, id string) string {
+func workerRow(t *testing.T, db *models.DB) string {
 	t.Helper()
 	return modelstest.Scalar[string](t, db, `SELECT concat_ws(' ', status, 'term', term, 'flaps', flaps,
-		CASE WHEN resting_until > now() THEN 'rests ' || round(extract(epoch FROM resting_until - now())) END) FROM workers WHERE id = $1`, id)
+		CASE WHEN resting_until > now() THEN 'rests ' || round(extract(epoch FROM resting_until - now())) END) FROM workers WHERE id = 'w1'`)
 }
 
 func TestRegistering(t *testing.T) {
@@ -75,19 +75,19 @@ func TestRegistering(t *testing.T) {
 	term, code = register(t, db, wire.Register{WorkerID: "w1", PreviousTerm: 1}, true)
 	require.Empty(t, code, "the same process, which holds nothing any more")
 	require.Equal(t, int64(2), term)
-	require.Equal(t, "ONLINE term 2 flaps 0", workerRow(t, db, "w1"), "an outage of ours is no flap")
+	require.Equal(t, "ONLINE term 2 flaps 0", workerRow(t, db), "an outage of ours is no flap")
 
 	endLease(t, db, "w1")
 	term, _ = register(t, db, wire.Register{WorkerID: "w1"}, false)
 	require.Greater(t, term, int64(2))
-	require.Equal(t, "ONLINE term 4 flaps 1", workerRow(t, db, "w1"), "it is back before the tick has noticed")
+	require.Equal(t, "ONLINE term 4 flaps 1", workerRow(t, db), "it is back before the tick has noticed")
 
 	_, code = register(t, db, wire.Register{WorkerID: "w2", Endpoint: "http://w1"}, false)
 	require.NotEmpty(t, code, "two live workers at one endpoint")
 	endLease(t, db, "w1")
 	_, code = register(t, db, wire.Register{WorkerID: "w2", Endpoint: "http://w1"}, false)
 	require.Empty(t, code)
-	require.Contains(t, workerRow(t, db, "w1"), "OFFLINE term 5 flaps 2 rests 30")
+	require.Contains(t, workerRow(t, db), "OFFLINE term 5 flaps 2 rests 30")
 	late, err := models.RenewLease(t.Context(), db, "w1", wire.Heartbeat{Status: "online", Term: 4}, time.Hour)
 	require.NoError(t, err)
 	require.False(t, late, "a late heartbeat must not bring back a worker whose place is taken")
@@ -126,10 +126,10 @@ func TestGoodbyeEndsTheTerm(t *testing.T) {
 	late, err := models.RenewLease(t.Context(), db, "w1", wire.Heartbeat{Status: "online", Term: 1}, time.Hour)
 	require.NoError(t, err)
 	require.False(t, late, "a heartbeat that the goodbye has overtaken")
-	require.Equal(t, "OFFLINE term 2 flaps 0", workerRow(t, db, "w1"))
+	require.Equal(t, "OFFLINE term 2 flaps 0", workerRow(t, db))
 	_, code := register(t, db, wire.Register{WorkerID: "w1"}, false)
 	require.Empty(t, code, "nobody has to wait for who has left")
-	require.Equal(t, "ONLINE term 3 flaps 0", workerRow(t, db, "w1"), "a restart is no flap")
+	require.Equal(t, "ONLINE term 3 flaps 0", workerRow(t, db), "a restart is no flap")
 }
 
 func TestMaintenanceOutlivesTerms(t *testing.T) {
@@ -141,16 +141,16 @@ func TestMaintenanceOutlivesTerms(t *testing.T) {
 	require.True(t, ok)
 	_, err = models.RenewLease(t.Context(), db, "w1", wire.Heartbeat{Status: "online", Term: 1}, time.Hour)
 	require.NoError(t, err)
-	require.Contains(t, workerRow(t, db, "w1"), "MAINTENANCE")
+	require.Contains(t, workerRow(t, db), "MAINTENANCE")
 	endLease(t, db, "w1")
 	takeHeartbeats(t, db)
 	expire(t, db)
-	require.Contains(t, workerRow(t, db, "w1"), "OFFLINE")
+	require.Contains(t, workerRow(t, db), "OFFLINE")
 	register(t, db, wire.Register{WorkerID: "w1"}, false)
-	require.Contains(t, workerRow(t, db, "w1"), "MAINTENANCE")
+	require.Contains(t, workerRow(t, db), "MAINTENANCE")
 	_, err = models.ChangeWorker(t.Context(), db.Pool, "w1", models.WorkerChange{Maintenance: &no})
 	require.NoError(t, err)
-	require.Contains(t, workerRow(t, db, "w1"), "ONLINE")
+	require.Contains(t, workerRow(t, db), "ONLINE")
 }
 
 func TestLeasesLapseOnlyIfTheyCouldBeRenewed(t *testing.T) {
@@ -191,7 +191,7 @@ func TestFlapping(t *testing.T) {
 		require.Empty(t, code)
 		endLease(t, db, "w1")
 		require.Len(t, expire(t, db).Lapsed, 1, "lapse %d", i)
-		require.Contains(t, workerRow(t, db, "w1"), want)
+		require.Contains(t, workerRow(t, db), want)
 	}
 	modelstest.Worker(t, db, "w1", 10)
 	modelstest.Worker(t, db, "w2", 1)
@@ -202,7 +202,7 @@ func TestFlapping(t *testing.T) {
 	require.NoError(t, err)
 	endLease(t, db, "w1")
 	expire(t, db)
-	require.Equal(t, "OFFLINE term 8 flaps 1", workerRow(t, db, "w1"), "long ago is forgiven")
+	require.Equal(t, "OFFLINE term 8 flaps 1", workerRow(t, db), "long ago is forgiven")
 }
 
 func TestWhatAWorkerHolds(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 func (c *cluster) killInTurn(sessions []string) {
 	var detected, recovered []time.Duration
 	for range fleet.kills {
+		c.forgive()
 		victim := c.fullest(1)[0]
 		f := c.startFlow(sessions, fleet.rate, false)
 		at := c.kill(victim.ID)
@@ -28,6 +29,12 @@ func (c *cluster) killInTurn(sessions []string) {
 			victim.ID, victim.Sessions, round(detected[len(detected)-1]), round(recovered[len(recovered)-1]))
 	}
 	c.t.Logf("noticed: %s; connected elsewhere: %s", spread(detected), spread(recovered))
+}
+
+// forgive makes as if the last lapses were long ago: workers that flap are not what is looked at here.
+func (c *cluster) forgive() {
+	_, err := c.db.Pool.Exec(c.t.Context(), `UPDATE workers SET flaps = 0, lapsed_at = NULL, resting_until = NULL`)
+	require.NoError(c.t, err)
 }
 
 func round(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }

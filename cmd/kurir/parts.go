@@ -158,13 +158,21 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 	return errors.Join(err, a.Shutdown(stop))
 }
 
+// controlConns are a runner's connections to PostgreSQL for the control plane, besides DATABASE_MAX_CONNS.
+const controlConns = 4
+
 // runRunner runs jobs until ctx ends.
 func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
+	control, err := models.Open(p.cfg.DatabaseURL, controlConns)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = control.Close() }()
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
-		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -96,23 +96,27 @@ var skipped = map[string]string{"skipped": "the session is no longer wanted"}
 
 // letGo has the session's worker release it and gives it to the next one.
 func (r *Runner) letGo(ctx context.Context, s *models.Session, w *models.Worker, p models.MoveParams, at func(state, to string)) error {
-	at(moveReserving, "")
-	var target string
-	err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
-		target, err = models.ReserveMove(ctx, tx, s.UID, s.Epoch, "")
-		return err
-	})
-	switch {
-	case errors.Is(err, models.ErrNotRunning):
-		return nil // it has changed meanwhile: look again
-	case errors.Is(err, models.ErrNoWorker):
-		return errNoRoom
-	case err != nil:
-		return fmt.Errorf("reserve room for %s: %w", s.UID, err)
+	target := ""
+	if s.MovingTo != nil {
+		target = *s.MovingTo // if that is gone by then, FinishMove finds another one
+	} else {
+		at(moveReserving, "")
+		err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
+			target, err = models.ReserveMove(ctx, tx, s.UID, s.Epoch, "")
+			return err
+		})
+		switch {
+		case errors.Is(err, models.ErrNotRunning):
+			return nil // it has changed meanwhile: look again
+		case errors.Is(err, models.ErrNoWorker):
+			return errNoRoom
+		case err != nil:
+			return fmt.Errorf("reserve room for %s: %w", s.UID, err)
+		}
 	}
 	at(moveReleasing, target)
 	worker := r.workers.client(w)
-	err = worker.control(ctx, releaseTimeout, func(ctx context.Context) error { return worker.Release(ctx, s.UID.String(), s.Epoch) })
+	err := worker.control(ctx, releaseTimeout, func(ctx context.Context) error { return worker.Release(ctx, s.UID.String(), s.Epoch) })
 	if err != nil {
 		live, liveErr := models.LeaseLive(ctx, r.db, w.ID, w.Term)
 		if liveErr != nil {

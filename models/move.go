@@ -209,26 +209,44 @@ func FinishMove(ctx context.Context, db *DB, uid uuid.UUID, epoch, term int64, r
 		if m.OK, err = Found(err); err != nil || !m.OK {
 			return err
 		}
-		workers, err := lockFleet(ctx, tx)
-		if err != nil {
+		if m.Worker, err = stillThere(ctx, tx, reserved, engine); err != nil {
 			return err
 		}
-		workers.leave(engine, at)
-		if reserved != nil {
-			if w, ok := workers.worker(engine, *reserved); ok && w.Online {
-				m.Worker = w.ID
+		if m.Worker == "" {
+			if m.Worker, err = elsewhere(ctx, tx, engine, at); err != nil {
+				return err
 			}
-		}
-		if m.Worker == "" {
-			m.Worker, _ = placement.Pick(workers.without(engine, at))
-		}
-		if m.Worker == "" {
-			m.Worker, _ = placement.Pick(workers[engine])
 		}
 		m.Webhooks, err = assign(ctx, tx, []assignment{{uid, m.Worker}}, reason)
 		return err
 	})
 	return m, err
+}
+
+// stillThere is the worker where room is reserved, if it is still online. The room is taken already, so this needs no lock
+// on placement.
+func stillThere(ctx context.Context, tx pgx.Tx, reserved *string, engine string) (worker string, err error) {
+	if reserved == nil {
+		return "", nil
+	}
+	err = tx.QueryRow(ctx, `SELECT id FROM workers WHERE id = $1 AND status = 'ONLINE' AND lease_expires_at > now() AND removed_at IS NULL AND engine = $2`,
+		*reserved, engine).Scan(&worker)
+	_, err = Found(err)
+	return worker, err
+}
+
+// elsewhere picks a worker for a session that has left one, which is better than none if nobody else has room.
+func elsewhere(ctx context.Context, tx pgx.Tx, engine, left string) (string, error) {
+	workers, err := lockFleet(ctx, tx)
+	if err != nil {
+		return "", err
+	}
+	workers.leave(engine, left)
+	if to, ok := placement.Pick(workers.without(engine, left)); ok {
+		return to, nil
+	}
+	to, _ := placement.Pick(workers[engine])
+	return to, nil
 }
 
 // RaiseEpoch has a session created anew where it is: its worker says that it let go of the present epoch.

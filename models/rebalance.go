@@ -37,10 +37,8 @@ func planMoves(ctx context.Context, tx pgx.Tx, moves []placement.Move, cool time
 		if err != nil {
 			return nil, err
 		}
-		for i, m := range chosen {
-			if _, err := tx.Exec(ctx, `UPDATE sessions SET moving_to = $2, updated_at = now() WHERE uid = $1`, m.Session, targets[i]); err != nil {
-				return nil, err
-			}
+		if err := reserve(ctx, tx, chosen, targets); err != nil {
+			return nil, err
 		}
 		planned = append(planned, chosen...)
 	}
@@ -48,6 +46,17 @@ func planMoves(ctx context.Context, tx pgx.Tx, moves []placement.Move, cool time
 		return nil, nil
 	}
 	return insertMoves(ctx, tx, planned, nil)
+}
+
+// reserve keeps room for sessions, which are locked, at the workers of the same places in the list.
+func reserve(ctx context.Context, tx pgx.Tx, list []Moving, targets []string) error {
+	uids := make([]uuid.UUID, len(list))
+	for i, m := range list {
+		uids[i] = m.Session
+	}
+	_, err := tx.Exec(ctx, `UPDATE sessions s SET moving_to = t.worker, updated_at = now()
+		FROM unnest($1::uuid[], $2::text[]) AS t (uid, worker) WHERE s.uid = t.uid`, uids, targets[:len(list)])
+	return err
 }
 
 // Rebalance has sessions move away from workers that have too much to do, as placement decides.

@@ -262,28 +262,3 @@ func TestSessionsMadeAtOnceDoNotOverfill(t *testing.T) {
 	})
 	require.Equal(t, "3 3", modelstest.Scalar[string](t, db, `SELECT string_agg(n::text, ' ') FROM (SELECT count(*) AS n FROM sessions GROUP BY worker_id) c`))
 }
-
-// Whoever finishes a move and whoever asks for one take their locks in one order: a deadlock would cost all placement a second.
-func TestMovesOfOneSessionDoNotDeadlock(t *testing.T) {
-	db := modelstest.DB(t)
-	_, s := modelstest.Ready(t, db)
-	modelstest.Worker(t, db, "w2", 10)
-	finished := make(chan error, 1)
-	err := pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(x'706c616365'::bigint)`) // the first thing that ReserveMove does
-		require.NoError(t, err)
-		go func() {
-			_, err := models.FinishMove(context.Background(), db, s.UID, 1, 1, models.MoveAdmin)
-			finished <- err
-		}()
-		require.Eventually(t, func() bool {
-			return modelstest.Scalar[int64](t, db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) > 0
-		}, 10*time.Second, 5*time.Millisecond)
-		_, err = tx.Exec(t.Context(), `SET LOCAL lock_timeout = '300ms'`)
-		require.NoError(t, err)
-		_, err = models.ReserveMove(t.Context(), tx, s.UID, 1, "")
-		return err
-	})
-	require.NoError(t, <-finished)
-	require.NoError(t, err)
-}

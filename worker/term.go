@@ -64,7 +64,7 @@ func (n *Node) enter(t *term) {
 // register asks for a term until it gets one. Previous is the term that this process held before, if any. The error
 // is that of a context that ended.
 func (n *Node) register(ctx, asking context.Context, previous *term) (*term, error) {
-	pause := newBackOff(250*time.Millisecond, 10*time.Second)
+	pause := newBackOff(250*time.Millisecond, 3*time.Second)
 	for {
 		if err := asking.Err(); err != nil {
 			return nil, err

@@ -238,7 +238,7 @@ func (c *cluster) elsewhere(since time.Time, within time.Duration, lost ...strin
 // agreed waits until the network sees each session connected where the table has it, under the same epoch.
 func (c *cluster) agreed() {
 	c.t.Helper()
-	c.eventually(elsewhereWithin, "table and network agree about who holds what", func() (bool, string) {
+	c.eventually(backWithin, "table and network agree about who holds what", func() (bool, string) {
 		seen := c.report().PerSession
 		for _, p := range c.mustPlaces() {
 			if s := seen[p.UID]; p.Status != "CONNECTED" || s.ConnectedTo != p.Worker || s.Epoch != p.Epoch {

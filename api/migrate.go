@@ -67,11 +67,8 @@ func (a *API) migrateSession(ctx context.Context, in *MigrateInput) (*Started[Mi
 func (a *API) startMove(ctx context.Context, s *models.Session, to string, job uuid.UUID) (target string, err error) {
 	user := callerOf(ctx).user.ID
 	err = a.db.InPgxTx(ctx, func(tx pgx.Tx) error {
-		made, at, err := models.MoveSession(ctx, tx, s, to, models.MoveAdmin, &user)
+		at, err := models.MoveSession(ctx, tx, job, s, to, models.MoveAdmin, &user)
 		if err != nil {
-			return err
-		}
-		if err := models.RenameJob(ctx, tx, made, job); err != nil {
 			return err
 		}
 		target = at

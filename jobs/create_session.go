@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"kurir/models"
@@ -42,9 +41,9 @@ func (r *Runner) createSession(ctx context.Context, j *models.Job) (any, error) 
 
 // moveOn has a session move that its worker cannot hold, and says whether somebody else can.
 func (r *Runner) moveOn(ctx context.Context, s *models.Session) bool {
-	var job uuid.UUID
-	err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
-		job, _, err = models.MoveSession(ctx, tx, s, "", models.MoveRefused, nil)
+	job := models.NewID()
+	err := r.db.InPgxTx(ctx, func(tx pgx.Tx) error {
+		_, err := models.MoveSession(ctx, tx, job, s, "", models.MoveRefused, nil)
 		return err
 	})
 	if err != nil {

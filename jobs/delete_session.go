@@ -30,7 +30,7 @@ func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) 
 		worker := r.workers.client(w)
 		err := worker.control(ctx, deleteTimeout, func(ctx context.Context) error { return worker.Delete(ctx, s.UID.String(), s.Epoch, true) })
 		if wire.Code(err) == wire.CodeSessionNotFound && s.LinkedAt != nil && j.Attempts <= unlinkTries {
-			err = r.holdToUnlink(ctx, s, worker)
+			err = r.holdToUnlink(ctx, s, w)
 		}
 		if err != nil && wire.Code(err) != wire.CodeSessionNotFound {
 			alive, liveErr := models.LeaseLive(ctx, r.db, w.ID, w.Term)
@@ -51,18 +51,11 @@ func (r *Runner) deleteSession(ctx context.Context, j *models.Job) (any, error) 
 
 // holdToUnlink has a worker hold a session that was deleted while it moved, or while its worker was away: only who is
 // connected can unlink the device. It always fails, so that the job comes again and unlinks.
-func (r *Runner) holdToUnlink(ctx context.Context, s *models.Session, worker *WorkerClient) error {
-	err := worker.control(ctx, createTimeout, func(ctx context.Context) error {
-		_, err := worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch})
+func (r *Runner) holdToUnlink(ctx context.Context, s *models.Session, w *models.Worker) error {
+	if _, err := r.create(ctx, s, w); err != nil {
 		return err
-	})
-	if wire.Code(err) == wire.CodeStaleEpoch {
-		err = errors.Join(err, models.RaiseEpoch(ctx, r.db.Pool, s.UID, *s.WorkerID, s.Epoch))
 	}
-	if err == nil {
-		err = errHeldToUnlink
-	}
-	return err
+	return errHeldToUnlink
 }
 
 var errHeldToUnlink = errors.New("the session was held by nobody; it is connected now, to be unlinked")

@@ -106,7 +106,7 @@ func (f *fleet) move(uid uuid.UUID) {
 		if s.WorkerID == nil {
 			return nil
 		}
-		_, _, err := models.MoveSession(context.Background(), tx, s, "", models.MoveAdmin, nil)
+		_, err := models.MoveSession(context.Background(), tx, models.NewID(), s, "", models.MoveAdmin, nil)
 		return err
 	})
 }

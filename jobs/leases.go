@@ -12,9 +12,9 @@ import (
 	"kurir/wire"
 )
 
-// KindLeases ends leases that were not renewed and gives the sessions of workers that are gone to others; those that cannot reach
-// the network move to who can. Lease expiry,
-// and a worker's own goodbye, are all that ever takes a session from a worker that has not released it.
+// KindLeases ends leases that were not renewed and gives the sessions of workers that are gone to others; those that cannot
+// reach the network move to who can. Lease expiry, and a worker's own goodbye, are all that ever takes a session from a
+// worker that has not released it.
 const KindLeases = "workers:leases"
 
 func (r *Runner) expireLeases(ctx context.Context, _ tick) error {

@@ -159,19 +159,9 @@ var errMovedOn = errors.New("the session has moved on")
 
 // hold has a worker create a session and confirms it. It is what both creating and moving end in.
 func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) (wire.SessionState, error) {
-	var state wire.SessionState
-	worker := r.workers.client(w)
-	err := worker.control(ctx, createTimeout, func(ctx context.Context) (err error) {
-		state, err = worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch})
-		return err
-	})
-	if wire.Code(err) == wire.CodeStaleEpoch { // it let go of this epoch: by a move that ended early
-		if err := models.RaiseEpoch(ctx, r.db.Pool, s.UID, w.ID, s.Epoch); err != nil {
-			return state, fmt.Errorf("raise epoch of %s: %w", s.UID, err)
-		}
-	}
+	state, err := r.create(ctx, s, w)
 	if err != nil {
-		return state, ErrWorkerUnavailable.WithCause(fmt.Errorf("create session %s on %s: %w", s.UID, w.ID, err))
+		return state, err
 	}
 	held, err := models.ConfirmHeld(ctx, r.db, s, w.ID, w.Term)
 	if err != nil {
@@ -183,6 +173,25 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 	if held.From != "" {
 		r.metrics.Moved(held.Reason, held.Took)
 		r.waker.Webhooks(held.Webhooks...)
+	}
+	return state, nil
+}
+
+// create has a worker create a session. If the worker let go of this epoch, by a move that ended early, the session is given the
+// next one, for another try.
+func (r *Runner) create(ctx context.Context, s *models.Session, w *models.Worker) (state wire.SessionState, err error) {
+	worker := r.workers.client(w)
+	err = worker.control(ctx, createTimeout, func(ctx context.Context) (err error) {
+		state, err = worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch})
+		return err
+	})
+	if wire.Code(err) == wire.CodeStaleEpoch {
+		if err := models.RaiseEpoch(ctx, r.db.Pool, s.UID, w.ID, s.Epoch); err != nil {
+			return state, fmt.Errorf("raise epoch of %s: %w", s.UID, err)
+		}
+	}
+	if err != nil {
+		return state, ErrWorkerUnavailable.WithCause(fmt.Errorf("create session %s on %s: %w", s.UID, w.ID, err))
 	}
 	return state, nil
 }

@@ -78,25 +78,22 @@ func (q *Queue) StartJob(ctx context.Context, kind string, id uuid.UUID) {
 // Tick enqueues a periodic job for one tick of the clock. The task's ID holds the tick, and a task that has run is kept
 // for a while, so that however many schedulers tick, the job runs once.
 func (q *Queue) Tick(ctx context.Context, kind string, at time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
-	defer cancel()
-	now, err := q.now(ctx)
-	if err != nil {
-		return err
-	}
-	return q.enqueue(ctx, tick{Kind: kind, At: now},
-		asynq.TaskID(fmt.Sprintf("%s@%s", kind, at.UTC().Format("20060102T150405"))))
+	return q.periodic(ctx, kind, asynq.TaskID(fmt.Sprintf("%s@%s", kind, at.UTC().Format("20060102T150405"))))
 }
 
 // Nudge enqueues a periodic job out of its turn.
 func (q *Queue) Nudge(ctx context.Context, kind string) error {
+	return q.periodic(ctx, kind, asynq.Retention(0))
+}
+
+func (q *Queue) periodic(ctx context.Context, kind string, option asynq.Option) error {
 	ctx, cancel := context.WithTimeout(ctx, redisTimeout)
 	defer cancel()
 	now, err := q.now(ctx)
 	if err != nil {
 		return err
 	}
-	return q.enqueue(ctx, tick{Kind: kind, At: now}, asynq.Retention(0))
+	return q.enqueue(ctx, tick{Kind: kind, At: now}, option)
 }
 
 // now is Redis's time: schedulers and runners may have clocks of their own.

@@ -110,7 +110,7 @@ func (f *Failover) giveAway(ctx context.Context, tx pgx.Tx, workers fleet) error
 					continue // it goes on waiting
 				}
 				place(list[i], id)
-				workers.take(engine, id)
+				workers.count(engine, id, +1)
 			}
 		}
 	}

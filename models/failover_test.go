@@ -153,7 +153,7 @@ func move(t *testing.T, db *models.DB, uid uuid.UUID, to string) (string, error)
 	require.NoError(t, err)
 	var target string
 	err = db.InPgxTx(t.Context(), func(tx pgx.Tx) (err error) {
-		_, target, err = models.MoveSession(t.Context(), tx, s, to, models.MoveAdmin, nil)
+		target, err = models.MoveSession(t.Context(), tx, models.NewID(), s, to, models.MoveAdmin, nil)
 		return err
 	})
 	return target, err

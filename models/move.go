@@ -92,7 +92,10 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (w
 func insertMoves(ctx context.Context, tx pgx.Tx, list []Moving, user *uuid.UUID) ([]uuid.UUID, error) {
 	ids, uids, froms, epochs, reasons := make([]uuid.UUID, len(list)), make([]uuid.UUID, len(list)), make([]string, len(list)), make([]int64, len(list)), make([]string, len(list))
 	for i, m := range list {
-		ids[i], uids[i], froms[i], epochs[i], reasons[i] = NewID(), m.Session, m.From, m.Epoch, m.Reason
+		if m.Job == uuid.Nil {
+			m.Job = NewID()
+		}
+		ids[i], uids[i], froms[i], epochs[i], reasons[i] = m.Job, m.Session, m.From, m.Epoch, m.Reason
 	}
 	if _, err := tx.Exec(ctx, `UPDATE jobs SET run_at = now() WHERE session_uid = ANY($1) AND status = 'QUEUED'`, uids); err != nil {
 		return nil, err
@@ -113,22 +116,20 @@ type Moving struct {
 	From    string
 	Epoch   int64 // at From
 	Reason  string
+	Job     uuid.UUID // the ID of its job; zero: one is made
 }
 
-// MoveSession reserves room for a session at another worker, to if given, and adds the job that moves it.
-func MoveSession(ctx context.Context, tx pgx.Tx, s *Session, to, reason string, user *uuid.UUID) (job uuid.UUID, target string, err error) {
+// MoveSession reserves room for a session at another worker, to if given, and adds the job of the given ID that moves it.
+func MoveSession(ctx context.Context, tx pgx.Tx, job uuid.UUID, s *Session, to, reason string, user *uuid.UUID) (target string, err error) {
 	target, err = ReserveMove(ctx, tx, s.UID, s.Epoch, to)
 	if err != nil {
-		return uuid.Nil, "", err
+		return "", err
 	}
-	jobs, err := insertMoves(ctx, tx, []Moving{{s.UID, *s.WorkerID, s.Epoch, reason}}, user)
+	jobs, err := insertMoves(ctx, tx, []Moving{{Session: s.UID, From: *s.WorkerID, Epoch: s.Epoch, Reason: reason, Job: job}}, user)
 	if err == nil && len(jobs) == 0 {
 		err = ErrMigrating
 	}
-	if err != nil {
-		return uuid.Nil, "", err
-	}
-	return jobs[0], target, nil
+	return target, err
 }
 
 // SetMoveEpoch has a job move a session on from where it has got to.
@@ -241,7 +242,7 @@ func elsewhere(ctx context.Context, tx pgx.Tx, engine, left string) (string, err
 	if err != nil {
 		return "", err
 	}
-	workers.leave(engine, left)
+	workers.count(engine, left, -1)
 	if to, ok := placement.Pick(workers.without(engine, left)); ok {
 		return to, nil
 	}

@@ -82,20 +82,11 @@ func (f fleet) enginesWithRoom() []string {
 	return list
 }
 
-// take counts one session more at a worker.
-func (f fleet) take(engine, id string) {
+// count changes the number of sessions of a worker, of which there may be none by that ID.
+func (f fleet) count(engine, id string, by int) {
 	for i := range f[engine] {
 		if w := &f[engine][i]; w.ID == id {
-			w.Sessions++
-		}
-	}
-}
-
-// leave counts one session less at a worker.
-func (f fleet) leave(engine, id string) {
-	for i := range f[engine] {
-		if w := &f[engine][i]; w.ID == id {
-			w.Sessions--
+			w.Sessions += by
 		}
 	}
 }

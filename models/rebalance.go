@@ -168,7 +168,7 @@ func escape(ctx context.Context, tx pgx.Tx, workers fleet, engine string, w plac
 	var list []Moving
 	var m Moving
 	if _, err := pgx.ForEachRow(rows, []any{&m.Session, &m.Epoch}, func() error {
-		list = append(list, Moving{m.Session, w.ID, m.Epoch, MoveNetwork})
+		list = append(list, Moving{Session: m.Session, From: w.ID, Epoch: m.Epoch, Reason: MoveNetwork})
 		return nil
 	}); err != nil || len(list) == 0 {
 		return nil, err
@@ -179,21 +179,18 @@ func escape(ctx context.Context, tx pgx.Tx, workers fleet, engine string, w plac
 			return nil, err
 		}
 	}
-	var planned []Moving
 	better := slices.DeleteFunc(workers.without(engine, w.ID), func(o placement.Worker) bool {
 		return !placement.Escape([]placement.Worker{w, o}, w.ID)
 	})
-	for i, to := range placement.Fill(better, len(list), 0) {
-		if to == "" {
-			break
-		}
-		workers.take(engine, to)
-		if _, err := tx.Exec(ctx, `UPDATE sessions SET moving_to = $2, updated_at = now() WHERE uid = $1`, list[i].Session, to); err != nil {
-			return nil, err
-		}
-		planned = append(planned, list[i])
+	targets := slices.DeleteFunc(placement.Fill(better, len(list), 0), func(to string) bool { return to == "" })
+	for _, to := range targets {
+		workers.count(engine, to, +1)
 	}
-	return insertMoves(ctx, tx, planned, nil)
+	list = list[:len(targets)] // "" stands at the end only
+	if err := reserve(ctx, tx, list, targets); err != nil {
+		return nil, err
+	}
+	return insertMoves(ctx, tx, list, nil)
 }
 
 // ailingRest is how long a worker that cannot reach the network gets no new sessions while others have room.

@@ -129,13 +129,6 @@ func AskFor(ctx context.Context, q Querier, id uuid.UUID, kind string, user uuid
 	return tag.RowsAffected() > 0, err
 }
 
-// RenameJob gives a job that was added in the same transaction another ID: the one that its request's Idempotency-Key had
-// fixed before.
-func RenameJob(ctx context.Context, q Querier, from, to uuid.UUID) error {
-	_, err := q.Exec(ctx, `UPDATE jobs SET id = $2 WHERE id = $1`, from, to)
-	return err
-}
-
 // JobOfKind finds a job of one of the kinds, whoever asked for it.
 func JobOfKind(ctx context.Context, db bun.IDB, id uuid.UUID, kinds ...string) (*Job, error) {
 	j := new(Job)

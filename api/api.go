@@ -26,12 +26,12 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 
+	"kurir/egress"
 	"kurir/fault"
 	"kurir/jobs"
 	"kurir/limits"
 	"kurir/models"
 	"kurir/monitoring"
-	"kurir/webhook"
 	"kurir/wire"
 )
 
@@ -70,7 +70,7 @@ type API struct {
 	waker       *jobs.Waker
 	workers     *jobs.Workers
 	http        *http.Client // to endpoints that are not known to be workers'
-	guard       *webhook.Guard
+	guard       *egress.Guard
 	accepter    *models.Accepter
 	credentials *credentials
 	waiter      *waiter
@@ -97,7 +97,7 @@ const (
 )
 
 // New makes the API. What it is given stays the caller's to close.
-func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *webhook.Guard,
+func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *egress.Guard,
 	metrics *monitoring.Metrics, checks []monitoring.Check, log *slog.Logger) *API {
 	queue := jobs.NewQueue(client, log)
 	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),

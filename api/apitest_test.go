@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/api"
+	"kurir/egress"
 	"kurir/embedded/embeddedtest"
 	"kurir/jobs"
 	"kurir/limits"
@@ -102,7 +103,7 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 		}},
 		{Name: "redis", Func: func(ctx context.Context) error { return w.redis.Ping(ctx).Err() }, Optional: true},
 	}
-	a := api.New(cfg, db, w.redis, w.vault, webhook.NewGuard(w.hooks), monitoring.New("test"), checks,
+	a := api.New(cfg, db, w.redis, w.vault, egress.NewGuard(w.hooks), monitoring.New("test"), checks,
 		slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if w.made != nil {
 		w.made(a)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 
+	"kurir/message"
 	"kurir/webhook"
 )
 
@@ -52,6 +53,12 @@ type Message struct {
 	MediaURL      *string
 	Filename      *string
 	Caption       *string
+	MediaID       *uuid.UUID       `bun:"type:uuid"`
+	Media         *message.Media   `bun:"type:jsonb,nullzero"`
+	Details       *message.Details `bun:"type:jsonb,nullzero"`
+	TargetID      *uuid.UUID       `bun:"type:uuid"`
+	Priority      int16
+	WaitingFor    *string // of a pending one that is held until NextAttemptAt
 	Status        string
 	ErrorCode     *string
 	ErrorMessage  *string
@@ -66,6 +73,9 @@ type Message struct {
 	DeliveredAt   *time.Time
 	ReadAt        *time.Time
 	FinishedAt    *time.Time
+	EditedAt      *time.Time
+	DeletedAt     *time.Time
+	Reactions     []message.Mark `bun:"type:jsonb,nullzero"`
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 }
@@ -98,6 +108,10 @@ func (m *Message) Resource(session string) webhook.Message {
 		Filename: m.Filename, Status: strings.ToLower(m.Status), ErrorCode: m.ErrorCode, Error: m.ErrorMessage,
 		Attempts: m.Attempts, Metadata: m.Metadata, WhatsappID: m.WhatsappID, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
 		CreatedAt: m.CreatedAt, SentAt: m.SentAt, DeliveredAt: m.DeliveredAt, ReadAt: m.ReadAt, FinishedAt: m.FinishedAt,
+		Media: m.Media, Priority: priorityName(m.Priority), EditedAt: m.EditedAt, DeletedAt: m.DeletedAt, Reactions: m.Reactions,
+	}
+	if m.Details != nil {
+		r.Details = *m.Details
 	}
 	if m.FromNumber != nil || m.FromLID != nil {
 		r.From = &webhook.Contact{Phone: m.FromNumber, LID: m.FromLID, Name: m.FromName}
@@ -105,8 +119,15 @@ func (m *Message) Resource(session string) webhook.Message {
 	return r
 }
 
-// WaitingFor tells why a message that is not settled waits, "" if it doesn't.
-func (m *Message) WaitingFor(sessionStatus string, now time.Time) string {
+func priorityName(p int16) string {
+	if p > 0 {
+		return "high"
+	}
+	return "normal"
+}
+
+// Waits tells why a message that is not settled waits, "" if it doesn't.
+func (m *Message) Waits(sessionStatus string, now time.Time) string {
 	switch {
 	case Final(m.Status):
 		return ""
@@ -114,6 +135,8 @@ func (m *Message) WaitingFor(sessionStatus string, now time.Time) string {
 		return "session"
 	case m.SendAt != nil && m.SendAt.After(now) && m.Status == MessagePending:
 		return "schedule"
+	case m.WaitingFor != nil && m.Status == MessagePending:
+		return *m.WaitingFor
 	case m.NextAttemptAt != nil && m.NextAttemptAt.After(now):
 		return "retry"
 	case m.Status == MessagePending:

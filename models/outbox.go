@@ -62,13 +62,15 @@ RETURNING p.class = 1 AND m.attempts = 0, ` + messageColumns
 
 // messageColumns and scanMessage go together.
 const messageColumns = `m.id, m.session_uid, m.direction, m.seq, m.chat, m.from_number, m.from_lid, m.from_name, m.from_me,
-	m.to_number, m.message_type, m.content, m.media_url, m.filename, m.caption, m.status, m.error_code, m.error_message, m.whatsapp_id,
+	m.to_number, m.message_type, m.content, m.media_url, m.filename, m.caption,
+	m.media_id, m.media, m.details, m.target_id, m.priority, m.waiting_for, m.edited_at, m.deleted_at, m.reactions, m.status, m.error_code, m.error_message, m.whatsapp_id,
 	m.generation, m.attempts, m.next_attempt_at, m.send_at, m.expires_at, m.metadata, m.sent_at, m.delivered_at, m.read_at,
 	m.finished_at, m.created_at, m.updated_at`
 
 func scanMessage(m *Message, before ...any) []any {
 	return append(before, &m.ID, &m.SessionUID, &m.Direction, &m.Seq, &m.Chat, &m.FromNumber, &m.FromLID, &m.FromName, &m.FromMe,
-		&m.ToNumber, &m.MessageType, &m.Content, &m.MediaURL, &m.Filename, &m.Caption, &m.Status, &m.ErrorCode, &m.ErrorMessage, &m.WhatsappID,
+		&m.ToNumber, &m.MessageType, &m.Content, &m.MediaURL, &m.Filename, &m.Caption,
+		&m.MediaID, &m.Media, &m.Details, &m.TargetID, &m.Priority, &m.WaitingFor, &m.EditedAt, &m.DeletedAt, &m.Reactions, &m.Status, &m.ErrorCode, &m.ErrorMessage, &m.WhatsappID,
 		&m.Generation, &m.Attempts, &m.NextAttemptAt, &m.SendAt, &m.ExpiresAt, &m.Metadata, &m.SentAt, &m.DeliveredAt, &m.ReadAt,
 		&m.FinishedAt, &m.CreatedAt, &m.UpdatedAt)
 }

@@ -3,6 +3,8 @@ package webhook
 import (
 	"encoding/json"
 	"time"
+
+	"kurir/message"
 )
 
 // Contact is a person, group or own number. Phone is null where it cannot be resolved.
@@ -14,22 +16,25 @@ type Contact struct {
 
 // Message is a message as its tenant sees it: the answer of GET /messages/{id} and the data of message.* events.
 type Message struct {
-	ID          string          `json:"id" format:"uuid"`
-	SessionID   string          `json:"sessionId" example:"shop"`
-	Direction   string          `json:"direction" enum:"inbound,outbound"`
-	Chat        string          `json:"chat" doc:"JID of the conversation" example:"6281234567890@s.whatsapp.net"`
-	From        *Contact        `json:"from" doc:"Author; null for an outbound message that has not been tried yet"`
-	FromMe      bool            `json:"fromMe"`
-	To          string          `json:"to" doc:"JID of the recipient" example:"6281234567890@s.whatsapp.net"`
-	Type        string          `json:"type" example:"text"`
-	Message     string          `json:"message" doc:"The text"`
-	MediaURL    *string         `json:"mediaUrl"`
-	Caption     *string         `json:"caption"`
-	Filename    *string         `json:"filename"`
+	ID        string         `json:"id" format:"uuid"`
+	SessionID string         `json:"sessionId" example:"shop"`
+	Direction string         `json:"direction" enum:"inbound,outbound"`
+	Chat      string         `json:"chat" doc:"JID of the conversation" example:"6281234567890@s.whatsapp.net"`
+	From      *Contact       `json:"from" doc:"Author; null for an outbound message that has not been tried yet"`
+	FromMe    bool           `json:"fromMe"`
+	To        string         `json:"to" doc:"JID of the recipient" example:"6281234567890@s.whatsapp.net"`
+	Type      string         `json:"type" enum:"text,image,video,audio,voice,document,sticker,location,contact,poll,reaction,edit,delete,vote,unknown" example:"text"`
+	Message   string         `json:"message" doc:"The text"`
+	MediaURL  *string        `json:"mediaUrl"`
+	Caption   *string        `json:"caption"`
+	Filename  *string        `json:"filename"`
+	Media     *message.Media `json:"media,omitempty" doc:"The medium, once it is in our store"`
+	message.Details
 	Status      string          `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
 	ErrorCode   *string         `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
 	Error       *string         `json:"error" doc:"Why it failed, for people"`
-	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, schedule, retry or turn"`
+	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
+	Priority    string          `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
 	Attempts    int             `json:"attempts" doc:"Sends that ended without a final outcome"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
 	WhatsappID  string          `json:"whatsappId"`
@@ -40,6 +45,9 @@ type Message struct {
 	DeliveredAt *time.Time      `json:"deliveredAt"`
 	ReadAt      *time.Time      `json:"readAt"`
 	FinishedAt  *time.Time      `json:"finishedAt" doc:"When it failed, expired or was cancelled"`
+	EditedAt    *time.Time      `json:"editedAt,omitempty"`
+	DeletedAt   *time.Time      `json:"deletedAt,omitempty" doc:"When its author deleted it for everyone"`
+	Reactions   []message.Mark  `json:"reactions,omitempty"`
 }
 
 // SessionStatus is the data of session.status.

@@ -98,7 +98,7 @@ func (c *Client) Send(ctx context.Context, sessionID string, m Send) (SendResult
 		return SendResult{}, err
 	}
 	switch r.Outcome {
-	case OutcomeSent, OutcomeFailed, OutcomeUnknown:
+	case OutcomeSent, OutcomeFailed, OutcomeUnknown, OutcomeThrottled:
 		return r, nil
 	default:
 		return SendResult{}, fmt.Errorf("worker %s: %w", c.target.WorkerID,

@@ -12,6 +12,8 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+
+	"kurir/message"
 )
 
 // Protocol is the version of what this package describes. Fields are added without raising it, since each side
@@ -183,17 +185,20 @@ type LogLevel struct {
 
 // Send is the body of POST /session/{id}/send. It is idempotent by WhatsappID.
 type Send struct {
-	MessageID  string `json:"messageId"`
-	WhatsappID string `json:"whatsappId"`
-	Epoch      int64  `json:"epoch"`
-	Generation int64  `json:"generation"` // of the lane's holder; lower than one already seen is stale_generation
-	To         string `json:"to"`         // JID, 6281234567890@s.whatsapp.net
-	Type       string `json:"type"`       // "text"
-	Message    string `json:"message,omitempty"`
-	MediaURL   string `json:"mediaUrl,omitempty"`
-	Caption    string `json:"caption,omitempty"`
-	Filename   string `json:"filename,omitempty"`
-	Seq        int64  `json:"seq,omitempty"` // position in the session's lane; for the simulator's report only
+	MessageID  string         `json:"messageId"`
+	WhatsappID string         `json:"whatsappId"`
+	Epoch      int64          `json:"epoch"`
+	Generation int64          `json:"generation"` // of the lane's holder; lower than one already seen is stale_generation
+	To         string         `json:"to"`         // JID, 6281234567890@s.whatsapp.net
+	Type       string         `json:"type"`       // one of message.Types
+	Message    string         `json:"message,omitempty"`
+	MediaURL   string         `json:"mediaUrl,omitempty"` // not used: only the gateway fetches URLs, see Media
+	Caption    string         `json:"caption,omitempty"`
+	Filename   string         `json:"filename,omitempty"`
+	Media      *message.Media `json:"media,omitempty"` // to be fetched from the gateway by its ID
+	message.Details
+	Typing int64 `json:"typingMs,omitempty"` // show "typing" for so long before the message, in milliseconds
+	Seq    int64 `json:"seq,omitempty"`      // position in the session's lane; for the simulator's report only
 }
 
 // Outcomes of a send.
@@ -201,14 +206,24 @@ const (
 	OutcomeSent    = "sent"
 	OutcomeFailed  = "failed"  // for good, with a code
 	OutcomeUnknown = "unknown" // it may have gone out: ask again with the same WhatsappID
+	// OutcomeThrottled says that nothing went out because the network asks for a pause, of RetryAfterMs. Code is
+	// CodeRateLimited or CodeTemporaryBan.
+	OutcomeThrottled = "throttled"
+)
+
+// Why a network asks for a pause.
+const (
+	CodeRateLimited  = "rate_limited"
+	CodeTemporaryBan = "temporary_ban"
 )
 
 // SendResult answers Send.
 type SendResult struct {
-	Outcome   string    `json:"outcome"`
-	Code      string    `json:"code,omitempty"`  // of a failure: "not_on_whatsapp", "unsupported", ...
-	Error     string    `json:"error,omitempty"` // sentence
-	Timestamp time.Time `json:"timestamp"`       // the network's time of acceptance
+	Outcome      string    `json:"outcome"`
+	Code         string    `json:"code,omitempty"`         // of a failure: "not_on_whatsapp", "unsupported", ...
+	Error        string    `json:"error,omitempty"`        // sentence
+	Timestamp    time.Time `json:"timestamp"`              // the network's time of acceptance
+	RetryAfterMs int64     `json:"retryAfterMs,omitempty"` // with OutcomeThrottled
 }
 
 // Types of worker events.
@@ -264,16 +279,18 @@ type Contact struct {
 
 // ReceivedData is the data of message.received.
 type ReceivedData struct {
-	WhatsappID string  `json:"whatsappId"`
-	Chat       string  `json:"chat"`   // JID of the conversation
-	Sender     string  `json:"sender"` // JID of the author
-	From       Contact `json:"from"`
-	FromMe     bool    `json:"fromMe"` // sent on the linked phone itself
-	Type       string  `json:"type"`
-	Message    string  `json:"message,omitempty"`
-	MediaURL   string  `json:"mediaUrl,omitempty"`
-	Caption    string  `json:"caption,omitempty"`
-	Filename   string  `json:"filename,omitempty"`
+	WhatsappID string         `json:"whatsappId"`
+	Chat       string         `json:"chat"`   // JID of the conversation
+	Sender     string         `json:"sender"` // JID of the author
+	From       Contact        `json:"from"`
+	FromMe     bool           `json:"fromMe"` // sent on the linked phone itself
+	Type       string         `json:"type"`   // one of message's types
+	Message    string         `json:"message,omitempty"`
+	MediaURL   string         `json:"mediaUrl,omitempty"`
+	Caption    string         `json:"caption,omitempty"`
+	Filename   string         `json:"filename,omitempty"`
+	Media      *message.Media `json:"media,omitempty"` // as the gateway answered when the worker handed it over
+	message.Details
 }
 
 // ReceiptData is the data of message.receipt.

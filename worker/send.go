@@ -67,7 +67,7 @@ func (n *Node) hand(ctx context.Context, s *session, m wire.Send) (r wire.SendRe
 		return n.doubt("the engine failed"), nil
 	}
 	switch r.Outcome {
-	case wire.OutcomeSent, wire.OutcomeFailed, wire.OutcomeUnknown:
+	case wire.OutcomeSent, wire.OutcomeFailed, wire.OutcomeUnknown, wire.OutcomeThrottled:
 	default:
 		r = n.doubt(fmt.Sprintf("the engine answered %q", r.Outcome))
 	}

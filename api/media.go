@@ -154,7 +154,9 @@ func (a *API) serveMedia(ctx context.Context, m *media.Item, in *MediaPath) (*hu
 	if status == http.StatusRequestedRangeNotSatisfiable {
 		return &huma.StreamResponse{Body: func(ctx huma.Context) {
 			ctx.SetHeader("Content-Range", fmt.Sprintf("bytes */%d", m.Size))
-			a.writeError(ctx, errRange)
+			f := a.failure(ctx.Context(), errRange)
+			f.status = status
+			_ = huma.WriteErr(a.huma, ctx, status, "", f)
 		}}, nil
 	}
 	// The content is read after the handler has returned, for as long as the client takes it.

@@ -12,8 +12,8 @@ import (
 // WorkerMedia says for which session a worker asks. The session has to be in its hands, or to have been just now.
 type WorkerMedia struct {
 	WorkerPath
-	Term    int64  `header:"X-Kurir-Term" minimum:"1" required:"true" doc:"The worker's term"`
-	Session string `header:"X-Kurir-Session" maxLength:"64" required:"true" format:"uuid" doc:"The session's internal ID"`
+	Term    int64  `header:"X-Kurir-Term" minimum:"1" doc:"The worker's term"`
+	Session string `header:"X-Kurir-Session" maxLength:"64" doc:"The session's internal ID"`
 }
 
 // mediaHolder is the owner of the session that the worker asks for.

@@ -143,7 +143,7 @@ func (list targets) of(m *Message) *target {
 // deletes it, or in a group an administrator, of which WhatsApp's servers make sure.
 func mayChange(m, t *Message) bool {
 	kind := strings.ToLower(m.MessageType)
-	if message.About(strings.ToLower(t.MessageType)) || !sameChat(m.Chat, t.Chat) {
+	if message.About(strings.ToLower(t.MessageType)) || !SameChat(m.Chat, t.Chat) {
 		return false
 	}
 	switch kind {
@@ -157,8 +157,8 @@ func mayChange(m, t *Message) bool {
 
 func isGroup(chat string) bool { return strings.HasSuffix(chat, "@g.us") }
 
-// sameChat compares conversations. A person's may go by number or by LID, and which of the two may change.
-func sameChat(a, b string) bool {
+// SameChat compares conversations. A person's may go by number or by LID, and which of the two may change.
+func SameChat(a, b string) bool {
 	personal := func(chat string) bool {
 		return strings.HasSuffix(chat, "@lid") || strings.HasSuffix(chat, "@s.whatsapp.net")
 	}
@@ -197,19 +197,21 @@ func happened(m *Message) time.Time {
 	return m.CreatedAt
 }
 
-// edit replaces the text, which of a medium is its caption. An edit that was overtaken by a later one changes nothing.
+// edit replaces the text, which of a medium is its caption. An edit that was overtaken by a later one changes nothing;
+// the network's times are seconds, so of two at one time the second counts.
 func (t *target) edit(text string, at time.Time) bool {
-	if t.DeletedAt != nil || t.EditedAt != nil && at.Before(*t.EditedAt) {
+	content, caption := text, t.Caption
+	if message.HasMedia(strings.ToLower(t.MessageType)) {
+		content, caption = t.Content, optional(text)
+	}
+	if t.DeletedAt != nil || t.EditedAt != nil && (at.Before(*t.EditedAt) || at.Equal(*t.EditedAt) && content == t.Content && equal(caption, t.Caption)) {
 		return false
 	}
-	if message.HasMedia(strings.ToLower(t.MessageType)) {
-		t.Caption = optional(text)
-	} else {
-		t.Content = text
-	}
-	t.EditedAt = &at
+	t.Content, t.Caption, t.EditedAt = content, caption, &at
 	return true
 }
+
+func equal(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // delete marks the message as taken back. Its content stays: the tenant has seen it.
 func (t *target) delete(at time.Time) bool {

@@ -59,8 +59,9 @@ type Config struct {
 	TrustedProxies   []string
 	Metrics          bool // serve /metrics
 
-	Media   *media.Store // stays the caller's to close
-	Uploads UploadLimits // zero: DefaultUploadLimits
+	Media   *media.Store   // stays the caller's to close
+	Fetcher *media.Fetcher // knows which URLs will be fetched
+	Uploads UploadLimits   // zero: DefaultUploadLimits
 }
 
 // API serves requests. It holds nothing that another API process needs.

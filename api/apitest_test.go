@@ -103,7 +103,7 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = cfg.Media.Close() })
 	}
-	w.media = cfg.Media
+	w.media, cfg.Fetcher = cfg.Media, media.NewFetcher(cfg.Media, egress.NewGuard(w.hooks), media.FetchConfig{})
 	checks := []monitoring.Check{
 		{Name: "postgres", Func: func(ctx context.Context) error {
 			_, err := db.Pool.Exec(ctx, "SELECT 1 FROM users LIMIT 1")

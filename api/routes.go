@@ -11,6 +11,7 @@ import (
 const (
 	metaAccess     = "access"
 	metaIdempotent = "idempotent"
+	metaTicket     = "ticket" // a ticket lets in too
 )
 
 // routes is the whole API, one line a route. System routes stand in system.go.
@@ -43,6 +44,11 @@ func (a *API) routes() {
 	add(a, del, "/sessions/{id}/webhook", "delete-webhook", accessAccount, "Remove the webhook", a.deleteWebhook)
 	add(a, get, "/sessions/{id}/webhook/deliveries", "list-deliveries", accessAccount, "List deliveries", a.listDeliveries)
 	add(a, get, "/webhook-deliveries/{deliveryId}", "get-delivery", accessAccount, "Read a delivery with its attempts", a.getDelivery)
+
+	add(a, get, "/events", "account-events", accessAccount, "Follow the events of all sessions", a.accountEvents, streamResponses)
+	add(a, post, "/events/ticket", "account-ticket", accessAccount, "Get a ticket for a browser", a.accountTicket, created)
+	add(a, get, "/sessions/{id}/events", "session-events", accessSession, "Follow a session's events", a.sessionEvents, streamResponses)
+	add(a, post, "/sessions/{id}/events/ticket", "session-ticket", accessSession, "Get a ticket for a browser", a.sessionTicket, created)
 
 	add(a, get, "/jobs", "list-jobs", accessAccount, "List jobs", a.listJobs)
 	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob)

@@ -38,6 +38,8 @@ var matrix = map[string]string{
 	"delete-session":     "1++334441",
 	"get-session-status": "1+++44441",
 	"get-session-qr":     "1+++44441",
+	"create-link":        "1++334441",
+	"delete-link":        "1++334441",
 	"rotate-session-key": "1++334441",
 	"send":               "1+++44441",
 	"send-message":       "1+++44441",

@@ -349,6 +349,8 @@ func TestExamplesAreTaken(t *testing.T) {
 				delete(body["webhook"].(map[string]any), "headers")
 			case "put-webhook":
 				delete(body, "headers")
+			case "create-link":
+				s.exec(`UPDATE sessions SET linked_at = NULL`)
 			case "migrate-session":
 				modelstest.Worker(s, s.db, body["workerId"].(string), 10)
 			}

@@ -303,18 +303,17 @@ func TestSlowClient(t *testing.T) {
 	w.eventually("both", func() bool {
 		return strings.Contains(w.do("GET", "/metrics", nil, nil).text, "\nkurir_event_streams 2\n")
 	})
-	uid, data := w.uid("shop"), strings.Repeat("x", 256<<10)
+	uid, data := w.uid("shop"), strings.Repeat("x", 100<<10)
 	var sent []string
-	for len(sent) < 400 && !strings.Contains(w.log.String(), `"why":"slow_client"`) {
+	for len(sent) < 2000 && !strings.Contains(w.log.String(), `"why":"slow_client"`) {
 		tx := w.begin()
-		sent = append(sent, emitIn(t, tx, uid, "message.received", data))
+		for range 20 {
+			sent = append(sent, emitIn(t, tx, uid, "message.received", data))
+		}
 		w.commit(tx)
 		quick.has("the quick one", sent...)
 	}
 	w.eventually("the slow one to be cut off", func() bool { return strings.Contains(w.log.String(), `"why":"slow_client"`) })
-	require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
-	_, err = io.Copy(io.Discard, conn)
-	require.NotErrorIs(t, err, context.DeadlineExceeded)
 	require.False(t, quick.hasEnded())
 }
 

@@ -153,7 +153,7 @@ func (h *hub) run(ctx context.Context) {
 		case <-round.C:
 			began := time.Now()
 			h.look(ctx)
-			round.Reset(min(hubRound+4*time.Since(began), hubPause)) // not more than a fifth of the time
+			round.Reset(min(hubRound+time.Since(began), hubPause)) // less than half of the time
 		case <-ctx.Done():
 			for l := range h.streams {
 				l.end(endShutdown)

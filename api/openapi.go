@@ -116,6 +116,8 @@ var descriptions = map[string]string{
 	"session-events":     "`text/event-stream`: as `/events`, for one session. QR codes come as `session.qr`.",
 	"account-ticket":     "For `GET /events?ticket=…` or a session's events, once, within 60 seconds. What ends the credential that made it ends the stream too.",
 	"session-ticket":     "For `GET /sessions/{id}/events?ticket=…`, once, within 60 seconds. What ends the credential that made it ends the stream too.",
+	"create-link":        "For somebody else to scan: a page that shows the live QR code, in plain words, until a phone is linked or the time is up. Whoever has the address sees the code, and nothing else of yours. A session has one such page; another one ends the former.",
+	"delete-link":        "The page shows nothing any more, open ones within 5 seconds.",
 	"get-job":            "A message is its own job: its ID works here too.",
 	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
 	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",

@@ -30,6 +30,8 @@ func (a *API) routes() {
 	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted)
 	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
+	add(a, post, "/sessions/{id}/link", "create-link", accessAccount, "Make a public page with the QR code", a.createLink, created)
+	add(a, del, "/sessions/{id}/link", "delete-link", accessAccount, "End the public page", a.deleteLink)
 	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
 
 	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"))

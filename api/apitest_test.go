@@ -213,6 +213,9 @@ func (w *world) do(method, path string, with headers, body any) *answer {
 func read(t testing.TB, resp *http.Response) *answer {
 	t.Helper()
 	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") { // it has no end
+		return &answer{t: t, status: resp.StatusCode, header: resp.Header, closes: resp.Close}
+	}
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	a := &answer{t: t, status: resp.StatusCode, header: resp.Header, text: string(text), closes: resp.Close}

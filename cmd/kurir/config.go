@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/caarlos0/env/v11"
 
 	"kurir/limits"
+	"kurir/mail"
 	"kurir/webhook"
 )
 
@@ -107,6 +109,16 @@ type config struct {
 	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
 	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
+
+	WebhookDisableAfter duration `env:"WEBHOOK_DISABLE_AFTER" envDefault:"5d"`
+	KeepDeliveriesDays  int      `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`
+
+	SMTPHost string `env:"SMTP_HOST"`
+	SMTPPort int    `env:"SMTP_PORT" envDefault:"587"`
+	SMTPUser string `env:"SMTP_USER"`
+	SMTPPass string `env:"SMTP_PASS" secret:"true"`
+	SMTPFrom string `env:"SMTP_FROM"`
+
 	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
 	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 
@@ -252,6 +264,12 @@ func (c *config) check() (faults []error) {
 	if c.allow, err = webhook.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}
+	if c.WebhookDisableAfter < 0 || c.KeepDeliveriesDays < 0 {
+		bad("WEBHOOK_DISABLE_AFTER and RETENTION_DELIVERIES_DAYS must not be below 0, which is never")
+	}
+	if _, err := mail.New(c.mail(), slog.New(slog.DiscardHandler)); err != nil {
+		faults = append(faults, err)
+	}
 	c.schedule = webhook.DefaultSchedule()
 	if c.WebhookSchedule != "" {
 		if c.schedule, err = webhook.ParseSchedule(c.WebhookSchedule); err != nil {
@@ -270,6 +288,15 @@ func (c *config) check() (faults []error) {
 		bad("LIMIT_*: %w", err)
 	}
 	return faults
+}
+
+// mail says how mail leaves. In development, without SMTP, it is put where it can be read.
+func (c *config) mail() mail.Config {
+	m := mail.Config{Host: c.SMTPHost, Port: c.SMTPPort, User: c.SMTPUser, Pass: c.SMTPPass, From: c.SMTPFrom}
+	if c.Env == development {
+		m.Folder = filepath.Join(c.Home, "mail")
+	}
+	return m
 }
 
 // publicSecrets stand in documentation: nobody may run on them in production.

@@ -18,6 +18,7 @@ import (
 
 	"kurir/api"
 	"kurir/jobs"
+	"kurir/mail"
 	"kurir/models"
 	"kurir/monitoring"
 	"kurir/scheduler"
@@ -170,9 +171,14 @@ func (p *parts) runRunner(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = control.Close() }()
+	mailer, err := mail.New(p.cfg.mail(), p.log)
+	if err != nil {
+		return err
+	}
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
-		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
+		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -90,6 +90,12 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	if slots == 0 {
 		return step{pause: resume.Sub(now)}, nil // waiting spends no attempt
 	}
+	if width.Slow() {
+		if !d.crowd.enter() {
+			return step{pause: crowdPause + rand.N(crowdPause)}, nil
+		}
+		defer d.crowd.leave()
+	}
 	target, err := d.target(ctx, h.Lane)
 	if err != nil {
 		return step{}, err
@@ -114,11 +120,7 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	cut := false
 	var results []webhook.Result
 	if width.Slow() {
-		if !d.crowd.enter() {
-			return step{pause: crowdPause + rand.N(crowdPause)}, nil
-		}
 		results = d.attempt(ctx, target, due, slots)
-		d.crowd.leave()
 	} else {
 		cut = d.crowd.watch(ctx, crowdAfter, func(ctx context.Context) { results = d.attempt(ctx, target, due, slots) })
 	}
@@ -138,7 +140,9 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 		batch.Slowest = max(batch.Slowest, result.Duration)
 		if result.OK() {
 			batch.Succeeded++
-			d.metrics.EventToDelivered(time.Since(due[i].At))
+			if due[i].Before == 0 { // a replay is as late as its owner wanted
+				d.metrics.EventToDelivered(time.Since(due[i].At))
+			}
 		} else {
 			batch.Failed++
 		}

@@ -87,7 +87,7 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	if err := o.lock(ctx, tx); err != nil {
 		return nil, err
 	}
-	former, err := WebhookOf(ctx, tx, o)
+	former, err := lockWebhook(ctx, tx, o)
 	found, err := Found(err)
 	if err != nil {
 		return nil, err
@@ -119,6 +119,18 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	_, err = tx.NewUpdate().Model(w).WherePK().Column("url", "events", "secret", "previous_secret", "previous_until", "headers", "header_names",
 		"ordered", "on_failure", "skip_after", "is_active", "disabled_reason", "failing_since", "updated_at").Exec(ctx)
 	return w, err
+}
+
+// lockWebhook finds an owner's webhook and holds its lane and its row: it may be switched off at this moment.
+func lockWebhook(ctx context.Context, tx bun.Tx, o HookOwner) (*Webhook, error) {
+	w, err := WebhookOf(ctx, tx, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := tx.ExecContext(ctx, `SELECT 1 FROM lanes WHERE id = ? FOR UPDATE`, w.ID); err != nil {
+		return nil, err
+	}
+	return w, tx.NewSelect().Model(w).WherePK().For("NO KEY UPDATE").Scan(ctx)
 }
 
 // DeleteWebhook removes an owner's webhook with its deliveries and its lane. It says whether there was one.

@@ -76,6 +76,18 @@ var matrix = map[string]string{
 	"worker-events":      "11111111+",
 	"worker-put-media":   "11111111+",
 	"worker-get-media":   "11111111+",
+
+	"rotate-webhook-secret":         "1++334441",
+	"test-webhook":                  "1++334441",
+	"replay-webhook":                "1++334441",
+	"replay-delivery":               "1++334441",
+	"put-account-webhook":           "1++33+++1",
+	"get-account-webhook":           "1++33+++1",
+	"delete-account-webhook":        "1++33+++1",
+	"list-account-deliveries":       "1++33+++1",
+	"rotate-account-webhook-secret": "1++33+++1",
+	"test-account-webhook":          "1++33+++1",
+	"replay-account-webhook":        "1++33+++1",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.

@@ -26,6 +26,7 @@ import (
 	"kurir/embedded/embeddedtest"
 	"kurir/jobs"
 	"kurir/limits"
+	"kurir/mail"
 	"kurir/media"
 	"kurir/models"
 	"kurir/models/modelstest"
@@ -360,7 +361,9 @@ func (w *world) runner() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	mailer, err := mail.New(mail.Config{}, slog.New(slog.DiscardHandler))
+	require.NoError(w, err)
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {

@@ -115,7 +115,7 @@ var descriptions = map[string]string{
 	"cancel-message":     "Only a message that was never tried can be cancelled.",
 	"upload-media":       "The file as the body, or as the part `file` of a form. It is then sent by its `mediaId`, as often as you like. What no message refers to is dropped a day after it was uploaded or sent last.",
 	"get-media":          "The content, as a file to save. A session's key opens the media of that session's messages. `Range` asks for a part, which is answered with 206.",
-	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there.",
+	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.",
 	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
 	"account-events":     "`text/event-stream`: one event per thing that happens in any of your sessions, in the order in which it became final. `Last-Event-ID` resumes without loss; if that event is not kept any more, the first event is `reset`. A comment comes every 15 seconds. A client that reads too slowly is cut off, and resumes.",
 	"session-events":     "`text/event-stream`: as `/events`, for one session. QR codes come as `session.qr`.",
@@ -129,4 +129,23 @@ var descriptions = map[string]string{
 	"worker-put-media":   "A medium of a message that came in, as the body. It is handed over before the message is reported, which names it by its `mediaId`.",
 	"worker-get-media":   "The content of a medium of the session's owner.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
+
+	"rotate-webhook-secret":         rotateDescription,
+	"rotate-account-webhook-secret": rotateDescription,
+	"test-webhook":                  testDescription,
+	"test-account-webhook":          testDescription,
+	"replay-webhook":                replayDescription,
+	"replay-account-webhook":        replayDescription,
+	"replay-delivery":               "Sends it again, under the same `webhook-id` and `sequence`, with a new timestamp and the whole schedule ahead of it. One that is under way anyway is due at once. With `Prefer: wait=N` the answer is 200 when it was tried.",
+	"put-account-webhook":           "Like a session's webhook, and beside it: it hears of all sessions of the account, those to come too. A new secret is shown this once.",
+	"get-account-webhook":           "Without the secret and the values of headers, which are not shown again.",
+	"delete-account-webhook":        "Its deliveries go with it, those that wait too.",
+	"list-account-deliveries":       "Newest first, by `sequence`, which counts without gaps.",
 }
+
+// What the webhooks of sessions and of accounts have in common.
+const (
+	rotateDescription = "The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing."
+	testDescription   = "Sends `webhook.test` to this webhook, whatever it subscribed to; it takes its turn among the other deliveries. With `Prefer: wait=N` the answer is 200 when it was tried, and says how that went; else 202."
+	replayDescription = "Sends what has ended, delivered or failed, again: under the same `webhook-id` and `sequence`, with a new timestamp. The range is of when events were written down. The job tells how many; deliveries whose events are no longer kept are passed over. One replay of a webhook at a time, else 409 `replay_in_progress`."
+)

@@ -21,7 +21,7 @@ func (a *API) describeWebhooks() {
 			"id":        {Type: "string", Format: "uuid", Description: "Of the event: the same at every attempt"},
 			"type":      {Type: "string", Enum: []any{event}},
 			"timestamp": {Type: "string", Format: "date-time"},
-			"sessionId": {Type: "string"},
+			"sessionId": {OneOf: []*huma.Schema{{Type: "string"}, {Type: "null"}}, Description: "Null for the test of an account's webhook"},
 			"sequence":  {Type: "integer", Description: "Counts per webhook without gaps"},
 			"data":      huma.SchemaFromType(api.Components.Schemas, reflect.TypeOf(data)),
 		}}
@@ -44,6 +44,8 @@ func dataOf(event string) any {
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
 		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown:
 		return webhook.Message{}
+	case webhook.EventTest:
+		return webhook.Test{}
 	}
 	return nil
 }

@@ -147,7 +147,7 @@ func (a *API) insertSession(ctx context.Context, tx models.Tx, s *models.Session
 		return err
 	}
 	if hook != nil {
-		w, secret, err := a.saveWebhook(ctx, tx, s.UID, hook)
+		w, secret, err := a.saveWebhook(ctx, tx, models.HookOwner{User: s.UserID, Session: s.UID}, hook)
 		if err != nil {
 			return err
 		}

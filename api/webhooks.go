@@ -2,13 +2,12 @@ package api
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"kurir/fault"
 	"kurir/jobs"
@@ -18,35 +17,89 @@ import (
 
 // WebhookFields is a webhook as its owner sets it.
 type WebhookFields struct {
-	URL      string            `json:"url" minLength:"1" maxLength:"2048" example:"https://shop.example.com/kurir"`
-	Events   []string          `json:"events,omitempty" maxItems:"50" doc:"Names of events, or * for all. Left out: all" example:"[\"message.received\",\"message.read\"]"`
-	Secret   *string           `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one, or keep the one that is there"`
-	Headers  map[string]string `json:"headers,omitempty" doc:"Headers to add to each delivery"`
-	Ordered  bool              `json:"ordered,omitempty" doc:"Deliver one by one, in the order of sequence"`
-	IsActive *bool             `json:"isActive,omitempty" doc:"Default: true"`
+	URL     string            `json:"url" minLength:"1" maxLength:"2048" example:"https://shop.example.com/kurir"`
+	Events  []string          `json:"events,omitempty" maxItems:"50" doc:"Names of events, or * for all. Left out: all" example:"[\"message.received\",\"message.read\"]"`
+	Secret  *string           `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one, or keep the one that is there"`
+	Headers map[string]string `json:"headers,omitempty" doc:"Headers to add to each delivery"`
+	Ordered bool              `json:"ordered,omitempty" doc:"Deliver one by one, in the order of sequence"`
+	// With Ordered: what is done with a delivery that does not get through.
+	OnFailure string `json:"onFailure,omitempty" enum:"block,skip" doc:"With ordered: wait for a delivery that fails, which is the default, or give it up after skipAfter attempts and go on"`
+	SkipAfter int    `json:"skipAfter,omitempty" minimum:"1" maximum:"50" doc:"With onFailure skip. Default: 5"`
+	IsActive  *bool  `json:"isActive,omitempty" doc:"Default: true. Switched off, events are kept, and go out when it is switched on again"`
 }
 
 // WebhookResource is a webhook as its owner sees it.
 type WebhookResource struct {
 	ID             string     `json:"id" format:"uuid"`
-	SessionID      string     `json:"sessionId"`
+	SessionID      *string    `json:"sessionId" doc:"Null: it hears of all sessions of the account"`
 	URL            string     `json:"url"`
 	Events         []string   `json:"events"`
 	Secret         string     `json:"secret,omitempty" doc:"Shown this once, when it is new. Verify signatures with it, see Standard Webhooks" example:"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"`
+	PreviousUntil  *time.Time `json:"previousSecretUntil" doc:"Until then deliveries are signed with the former secret too"`
 	HeaderNames    []string   `json:"headerNames" doc:"Names of the added headers; their values are not shown again"`
 	Ordered        bool       `json:"ordered"`
+	OnFailure      string     `json:"onFailure" enum:"block,skip"`
+	SkipAfter      int        `json:"skipAfter"`
 	IsActive       bool       `json:"isActive"`
-	DisabledReason *string    `json:"disabledReason" doc:"Why we switched it off" example:"gone"`
+	DisabledReason *string    `json:"disabledReason" doc:"Why we switched it off: gone (status 410) or failing (for days)" example:"gone"`
 	LastDelivery   *time.Time `json:"lastDelivery"`
 	FailureCount   int        `json:"failureCount" doc:"Failed attempts since the last success"`
+	FailingSince   *time.Time `json:"failingSince" doc:"Since when nothing has got through"`
+	Waiting        int        `json:"waiting" doc:"Deliveries that have not ended; 10,000 stands for that many or more" example:"0"`
+	WaitingSince   *time.Time `json:"waitingSince" doc:"When the first of them happened"`
 	CreatedAt      time.Time  `json:"createdAt"`
 	UpdatedAt      time.Time  `json:"updatedAt"`
 }
 
+// webhookResource shows a webhook; session is the public name, "" for the account's.
 func webhookResource(w *models.Webhook, session, secret string) WebhookResource {
-	return WebhookResource{ID: w.ID.String(), SessionID: session, URL: w.URL, Events: w.Events, Secret: secret, HeaderNames: w.HeaderNames,
-		Ordered: w.Ordered, IsActive: w.IsActive, DisabledReason: w.DisabledReason, LastDelivery: utc(w.LastDelivery),
-		FailureCount: w.FailureCount, CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC()}
+	r := WebhookResource{ID: w.ID.String(), URL: w.URL, Events: w.Events, Secret: secret, HeaderNames: w.HeaderNames,
+		Ordered: w.Ordered, OnFailure: strings.ToLower(w.OnFailure), SkipAfter: w.SkipAfter, IsActive: w.IsActive, DisabledReason: w.DisabledReason,
+		LastDelivery: utc(w.LastDelivery), FailureCount: w.FailureCount, FailingSince: utc(w.FailingSince), CreatedAt: w.CreatedAt.UTC(), UpdatedAt: w.UpdatedAt.UTC()}
+	if session != "" {
+		r.SessionID = &session
+	}
+	if w.PreviousUntil != nil && w.PreviousUntil.After(time.Now()) {
+		r.PreviousUntil = utc(w.PreviousUntil)
+	}
+	return r
+}
+
+// shown is webhookResource with what waits.
+func (a *API) shown(ctx context.Context, w *models.Webhook, session, secret string) (*Reply[WebhookResource], error) {
+	waiting, err := models.WaitingOf(ctx, a.db.Pool, w.ID)
+	if err != nil {
+		return nil, databaseFault(err)
+	}
+	r := webhookResource(w, session, secret)
+	r.Waiting, r.WaitingSince = waiting.Count, utc(waiting.Since)
+	return reply(r), nil
+}
+
+// hookOwner is whose webhook a call is about: that of the session of its path or, where the path has none, the account's.
+func (a *API) hookOwner(ctx context.Context, session string) (models.HookOwner, error) {
+	o := models.HookOwner{User: callerOf(ctx).user.ID}
+	if session == "" {
+		return o, nil
+	}
+	s, err := a.ownSession(ctx, session)
+	if err != nil {
+		return o, err
+	}
+	o.Session = s.UID
+	return o, nil
+}
+
+var errNoWebhook = fault.New(fault.NotFound, "webhook_not_found", "There is no webhook.")
+
+// ownWebhook finds a webhook of the caller.
+func (a *API) ownWebhook(ctx context.Context, session string) (*models.Webhook, error) {
+	o, err := a.hookOwner(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	w, err := models.WebhookOf(ctx, a.db, o)
+	return w, found(err, errNoWebhook)
 }
 
 // PutWebhookInput sets a session's webhook.
@@ -56,14 +109,21 @@ type PutWebhookInput struct {
 }
 
 func (a *API) putWebhook(ctx context.Context, in *PutWebhookInput) (*Reply[WebhookResource], error) {
-	s, err := a.ownSession(ctx, in.ID)
+	return a.changeWebhook(ctx, in.ID, func(ctx context.Context, tx models.Tx, o models.HookOwner) (*models.Webhook, string, error) {
+		return a.saveWebhook(ctx, tx, o, &in.Body)
+	})
+}
+
+// changeWebhook stores a change of a webhook and wakes its lane.
+func (a *API) changeWebhook(ctx context.Context, session string, change func(context.Context, models.Tx, models.HookOwner) (*models.Webhook, string, error)) (*Reply[WebhookResource], error) {
+	o, err := a.hookOwner(ctx, session)
 	if err != nil {
 		return nil, err
 	}
 	var w *models.Webhook
 	var secret string
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) (err error) {
-		w, secret, err = a.saveWebhook(ctx, tx, s.UID, &in.Body)
+		w, secret, err = change(ctx, tx, o)
 		return err
 	})
 	if ok, other := models.Found(err); !ok && other == nil {
@@ -73,11 +133,11 @@ func (a *API) putWebhook(ctx context.Context, in *PutWebhookInput) (*Reply[Webho
 		return nil, stored(err)
 	}
 	a.waker.Webhooks(w.ID)
-	return reply(webhookResource(w, s.ID, secret)), nil
+	return a.shown(ctx, w, session, secret)
 }
 
 // saveWebhook checks and stores a webhook. The secret is returned only when it is new.
-func (a *API) saveWebhook(ctx context.Context, tx models.Tx, session uuid.UUID, f *WebhookFields) (*models.Webhook, string, error) {
+func (a *API) saveWebhook(ctx context.Context, tx models.Tx, o models.HookOwner, f *WebhookFields) (*models.Webhook, string, error) {
 	if err := a.checkWebhook(f); err != nil {
 		return nil, "", err
 	}
@@ -85,7 +145,7 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, session uuid.UUID, 
 	if f.Secret != nil {
 		secret = *f.Secret
 	}
-	w, err := models.PutWebhook(ctx, tx, session, func(former *models.Webhook) (*models.Webhook, error) {
+	w, err := models.PutWebhook(ctx, tx, o, func(former *models.Webhook) (*models.Webhook, error) {
 		now := time.Now().Truncate(time.Microsecond) // as PostgreSQL keeps it
 		w := &models.Webhook{CreatedAt: now}
 		if former != nil {
@@ -93,15 +153,67 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, session uuid.UUID, 
 		} else if secret == "" {
 			secret = webhook.NewSecret()
 		}
-		w.URL, w.Events, w.Ordered, w.UpdatedAt = f.URL, f.Events, f.Ordered, now
+		w.URL, w.Events, w.UpdatedAt = f.URL, f.Events, now
+		w.Ordered, w.OnFailure, w.SkipAfter = f.Ordered, strings.ToUpper(f.OnFailure), f.SkipAfter
 		w.IsActive = f.IsActive == nil || *f.IsActive
 		w.DisabledReason, w.FailingSince = nil, nil
 		if secret != "" {
-			w.Secret, w.PreviousSecret, w.PreviousUntil = a.vault.Seal(jobs.SealSecret, []byte(secret)), nil, nil
+			a.setSecret(w, secret, now)
 		}
 		return w, a.sealHeaders(w, f.Headers)
 	})
 	return w, secret, err
+}
+
+// secretOverlap is for how long a replaced secret signs beside its successor.
+const secretOverlap = 24 * time.Hour
+
+// setSecret gives a webhook a secret. The former one signs beside it for a while, and what was before that no longer does:
+// there are never more than two. The secret that it has already changes nothing.
+func (a *API) setSecret(w *models.Webhook, secret string, now time.Time) {
+	if w.Secret != nil {
+		if former, err := a.vault.Open(jobs.SealSecret, w.Secret); err == nil {
+			if subtle.ConstantTimeCompare(former, []byte(secret)) == 1 {
+				return
+			}
+			until := now.Add(secretOverlap)
+			w.PreviousSecret, w.PreviousUntil = w.Secret, &until
+		}
+	}
+	w.Secret = a.vault.Seal(jobs.SealSecret, []byte(secret))
+}
+
+// RotateSecretInput replaces the secret of a session's webhook.
+type RotateSecretInput struct {
+	SessionPath
+	Body *RotateSecretFields
+}
+
+// RotateSecretFields name the next secret. The body may be left out.
+type RotateSecretFields struct {
+	Secret *string `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one" example:"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"`
+}
+
+func (a *API) rotateSecret(ctx context.Context, in *RotateSecretInput) (*Reply[WebhookResource], error) {
+	secret := webhook.NewSecret()
+	if in.Body != nil && in.Body.Secret != nil {
+		given, err := webhook.ParseSecret(*in.Body.Secret)
+		if err != nil {
+			return nil, fault.Field("secret", err.Error())
+		}
+		secret = given
+	}
+	return a.changeWebhook(ctx, in.ID, func(ctx context.Context, tx models.Tx, o models.HookOwner) (*models.Webhook, string, error) {
+		w, err := models.PutWebhook(ctx, tx, o, func(w *models.Webhook) (*models.Webhook, error) {
+			if w == nil {
+				return nil, errNoWebhook
+			}
+			w.UpdatedAt = time.Now().Truncate(time.Microsecond)
+			a.setSecret(w, secret, w.UpdatedAt)
+			return w, nil
+		})
+		return w, secret, err
+	})
 }
 
 func (a *API) sealHeaders(w *models.Webhook, headers map[string]string) error {
@@ -118,6 +230,8 @@ func (a *API) sealHeaders(w *models.Webhook, headers map[string]string) error {
 	return nil
 }
 
+const defaultSkipAfter = 5 // attempts: three minutes on the default schedule
+
 // checkWebhook checks what an owner set, fills in what he left out, and wraps a secret that he chose.
 func (a *API) checkWebhook(f *WebhookFields) error {
 	if err := a.guard.CheckURL(f.URL); err != nil {
@@ -132,6 +246,12 @@ func (a *API) checkWebhook(f *WebhookFields) error {
 	if err := webhook.CheckHeaders(f.Headers); err != nil {
 		return fault.Field("headers", short(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	}
+	if f.OnFailure == "" {
+		f.OnFailure = "block"
+	}
+	if f.SkipAfter == 0 {
+		f.SkipAfter = defaultSkipAfter
+	}
 	if f.Secret != nil {
 		secret, err := webhook.ParseSecret(*f.Secret)
 		if err != nil {
@@ -142,34 +262,22 @@ func (a *API) checkWebhook(f *WebhookFields) error {
 	return nil
 }
 
-var errNoWebhook = fault.New(fault.NotFound, "webhook_not_found", "The session has no webhook.")
-
-// ownWebhook finds the webhook of a session of the caller.
-func (a *API) ownWebhook(ctx context.Context, id string) (*models.Webhook, *models.Session, error) {
-	s, err := a.ownSession(ctx, id)
-	if err != nil {
-		return nil, nil, err
-	}
-	w, err := models.WebhookOf(ctx, a.db, s.UID)
-	return w, s, found(err, errNoWebhook)
-}
-
 func (a *API) getWebhook(ctx context.Context, in *SessionPath) (*Reply[WebhookResource], error) {
-	w, s, err := a.ownWebhook(ctx, in.ID)
+	w, err := a.ownWebhook(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return reply(webhookResource(w, s.ID, "")), nil
+	return a.shown(ctx, w, in.ID, "")
 }
 
 func (a *API) deleteWebhook(ctx context.Context, in *SessionPath) (*Reply[Done], error) {
-	s, err := a.ownSession(ctx, in.ID)
+	o, err := a.hookOwner(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	removed := false
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) (err error) {
-		removed, err = models.DeleteWebhook(ctx, tx, s.UID)
+		removed, err = models.DeleteWebhook(ctx, tx, o)
 		return err
 	})
 	switch {
@@ -179,95 +287,4 @@ func (a *API) deleteWebhook(ctx context.Context, in *SessionPath) (*Reply[Done],
 		return nil, errNoWebhook
 	}
 	return reply(Done{Message: "The webhook is removed, with its deliveries."}), nil
-}
-
-// DeliveryResource is one event on its way to the webhook.
-type DeliveryResource struct {
-	ID           string            `json:"id" format:"uuid"`
-	EventID      string            `json:"eventId" format:"uuid" doc:"The webhook-id header"`
-	Event        string            `json:"event" example:"message.read"`
-	Sequence     int64             `json:"sequence"`
-	Status       string            `json:"status" enum:"pending,retrying,delivered,failed"`
-	Attempts     int               `json:"attempts"`
-	ResponseCode *int              `json:"responseCode"`
-	Error        *string           `json:"error"`
-	NextRetry    *time.Time        `json:"nextRetry"`
-	CreatedAt    time.Time         `json:"createdAt"`
-	DeliveredAt  *time.Time        `json:"deliveredAt"`
-	ResponseBody *string           `json:"responseBody,omitempty" doc:"The first 4 KB of the last answer"`
-	AttemptLog   []AttemptResource `json:"attemptLog,omitempty"`
-}
-
-// AttemptResource is one try.
-type AttemptResource struct {
-	Attempt      int       `json:"attempt"`
-	ResponseCode *int      `json:"responseCode"`
-	ResponseBody *string   `json:"responseBody"`
-	Error        *string   `json:"error"`
-	DurationMs   int       `json:"durationMs"`
-	CreatedAt    time.Time `json:"createdAt"`
-}
-
-func deliveryResource(d *models.Delivery) DeliveryResource {
-	return DeliveryResource{ID: d.ID.String(), EventID: d.EventID.String(), Event: d.Event, Sequence: d.Sequence, Status: strings.ToLower(d.Status),
-		Attempts: d.Attempts, ResponseCode: d.ResponseCode, Error: d.Error, NextRetry: utc(d.NextRetry), CreatedAt: d.CreatedAt.UTC(), DeliveredAt: utc(d.DeliveredAt)}
-}
-
-// DeliveriesInput asks for a webhook's deliveries.
-type DeliveriesInput struct {
-	SessionPath
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	Cursor int64  `query:"cursor" minimum:"0" doc:"nextCursor of the page before"`
-	Status string `query:"status" enum:"pending,retrying,delivered,failed"`
-}
-
-// DeliveryList is a page of deliveries, newest first.
-type DeliveryList struct {
-	Deliveries []DeliveryResource `json:"deliveries"`
-	NextCursor *int64             `json:"nextCursor"`
-}
-
-func (a *API) listDeliveries(ctx context.Context, in *DeliveriesInput) (*Reply[DeliveryList], error) {
-	w, _, err := a.ownWebhook(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	rows, err := models.Deliveries(ctx, a.db, w.ID, strings.ToUpper(in.Status), in.Cursor, in.Limit+1)
-	if err != nil {
-		return nil, databaseFault(err)
-	}
-	page := first(rows, in.Limit)
-	list := DeliveryList{Deliveries: make([]DeliveryResource, 0, len(page))}
-	for i := range page {
-		list.Deliveries = append(list.Deliveries, deliveryResource(&page[i]))
-	}
-	if len(rows) > len(page) {
-		list.NextCursor = &page[len(page)-1].Sequence
-	}
-	return reply(list), nil
-}
-
-// DeliveryPath names a delivery.
-type DeliveryPath struct {
-	DeliveryID string `path:"deliveryId" maxLength:"64" format:"uuid"`
-}
-
-var errNoDelivery = fault.New(fault.NotFound, "delivery_not_found", "There is no such delivery.")
-
-func (a *API) getDelivery(ctx context.Context, in *DeliveryPath) (*Reply[DeliveryResource], error) {
-	id, err := idOf(in.DeliveryID, errNoDelivery)
-	if err != nil {
-		return nil, err
-	}
-	d, attempts, err := models.DeliveryOf(ctx, a.db, callerOf(ctx).user.ID, id)
-	if err := found(err, errNoDelivery); err != nil {
-		return nil, err
-	}
-	r := deliveryResource(d)
-	r.ResponseBody, r.AttemptLog = d.ResponseBody, []AttemptResource{}
-	for _, t := range attempts {
-		r.AttemptLog = append(r.AttemptLog, AttemptResource{Attempt: t.Attempt, ResponseCode: t.ResponseCode, ResponseBody: t.ResponseBody,
-			Error: t.Error, DurationMs: t.DurationMs, CreatedAt: t.CreatedAt.UTC()})
-	}
-	return reply(r), nil
 }

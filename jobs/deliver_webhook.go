@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,18 +43,32 @@ const (
 	deliverRound = 2 * time.Second
 )
 
+// sink takes deliveries to one kind of destination, chosen by the scheme of the webhook's URL, and answers in HTTP's terms: a
+// status from 200 to 299 is success. Another kind is a file with such a type, and its line in newSinks.
+type sink interface {
+	deliver(ctx context.Context, t *target, due *models.DueDelivery) webhook.Result
+}
+
+func newSinks(client *webhook.Client) map[string]sink {
+	over := httpSink{client}
+	return map[string]sink{"http": over, "https": over}
+}
+
 // deliverer drains the lanes of webhooks.
 type deliverer struct {
 	db       *models.DB
 	lanes    *Lanes
 	vault    *models.Vault
-	client   *webhook.Client
+	sinks    map[string]sink // by scheme
 	schedule webhook.Schedule
-	queue    *Queue
-	waker    *Waker
-	metrics  *monitoring.Metrics
-	log      *slog.Logger
-	widths   *lru.Cache[uuid.UUID, webhook.Width] // what this runner has learned of the endpoints
+	// disableAfter so long of nothing but failures a webhook is switched off; 0: never.
+	disableAfter time.Duration
+	crowd        crowd
+	queue        *Queue
+	waker        *Waker
+	metrics      *monitoring.Metrics
+	log          *slog.Logger
+	widths       *lru.Cache[uuid.UUID, webhook.Width] // what this runner has learned of the endpoints
 }
 
 // run drains one webhook's lane. A failed delivery is no failure of the job: it is written down and comes again on the
@@ -74,6 +89,12 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	slots, resume := width.Slots(now)
 	if slots == 0 {
 		return step{pause: resume.Sub(now)}, nil // waiting spends no attempt
+	}
+	if width.Slow() {
+		if !d.crowd.enter() {
+			return step{pause: crowdPause + rand.N(crowdPause)}, nil
+		}
+		defer d.crowd.leave()
 	}
 	target, err := d.target(ctx, h.Lane)
 	if err != nil {
@@ -96,7 +117,18 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	case len(due) == 0:
 		return step{idle: true}, nil
 	}
-	results := d.attempt(ctx, target, due, slots)
+	cut := false
+	var results []webhook.Result
+	if width.Slow() {
+		results = d.attempt(ctx, target, due, slots)
+	} else {
+		cut = d.crowd.watch(ctx, crowdAfter, func(ctx context.Context) { results = d.attempt(ctx, target, due, slots) })
+	}
+	return d.settle(ctx, h, target, due, results, width, cut)
+}
+
+// settle writes back what became of a round, and learns from it.
+func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due []models.DueDelivery, results []webhook.Result, width webhook.Width, cut bool) (step, error) {
 	var batch webhook.Batch
 	var tried []models.Tried
 	gone := false
@@ -108,25 +140,59 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 		batch.Slowest = max(batch.Slowest, result.Duration)
 		if result.OK() {
 			batch.Succeeded++
-			d.metrics.EventToDelivered(time.Since(due[i].At))
+			if due[i].Before == 0 { // a replay is as late as its owner wanted
+				d.metrics.EventToDelivered(time.Since(due[i].At))
+			}
 		} else {
 			batch.Failed++
 		}
-		tried = append(tried, d.outcome(&due[i], result, time.Now()))
+		tried = append(tried, d.outcome(t, &due[i], result, time.Now()))
 	}
 	// Failures are measured against what went out at once, not against the whole round.
-	d.widths.Add(h.Lane, width.After(batch, time.Now()))
-	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	width = width.After(batch, time.Now())
+	done := step{}
+	if cut {
+		width, done.pause = width.CutOff(), crowdPause+rand.N(crowdPause)
+	}
+	d.widths.Add(h.Lane, width)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	return step{}, models.SettleDeliveries(settle, d.db, *h, tried, gone)
+	failing, err := models.SettleDeliveries(ctx, d.db, *h, tried)
+	if err != nil {
+		return step{}, err
+	}
+	switch {
+	case gone:
+		err = d.disable(ctx, h, t, models.DisabledGone)
+	case batch.Failed > 0 && d.disableAfter > 0 && failing != nil && time.Since(*failing) >= d.disableAfter:
+		err = d.disable(ctx, h, t, models.DisabledFailing)
+	}
+	return done, err
+}
+
+// disable switches a webhook off and has its owner told. What it is owed stays, and waits.
+func (d *deliverer) disable(ctx context.Context, h *models.Hold, t *target, reason string) error {
+	mail := models.NewID()
+	ok, err := models.DisableWebhook(ctx, d.db, *h, t.asOf, reason, mail)
+	if err != nil {
+		return fmt.Errorf("disable webhook %s: %w", h.Lane, err)
+	}
+	if ok {
+		d.log.Warn("webhook switched off", "webhook", h.Lane, "reason", reason)
+		d.queue.StartJob(ctx, models.KindWebhookMail, mail)
+	}
+	return nil
 }
 
 // target is where a webhook's deliveries go and how.
 type target struct {
-	url     string
-	headers map[string]string
-	secrets []string
-	ordered bool
+	url       string
+	sink      sink
+	headers   map[string]string
+	secrets   []string
+	ordered   bool
+	skipAfter int       // attempts after which an ordered webhook goes on without a delivery; 0: it never does
+	asOf      time.Time // of the webhook's last change
 }
 
 // target reads the webhook and opens its secrets; nil if it is gone or switched off.
@@ -135,7 +201,14 @@ func (d *deliverer) target(ctx context.Context, id uuid.UUID) (*target, error) {
 	if ok, err := models.Found(err); err != nil || !ok || !w.IsActive {
 		return nil, err
 	}
-	t := &target{url: w.URL, ordered: w.Ordered}
+	scheme, _, _ := strings.Cut(w.URL, ":")
+	t := &target{url: w.URL, sink: d.sinks[strings.ToLower(scheme)], ordered: w.Ordered, asOf: w.UpdatedAt}
+	if t.sink == nil {
+		return nil, fmt.Errorf("webhook %s: there is no sink for %q", id, scheme)
+	}
+	if w.OnFailure == models.OnFailureSkip {
+		t.skipAfter = w.SkipAfter
+	}
 	secret, err := d.vault.Open(SealSecret, w.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("secret of webhook %s: %w", id, err)
@@ -167,7 +240,7 @@ func (d *deliverer) attempt(ctx context.Context, t *target, due []models.DueDeli
 	for range min(slots, len(due)) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = d.deliver(ctx, t, &due[i])
+				results[i] = t.sink.deliver(ctx, t, &due[i])
 			}
 		})
 	}
@@ -182,18 +255,25 @@ func (d *deliverer) attempt(ctx context.Context, t *target, due []models.DueDeli
 	return results
 }
 
-func (d *deliverer) deliver(ctx context.Context, t *target, due *models.DueDelivery) webhook.Result {
-	body := webhook.Envelope{ID: due.EventID.String(), Type: due.Event, Timestamp: due.At, SessionID: due.SessionID,
-		Sequence: due.Sequence, Data: due.Data}.Body()
+// envelope is what is sent of a delivery, whatever the sink.
+func envelope(due *models.DueDelivery) webhook.Envelope {
+	return webhook.Envelope{ID: due.EventID.String(), Type: due.Event, Timestamp: due.At, SessionID: due.SessionID, Sequence: due.Sequence, Data: due.Data}
+}
+
+// httpSink posts what is signed.
+type httpSink struct{ client *webhook.Client }
+
+func (s httpSink) deliver(ctx context.Context, t *target, due *models.DueDelivery) webhook.Result {
+	body := envelope(due).Body()
 	signed, err := webhook.Sign(t.secrets, due.EventID.String(), time.Now(), body)
 	if err != nil {
 		return webhook.Result{Err: err}
 	}
-	return d.client.Deliver(ctx, webhook.Request{URL: t.url, Headers: t.headers, Signed: signed, Body: body})
+	return s.client.Deliver(ctx, webhook.Request{URL: t.url, Headers: t.headers, Signed: signed, Body: body})
 }
 
 // outcome turns the endpoint's answer into what is written down.
-func (d *deliverer) outcome(due *models.DueDelivery, r webhook.Result, now time.Time) models.Tried {
+func (d *deliverer) outcome(to *target, due *models.DueDelivery, r webhook.Result, now time.Time) models.Tried {
 	t := models.Tried{Delivery: due.ID, Attempt: due.Attempts + 1, Status: models.DeliveryDelivered, Code: r.Status, Body: r.Body, Duration: r.Duration}
 	if r.OK() {
 		d.metrics.Deliveries("delivered", 1)
@@ -202,8 +282,11 @@ func (d *deliverer) outcome(due *models.DueDelivery, r webhook.Result, now time.
 	if r.Err != nil {
 		t.Error = r.Err.Error()
 	}
-	next, again := d.schedule.Next(t.Attempt, now, rand.Float64(), r.RetryAfter)
-	if !again || r.Gone {
+	next, again := d.next(to, t.Attempt-due.Before, now, r.RetryAfter)
+	if r.Gone { // it waits with the others, until the webhook is switched on again
+		next, again = now, true
+	}
+	if !again {
 		t.Status = models.DeliveryFailed
 		d.metrics.Deliveries("failed", 1)
 		return t
@@ -211,4 +294,15 @@ func (d *deliverer) outcome(due *models.DueDelivery, r webhook.Result, now time.
 	t.Status, t.NextRetry = models.DeliveryRetrying, &next
 	d.metrics.Deliveries("retrying", 1)
 	return t
+}
+
+// next says when a delivery with so many failed attempts is tried again, false if it is given up. An ordered webhook that
+// waits for each goes on at the pace of the schedule's end: only the owner, or switching it off, ends that.
+func (d *deliverer) next(t *target, attempts int, now time.Time, retryAfter time.Duration) (time.Time, bool) {
+	if t.ordered && t.skipAfter == 0 {
+		attempts = min(attempts, len(d.schedule)-1)
+	} else if t.ordered && attempts >= t.skipAfter {
+		return time.Time{}, false
+	}
+	return d.schedule.Next(attempts, now, rand.Float64(), retryAfter)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"kurir/mail"
 	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
@@ -31,8 +32,11 @@ type Config struct {
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
 
-	Media   *media.Store   // nil: there is none, and none to look after
-	Fetcher *media.Fetcher // takes media in that messages name by URL
+	Media          *media.Store   // nil: there is none, and none to look after
+	Fetcher        *media.Fetcher // takes media in that messages name by URL
+	DisableAfter   time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
+	KeepDeliveries time.Duration  // 0: for ever
+	Mailer         *mail.Mailer
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -62,7 +66,8 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 		workers: NewWorkers(control, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
-	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, client: hooks, schedule: cfg.Schedule, queue: queue,
+	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, sinks: newSinks(hooks), schedule: cfg.Schedule, queue: queue,
+		disableAfter: cfg.DisableAfter, crowd: newCrowd(cfg.Concurrency),
 		waker: r.waker, metrics: metrics, log: log, widths: widths}
 	return r
 }
@@ -100,6 +105,8 @@ func (r *Runner) durables() []durable {
 		{kind: KindMigrateSession, attempts: 1000, backoff: 5 * time.Second, run: r.migrateSession, failed: r.moveFailed},
 		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},
 		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
+		{kind: models.KindReplay, attempts: 10_000, backoff: 5 * time.Second, run: r.replayWebhook},
+		{kind: models.KindWebhookMail, attempts: 20, backoff: time.Hour, run: r.mailWebhookDisabled},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
 	}
 }

@@ -17,30 +17,40 @@ type Event struct {
 	At      time.Time
 }
 
-// emit writes events and the deliveries of the webhooks that subscribed to them. It follows a common table
-// expression named ev (id, session_uid, type, data, at, ord) and answers the webhooks' lanes that have work now. The
-// counters are locked last, in sorted order, so that two transactions never wait for each other in a circle.
+// emit writes events and the deliveries of the webhooks that subscribed to them: the session's own and the account's. It
+// follows a common table expression named ev (id, session_uid, type, data, at, ord) and answers the webhooks' lanes that
+// have work now. The counters are locked last, in sorted order, so that two transactions never wait for each other in a
+// circle. A webhook that is switched off gets its deliveries too: its lane is closed, so they wait. Whether it is open is
+// read of the row that is locked, so that none is forgotten when it opens at this moment.
 const emit = `
 inserted AS (
 	INSERT INTO events (id, user_id, session_uid, type, data, created_at)
 	SELECT e.id, s.user_id, e.session_uid, e.type, e.data, e.at FROM ev e JOIN sessions s ON s.uid = e.session_uid
 ), hits AS (
 	SELECT e.id, e.type, e.ord, w.id AS webhook_id FROM ev e
-	JOIN webhooks w ON w.session_uid = e.session_uid AND w.is_active AND w.events && ARRAY['*', e.type]
-), counts AS (
+	JOIN webhooks w ON w.session_uid = e.session_uid AND w.events && ARRAY['*', e.type]
+	UNION ALL
+	SELECT e.id, e.type, e.ord, w.id FROM ev e JOIN sessions s ON s.uid = e.session_uid
+	JOIN webhooks w ON w.user_id = s.user_id AND w.session_uid IS NULL AND w.events && ARRAY['*', e.type]
+), ` + deliver
+
+// deliver is the end of emit: it follows hits (id, type, ord, webhook_id).
+const deliver = `
+counts AS (
 	SELECT webhook_id, count(*) AS n FROM hits GROUP BY webhook_id
 ), locked AS (
 	SELECT l.id FROM lanes l JOIN counts c ON c.webhook_id = l.id ORDER BY l.id FOR UPDATE OF l
 ), moved AS (
-	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, now()), now())
+	UPDATE lanes l SET next_seq = l.next_seq + c.n,
+		next_due_at = CASE WHEN l.open THEN least(coalesce(l.next_due_at, now()), now()) ELSE l.next_due_at END
 	FROM locked k JOIN counts c ON c.webhook_id = k.id WHERE l.id = k.id
-	RETURNING l.id, l.next_seq - c.n AS base
+	RETURNING l.id, l.next_seq - c.n AS base, l.open, clock_timestamp() AS at
 ), delivered AS (
-	INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence)
-	SELECT h.webhook_id, h.id, h.type, m.base + row_number() OVER (PARTITION BY h.webhook_id ORDER BY h.ord) - 1
+	INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence, created_at)
+	SELECT h.webhook_id, h.id, h.type, m.base + row_number() OVER (PARTITION BY h.webhook_id ORDER BY h.ord) - 1, m.at
 	FROM hits h JOIN moved m ON m.id = h.webhook_id
 )
-SELECT id FROM moved`
+SELECT id FROM moved WHERE open`
 
 // Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
 func Emit(ctx context.Context, q Batcher, events []Event) (webhooks []uuid.UUID, err error) {
@@ -56,19 +66,27 @@ func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 	if len(events) == 0 {
 		return nil
 	}
+	statement, args, err := emitStatement(events)
+	if err != nil {
+		return err
+	}
+	b.Queue(statement, args...).Query(func(rows pgx.Rows) (err error) {
+		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		return err
+	})
+	return nil
+}
+
+func emitStatement(events []Event) (statement string, args []any, err error) {
 	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
 	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
 	for i, e := range events {
 		body, err := json.Marshal(e.Data)
 		if err != nil {
-			return err
+			return "", nil, err
 		}
 		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
 	}
-	b.Queue(`WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
-		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), `+emit, ids, sessions, types, data, at).Query(func(rows pgx.Rows) (err error) {
-		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		return err
-	})
-	return nil
+	return `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
+		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), ` + emit, []any{ids, sessions, types, data, at}, nil
 }

@@ -67,10 +67,9 @@ var dueOf = map[string]string{
 		       ELSE min(coalesce(send_at, now())) END AS due
 		FROM messages WHERE session_uid = $1 AND status IN ('PENDING', 'SENDING') GROUP BY chat) chats)`,
 	LaneWebhook: `(SELECT CASE WHEN w.ordered THEN
-			(SELECT coalesce(next_retry, now()) FROM webhook_deliveries
-			 WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING') ORDER BY sequence LIMIT 1)
-		ELSE (SELECT min(coalesce(next_retry, now())) FROM webhook_deliveries
-			WHERE webhook_id = $1 AND status IN ('PENDING', 'RETRYING')) END
+			(SELECT coalesce(next_retry, now()) FROM webhook_deliveries WHERE webhook_id = $1 AND sequence = ` + firstUnfinished + `)
+		WHEN EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_id = $1 AND status = 'PENDING') THEN now()
+		ELSE (SELECT next_retry FROM webhook_deliveries WHERE webhook_id = $1 AND status = 'RETRYING' ORDER BY next_retry LIMIT 1) END
 		FROM webhooks w WHERE w.id = $1 AND w.is_active)`,
 }
 
@@ -132,14 +131,14 @@ type Backlog struct {
 
 // BacklogOf measures the lanes of a kind. Rows are counted up to 100,000, which bounds its cost.
 func BacklogOf(ctx context.Context, q Querier, kind string) (Backlog, error) {
-	from := `messages WHERE status IN ('PENDING', 'SENDING')`
+	from := `SELECT 1 FROM messages WHERE status IN ('PENDING', 'SENDING')`
 	if kind == LaneWebhook {
-		from = `webhook_deliveries WHERE status IN ('PENDING', 'RETRYING')`
+		from = `SELECT 1 FROM webhook_deliveries WHERE status = 'PENDING' UNION ALL SELECT 1 FROM webhook_deliveries WHERE status = 'RETRYING'`
 	}
 	var b Backlog
 	var seconds float64
 	err := q.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM now() - min(next_due_at)), 0)::float8,
-		(SELECT count(*) FROM (SELECT 1 FROM `+from+` LIMIT 100000) x)
+		(SELECT count(*) FROM (`+from+` LIMIT 100000) x)
 		FROM lanes WHERE kind = $1 AND next_due_at <= now()`, kind).Scan(&b.Lanes, &seconds, &b.Rows)
 	b.Oldest = time.Duration(seconds * float64(time.Second))
 	return b, err

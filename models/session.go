@@ -209,14 +209,7 @@ func DeleteSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) (bool, error) 
 	if err := DeactivateSessionKeys(ctx, tx, uid); err != nil {
 		return false, err
 	}
-	if _, err := DeleteWebhook(ctx, tx, uid); err != nil {
-		return false, err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL,
-		status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
-		error_code = 'session_deleted', error_message = 'The session was deleted.'
-		WHERE session_uid = ? AND status IN ('PENDING', 'SENDING')`, uid)
-	return true, err
+	return true, endOfSession(ctx, tx, uid)
 }
 
 // ReleaseTombstone remembers that no worker holds a deleted session any more: its room and its name are free.

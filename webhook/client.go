@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -191,10 +192,12 @@ func cleanText(b []byte) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(string(b), "\x00", ""), "")
 }
 
-// parseRetryAfter reads both forms of the header, seconds and a date; what it cannot read is 0.
+// parseRetryAfter reads both forms of the header, seconds and a date; what it cannot read is 0, and what is beyond the
+// bound, or beyond all numbers, is the bound.
 func parseRetryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
-	if seconds, err := strconv.ParseInt(value, 10, 64); err == nil {
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // out of range, it is the nearest that is in it
 		return time.Duration(min(max(seconds, 0), int64(maxRetryAfter/time.Second))) * time.Second
 	}
 	if date, err := http.ParseTime(value); err == nil {

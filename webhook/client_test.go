@@ -155,7 +155,7 @@ func TestDeliverByStatus(t *testing.T) {
 func TestParseRetryAfter(t *testing.T) {
 	for value, want := range map[string]time.Duration{
 		"": 0, "0": 0, "-5": 0, "120": 2 * time.Minute, " 5 ": 5 * time.Second, "9223372036854775807": 24 * time.Hour,
-		"1.5": 0, now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
+		"1.5": 0, "99999999999999999999": 24 * time.Hour, "-99999999999999999999": 0, now.Add(90 * time.Second).Format(http.TimeFormat): 90 * time.Second,
 		now.Add(-time.Hour).Format(http.TimeFormat): 0, now.AddDate(1, 0, 0).Format(http.TimeFormat): 24 * time.Hour,
 	} {
 		assert.Equal(t, want, parseRetryAfter(value, now), "%q", value)

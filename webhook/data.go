@@ -69,3 +69,9 @@ type SessionMigrated struct {
 	To     string `json:"to" doc:"Worker that holds it now" example:"worker-002"`
 	Reason string `json:"reason" enum:"offline,drain,removed,shutdown,rebalance,network,refused,admin" example:"drain"`
 }
+
+// Test is the data of webhook.test.
+type Test struct {
+	WebhookID string `json:"webhookId" format:"uuid"`
+	Message   string `json:"message" example:"This is a test."`
+}

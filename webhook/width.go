@@ -22,6 +22,7 @@ type Width struct {
 	size     int       // 0: nothing known yet
 	failures int       // consecutive
 	resume   time.Time // while broken: when the next probe may go
+	slow     bool      // the last batch took SlowAnswer or more, or was cut off
 }
 
 // Batch is what became of the deliveries that Slots allowed.
@@ -45,6 +46,15 @@ func (w Width) Slots(now time.Time) (n int, resume time.Time) {
 // Broken reports whether the endpoint is only being probed.
 func (w Width) Broken() bool { return w.failures >= BreakAfter }
 
+// Slow reports whether the endpoint kept us waiting the last time.
+func (w Width) Slow() bool { return w.slow }
+
+// CutOff returns the width of an endpoint that was not waited for any longer.
+func (w Width) CutOff() Width {
+	w.slow = true
+	return w
+}
+
 // After returns the width in view of a batch that ended now. A batch as large as the width that went well widens it by one; a
 // smaller one proves nothing about more. A failure or a slow answer halves it. An empty batch changes nothing.
 func (w Width) After(b Batch, now time.Time) Width {
@@ -52,6 +62,7 @@ func (w Width) After(b Batch, now time.Time) Width {
 		return w
 	}
 	size := w.width()
+	w.slow = b.Slowest >= SlowAnswer
 	switch {
 	case b.Failed > 0 || b.Slowest >= SlowAnswer:
 		w.size = max(size/2, 1)

@@ -115,3 +115,15 @@ func TestWidthAlwaysMovesOn(t *testing.T) {
 		}
 	})
 }
+
+func TestWidthRemembersThatItWaited(t *testing.T) {
+	var w Width
+	assert.False(t, w.Slow())
+	slow := w.After(Batch{Failed: 1, Slowest: SlowAnswer}, now)
+	assert.True(t, slow.Slow())
+	assert.True(t, slow.After(Batch{}, now).Slow(), "nothing was learned")
+	assert.False(t, slow.After(Batch{Failed: 1, Slowest: time.Second}, now).Slow(), "it fails, but quickly")
+	assert.True(t, w.CutOff().Slow())
+	assert.False(t, w.CutOff().Broken())
+	assert.False(t, w.CutOff().After(Batch{Succeeded: 1, Slowest: time.Second}, now).Slow())
+}

@@ -17,6 +17,7 @@ import (
 
 	"kurir/egress"
 	"kurir/limits"
+	"kurir/mail"
 	"kurir/media"
 	"kurir/webhook"
 )
@@ -123,6 +124,15 @@ type config struct {
 
 	KeepMetricsDays int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
 	KeepLogsDays    int `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
+
+	WebhookDisableAfter duration `env:"WEBHOOK_DISABLE_AFTER" envDefault:"5d"`
+	KeepDeliveriesDays  int      `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`
+
+	SMTPHost string `env:"SMTP_HOST"`
+	SMTPPort int    `env:"SMTP_PORT" envDefault:"587"`
+	SMTPUser string `env:"SMTP_USER"`
+	SMTPPass string `env:"SMTP_PASS" secret:"true"`
+	SMTPFrom string `env:"SMTP_FROM"`
 
 	CORSOrigin       string   `env:"CORS_ORIGIN" envDefault:"http://localhost:3000"`
 	Helmet           bool     `env:"HELMET_ENABLED" envDefault:"true"`
@@ -283,6 +293,12 @@ func (c *config) check() (faults []error) {
 	if c.MediaURL == "" {
 		c.MediaURL = filepath.Join(c.Home, "media")
 	}
+	if c.WebhookDisableAfter < 0 || c.KeepDeliveriesDays < 0 {
+		bad("WEBHOOK_DISABLE_AFTER and RETENTION_DELIVERIES_DAYS must not be below 0, which is never")
+	}
+	if _, err := mail.New(c.mail(), slog.New(slog.DiscardHandler)); err != nil {
+		faults = append(faults, err)
+	}
 	c.schedule = webhook.DefaultSchedule()
 	if c.WebhookSchedule != "" {
 		if c.schedule, err = webhook.ParseSchedule(c.WebhookSchedule); err != nil {
@@ -301,6 +317,15 @@ func (c *config) check() (faults []error) {
 		bad("LIMIT_*: %w", err)
 	}
 	return faults
+}
+
+// mail says how mail leaves. In development, without SMTP, it is put where it can be read.
+func (c *config) mail() mail.Config {
+	m := mail.Config{Host: c.SMTPHost, Port: c.SMTPPort, User: c.SMTPUser, Pass: c.SMTPPass, From: c.SMTPFrom}
+	if c.Env == development {
+		m.Folder = filepath.Join(c.Home, "mail")
+	}
+	return m
 }
 
 // publicSecrets stand in documentation: nobody may run on them in production.

@@ -19,6 +19,7 @@ import (
 	"kurir/api"
 	"kurir/egress"
 	"kurir/jobs"
+	"kurir/mail"
 	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
@@ -178,10 +179,15 @@ func (p *parts) runRunner(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = control.Close() }()
+	mailer, err := mail.New(p.cfg.mail(), p.log)
+	if err != nil {
+		return err
+	}
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
-		Media: p.media, Fetcher: p.fetcher()}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		Media: p.media, Fetcher: p.fetcher(),
+		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

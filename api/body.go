@@ -19,13 +19,24 @@ import (
 
 // incoming is a body that is still on the connection.
 type incoming struct {
-	stream io.Reader
-	ended  bool // read to its end: the connection can be used again
+	stream   io.Reader
+	conn     net.Conn
+	declared int // its length, or below 0
+	read     int
+	ended    bool // read to its end: the connection can be used again
 }
 
+// Read reports a body whose sender went away half way; the server's stream calls that its end.
 func (in *incoming) Read(b []byte) (int, error) {
 	n, err := in.stream.Read(b)
-	in.ended = in.ended || errors.Is(err, io.EOF)
+	in.read += n
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	if in.read < in.declared || in.declared < 0 && hasEnded(in.conn) {
+		return n, io.ErrUnexpectedEOF
+	}
+	in.ended = true
 	return n, err
 }
 
@@ -50,7 +61,7 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			next(r)
 			return
 		}
-		in := &incoming{stream: r.RequestBodyStream()}
+		in := &incoming{stream: r.RequestBodyStream(), conn: r.Conn(), declared: r.Request.Header.ContentLength()}
 		defer func() {
 			if !in.ended {
 				r.SetConnectionClose()
@@ -69,7 +80,7 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 				bufferPool.Put(buffer)
 			}
 		}()
-		if err := bounded(buffer, in, r.Request.Header.ContentLength()); err != nil {
+		if err := bounded(buffer, in); err != nil {
 			c := a.app.AcquireCtx(r)
 			defer a.app.ReleaseCtx(c)
 			_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
@@ -80,12 +91,12 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// bounded reads a body of at most bodyLimit bytes. declared is its length, or below 0.
-func bounded(buffer *bytes.Buffer, in *incoming, declared int) error {
-	if declared > bodyLimit {
+// bounded reads a body of at most bodyLimit bytes.
+func bounded(buffer *bytes.Buffer, in *incoming) error {
+	if in.declared > bodyLimit {
 		return fiber.ErrRequestEntityTooLarge
 	}
-	buffer.Grow(max(declared, 0) + bytes.MinRead)
+	buffer.Grow(max(in.declared, 0) + bytes.MinRead)
 	_, err := buffer.ReadFrom(io.LimitReader(in, bodyLimit+1))
 	if err != nil {
 		return brokenBody(err)
@@ -141,7 +152,7 @@ func (a *API) bodiesInMemory(ctx huma.Context, next func(huma.Context)) { next(i
 // toMemory reads the body of a request that might have streamed and is not to.
 func toMemory(c *fiber.Ctx, in *incoming) error {
 	buffer := new(bytes.Buffer)
-	if err := bounded(buffer, in, c.Request().Header.ContentLength()); err != nil {
+	if err := bounded(buffer, in); err != nil {
 		return err
 	}
 	replaceBody(c, buffer.Bytes())

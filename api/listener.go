@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -11,7 +12,7 @@ import (
 // that is on its way. So what is left of its request is read first, up to these bounds.
 const (
 	restTime  = 2 * time.Second
-	restBytes = 64 << 20
+	restBytes = 160 << 20
 )
 
 // patientListener makes connections that can wait so.
@@ -28,6 +29,22 @@ func (l patientListener) Accept() (net.Conn, error) {
 type patientConn struct {
 	net.Conn
 	patient atomic.Bool
+	ended   atomic.Bool // the other side has sent its last
+}
+
+// Read notes the end.
+func (c *patientConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, io.EOF) {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+// hasEnded reports whether a connection was read to its end. One of another kind never has.
+func hasEnded(c net.Conn) bool {
+	p, ok := c.(*patientConn)
+	return ok && p.ended.Load()
 }
 
 // awaitRest has a connection read the rest of a refused request before it closes.

@@ -34,7 +34,7 @@ var (
 // maxParts of a form.
 const maxParts = 100
 
-// form makes JSON of a form: its fields, the object in the field data (or json), and the ID of the medium in the part file. Fields
+// form makes JSON of a form: its fields, the object in the field data, and the ID of the medium in the part file. Fields
 // that can be texts are texts; others are JSON.
 func (t *taker) form(r io.Reader, contentType string, texts map[string]bool) ([]byte, error) {
 	_, params, err := mime.ParseMediaType(contentType)
@@ -42,9 +42,9 @@ func (t *taker) form(r io.Reader, contentType string, texts map[string]bool) ([]
 		return nil, errForm
 	}
 	f := &form{taker: t, reader: multipart.NewReader(r, params["boundary"]), texts: texts, fields: map[string]json.RawMessage{}, room: bodyLimit}
-	for range maxParts {
+	for n := range maxParts {
 		part, err := f.reader.NextPart()
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && n > 0 {
 			return f.body()
 		}
 		if err != nil {
@@ -90,7 +90,7 @@ func (f *form) take(part *multipart.Part) error {
 	switch {
 	case name == "":
 		return errForm
-	case name == "data" || name == "json":
+	case name == "data":
 		var object map[string]json.RawMessage
 		if json.Unmarshal(value, &object) != nil {
 			return fault.Field(name, "expected a JSON object")

@@ -136,14 +136,11 @@ func (s *Store) Put(ctx context.Context, user uuid.UUID, kind string, content io
 	return m, nil
 }
 
-// s3Part is what a part of an upload has to have at least. One is in memory at a time.
-const s3Part = 5 << 20
-
 // spool writes a content to a temporary blob and fills in size and hash.
 func (s *Store) spool(ctx context.Context, temp string, m *Item, kind string, rule Rule, content io.Reader) error {
 	ctx, abort := context.WithCancel(ctx)
 	defer abort()
-	w, err := s.bucket.NewWriter(ctx, temp, &blob.WriterOptions{ContentType: m.MIMEType, BufferSize: s3Part, MaxConcurrency: 1, DisableContentTypeDetection: true})
+	w, err := s.bucket.NewWriter(ctx, temp, s.writerOptions(m.MIMEType))
 	if err != nil {
 		return ErrStore.WithCause(err)
 	}

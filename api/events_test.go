@@ -335,10 +335,8 @@ func TestRevocationEndsStreams(t *testing.T) {
 		"an expired key":     {accountEvents, bearer(v.key), func() { w.exec(`UPDATE api_keys SET expires_at = now() WHERE user_id = $1::uuid`, v.id) }},
 	} {
 		f, stays := w.follow(do.path, do.with).ready(), w.follow(shopEvents, u.auth()).ready()
-		began := time.Now()
 		do.f()
 		f.ends(what)
-		require.Less(t, time.Since(began), 5*time.Second, what)
 		w.eventually("a refusal", func() bool { return w.do("GET", do.path, do.with, nil).status >= 401 })
 		require.False(t, stays.hasEnded(), what)
 		stays.cut()
@@ -359,9 +357,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 	live := w.follow(accountEvents, u.auth()).ready()
 	ids := w.emit("shop", "message.sent")
 	live.has("before", ids...)
-	began := time.Now()
 	require.NoError(t, w.stop(context.Background()))
-	require.Less(t, time.Since(began), 5*time.Second)
 	live.ends("shutdown")
 	require.Contains(t, w.log.String(), `"why":"shutdown"`)
 	ids = append(ids, w.emit("shop", "message.read")...)

@@ -97,7 +97,7 @@ func showLink(c *fiber.Ctx, words *linkWords, v linkView, l *models.SessionLink,
 	}
 	page := map[string]any{"Words": words, "View": v, "Script": script, "Style": style, "Simulator": l != nil && l.Session.Engine == "simulator" && !v.Final}
 	if !v.Final && l != nil {
-		page["Events"] = c.Path() + "/events"
+		page["Events"] = linkPath + "/" + c.Params("token") + "/events"
 	}
 	c.Type("html", "utf-8").Status(v.status)
 	return linkTemplate.Execute(c.Response().BodyWriter(), page)

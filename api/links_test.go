@@ -96,6 +96,9 @@ func TestLinkPage(t *testing.T) {
 	key := u.session("shop")
 	path := u.link(nil)
 	first := w.page(path, nil, 200, "waiting")
+	for _, spelled := range []string{path, path + "/", path + "?utm_source=mail"} {
+		require.Contains(t, w.page(spelled, nil, 200, "waiting").text, `data-events="`+path+`/events"`)
+	}
 	require.Equal(t, 2, w.assets(path, strings.ReplaceAll(first.text, `href="data:,"`, ""), nil))
 	live := w.follow(path+"/events", nil)
 	live.reaches("waiting")

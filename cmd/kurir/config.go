@@ -90,6 +90,10 @@ type config struct {
 	LimitMessagesPro   int `env:"LIMIT_MESSAGES_PER_HOUR_PRO" envDefault:"1000"`
 	LimitMessagesMax   int `env:"LIMIT_MESSAGES_PER_HOUR_MAX" envDefault:"10000"`
 
+	StreamsPerCredential int `env:"LIMIT_STREAMS_PER_CREDENTIAL" envDefault:"20"`
+	StreamsPerUser       int `env:"LIMIT_STREAMS_PER_USER" envDefault:"100"`
+	StreamsPerProcess    int `env:"LIMIT_STREAMS_PER_PROCESS" envDefault:"5000"`
+
 	WorkerToken    string `env:"WORKER_AUTH_TOKEN" secret:"true"`
 	ProbeInterval  millis `env:"WORKER_HEALTH_CHECK_INTERVAL" envDefault:"30000"`
 	GatewayURL     string `env:"GATEWAY_URL"`
@@ -313,6 +317,9 @@ func (c *config) check() (faults []error) {
 		limits.Pro:   {Sessions: c.LimitSessionsPro, MessagesPerHour: c.LimitMessagesPro},
 		limits.Max:   {Sessions: c.LimitSessionsMax, MessagesPerHour: c.LimitMessagesMax},
 	}
+	if err := c.streams().Validate(); err != nil {
+		bad("LIMIT_STREAMS_*: %w", err)
+	}
 	if err := c.tiers.Validate(); err != nil {
 		bad("LIMIT_*: %w", err)
 	}
@@ -326,6 +333,10 @@ func (c *config) mail() mail.Config {
 		m.Folder = filepath.Join(c.Home, "mail")
 	}
 	return m
+}
+
+func (c *config) streams() limits.Streams {
+	return limits.Streams{PerCredential: c.StreamsPerCredential, PerUser: c.StreamsPerUser, PerProcess: c.StreamsPerProcess}
 }
 
 // publicSecrets stand in documentation: nobody may run on them in production.

@@ -109,6 +109,8 @@ type config struct {
 	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
 	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
+	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
+	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 
 	WebhookDisableAfter duration `env:"WEBHOOK_DISABLE_AFTER" envDefault:"5d"`
 	KeepDeliveriesDays  int      `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`
@@ -118,9 +120,6 @@ type config struct {
 	SMTPUser string `env:"SMTP_USER"`
 	SMTPPass string `env:"SMTP_PASS" secret:"true"`
 	SMTPFrom string `env:"SMTP_FROM"`
-
-	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
-	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 
 	CORSOrigin       string   `env:"CORS_ORIGIN" envDefault:"http://localhost:3000"`
 	Helmet           bool     `env:"HELMET_ENABLED" envDefault:"true"`

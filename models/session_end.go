@@ -2,7 +2,6 @@ package models
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -57,9 +56,6 @@ func emitIn(ctx context.Context, tx bun.Tx, events []Event) error {
 	if err != nil {
 		return err
 	}
-	var rows *sql.Rows
-	if rows, err = tx.Tx.QueryContext(ctx, statement, args...); err != nil { // bun would put the arguments into the text
-		return err
-	}
-	return rows.Close()
+	_, err = tx.Tx.ExecContext(ctx, statement, args...) // bun would put the arguments into the text
+	return err
 }

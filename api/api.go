@@ -131,6 +131,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.huma.UseMiddleware(a.authenticate, a.idempotent)
 	a.routes()
+	a.describeSends()
 	a.describeWebhooks()
 	a.serveOpenAPI()
 	return a

@@ -62,7 +62,7 @@ func tag(need access, path string) string {
 		return "Accounts"
 	case strings.Contains(path, "webhook"):
 		return "Webhooks"
-	case strings.Contains(path, "messages"), strings.HasSuffix(path, "/send"):
+	case strings.Contains(path, "/messages"), strings.HasSuffix(path, "/send"):
 		return "Messages"
 	case strings.HasPrefix(path, "/jobs"):
 		return "Jobs"
@@ -107,6 +107,13 @@ var descriptions = map[string]string{
 	"list-messages":      "Messages in and out, newest first.",
 	"get-message":        "`status` rises from pending over sending and sent to delivered and read, or ends as failed, expired, cancelled or unknown. `waitingFor` says why a pending one waits.",
 	"cancel-message":     "Only a message that was never tried can be cancelled.",
+	"send-batch":         "Up to 1,000 messages, in order, all or none: a message that is wrong refuses all of them, and `details` name it as `messages[3].to`. Each counts as one. Up to 8 MB.",
+	"cancel-messages":    "Cancels what waits and fits: an empty object is all that waits. What is on its way stays. Each that is cancelled has its event.",
+	"retry-message":      "A message that failed, expired or was cancelled waits again, at the end of its chat, under the same ID. With `force`, also one whose outcome is unknown: its person could get it twice.",
+	"edit-message":       "Sends an edit, as a message of its own, within 15 minutes after the message was sent. A message that still waits is changed where it is, and the answer is 200.",
+	"revoke-message":     "Has it deleted for everyone, within 60 hours after it was sent, by a message of its own. A message that still waits is cancelled, and the answer is 200.",
+	"react":              "Sends a reaction, as a message of its own. An empty `emoji` takes it back.",
+	"forward-message":    "Sends a copy of it, marked as forwarded.",
 	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there.",
 	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
 	"get-job":            "A message is its own job: its ID works here too.",

@@ -127,6 +127,11 @@ func (a *API) forward(ctx context.Context, in *ForwardInput) (*Started[SentData]
 	if !ok {
 		return nil, errNotForwardable
 	}
+	if copied.MediaID != nil {
+		if err := a.use(ctx, copied, *copied.MediaID); err != nil {
+			return nil, err
+		}
+	}
 	copied.ID, copied.Chat, copied.To, copied.ExpiresAt = newResourceID(ctx), to, to, time.Now().Add(a.cfg.MessageTTL)
 	return a.store(ctx, copied, in.SendHeaders)
 }

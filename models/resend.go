@@ -153,7 +153,10 @@ func cancelFitting(ctx context.Context, tx pgx.Tx, s *Session, ids []uuid.UUID, 
 // Forwarded is a copy of what a message holds, for another chat; false if it holds nothing that can be forwarded.
 func (m *Message) Forwarded() (*NewMessage, bool) {
 	copied := &NewMessage{Session: m.SessionUID, Type: m.MessageType, Content: m.Content, MediaURL: m.MediaURL, Filename: m.Filename,
-		Caption: m.Caption, MediaID: m.MediaID, Media: m.Media, Details: &message.Details{Forwarded: true}}
+		Caption: m.Caption, Details: &message.Details{Forwarded: true}}
+	if message.HasMedia(strings.ToLower(m.MessageType)) {
+		copied.MediaID, copied.Media = m.MediaID, m.Media
+	}
 	if d := m.Details; d != nil {
 		copied.Details.Location, copied.Details.Contacts, copied.Details.Poll, copied.Details.LinkPreview = d.Location, d.Contacts, d.Poll, d.LinkPreview
 	}

@@ -47,6 +47,13 @@ var matrix = map[string]string{
 	"list-messages":      "1+++44441",
 	"get-message":        "1+++44441",
 	"cancel-message":     "1+++44441",
+	"send-batch":         "1+++44441",
+	"cancel-messages":    "1+++44441",
+	"retry-message":      "1+++44441",
+	"edit-message":       "1+++44441",
+	"revoke-message":     "1+++44441",
+	"react":              "1+++44441",
+	"forward-message":    "1+++44441",
 	"upload-media":       "1+++44441",
 	"get-media":          "1+++44441",
 	"put-webhook":        "1++334441",
@@ -91,7 +98,7 @@ var matrix = map[string]string{
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)

@@ -145,6 +145,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
 	a.routes()
+	a.describeSends()
 	a.describeWebhooks()
 	a.describeStreams()
 	a.serveOpenAPI()

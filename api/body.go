@@ -80,7 +80,7 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 				bufferPool.Put(buffer)
 			}
 		}()
-		if err := bounded(buffer, in); err != nil {
+		if err := bounded(buffer, in, bodyLimit); err != nil {
 			c := a.app.AcquireCtx(r)
 			defer a.app.ReleaseCtx(c)
 			_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
@@ -91,17 +91,17 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 	}
 }
 
-// bounded reads a body of at most bodyLimit bytes.
-func bounded(buffer *bytes.Buffer, in *incoming) error {
-	if in.declared > bodyLimit {
+// bounded reads a body of at most limit bytes.
+func bounded(buffer *bytes.Buffer, in *incoming, limit int) error {
+	if in.declared > limit {
 		return fiber.ErrRequestEntityTooLarge
 	}
 	buffer.Grow(max(in.declared, 0) + bytes.MinRead)
-	_, err := buffer.ReadFrom(io.LimitReader(in, bodyLimit+1))
+	_, err := buffer.ReadFrom(io.LimitReader(in, int64(limit)+1))
 	if err != nil {
 		return brokenBody(err)
 	}
-	if buffer.Len() > bodyLimit {
+	if buffer.Len() > limit {
 		return fiber.ErrRequestEntityTooLarge
 	}
 	return nil
@@ -116,7 +116,7 @@ func brokenBody(err error) error {
 	return fiber.ErrBadRequest
 }
 
-// mayStream finds requests whose body may be longer than bodyLimit: uploads, and sends that carry their medium. The route
+// mayStream finds requests whose body may be longer than bodyLimit: uploads, sends that carry their medium, and batches. The route
 // decides, when it is known who calls.
 func mayStream(r *fasthttp.RequestCtx) bool {
 	if !r.IsPost() {
@@ -126,11 +126,15 @@ func mayStream(r *fasthttp.RequestCtx) bool {
 	if strings.HasSuffix(path, "/media") {
 		return true
 	}
+	length := r.Request.Header.ContentLength()
+	long := length < 0 || length > bodyLimit
+	if strings.HasSuffix(path, batchPath) {
+		return long
+	}
 	if !strings.HasSuffix(path, "/send") && !strings.HasSuffix(path, "/messages") {
 		return false
 	}
-	length := r.Request.Header.ContentLength()
-	return length < 0 || length > bodyLimit || isMultipart(string(r.Request.Header.ContentType()))
+	return long || isMultipart(string(r.Request.Header.ContentType()))
 }
 
 // inMemory is a huma.Context whose body is what the request holds. The adapter's own would look for a stream.
@@ -150,10 +154,13 @@ func (c inMemory) BodyReader() io.Reader {
 func (a *API) bodiesInMemory(ctx huma.Context, next func(huma.Context)) { next(inMemory{ctx}) }
 
 // toMemory reads the body of a request that might have streamed and is not to.
-func toMemory(c *fiber.Ctx, in *incoming) error {
+func toMemory(c *fiber.Ctx, in *incoming, limit int) error {
 	buffer := new(bytes.Buffer)
-	if err := bounded(buffer, in); err != nil {
+	if err := bounded(buffer, in, limit); err != nil {
 		return err
+	}
+	if hasNUL(buffer.Bytes()) {
+		return errNUL
 	}
 	replaceBody(c, buffer.Bytes())
 	return nil

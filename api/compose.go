@@ -30,11 +30,10 @@ func (a *API) compose(ctx context.Context, session uuid.UUID, d *message.Draft, 
 	if m.Metadata, err = parseObject("metadata", d.Metadata, message.MaxMetadata); err != nil {
 		return nil, err
 	}
-	switch {
-	case d.MediaBase64 != "":
-		return nil, fault.Field("mediaBase64", "this address does not take a medium in the body: upload it, or use mediaUrl")
-	case d.MediaID != "":
-		return nil, fault.Field("mediaId", "there is no such medium")
+	if message.HasMedia(kind) {
+		if err := a.attach(ctx, m, d); err != nil {
+			return nil, err
+		}
 	}
 	if d.To != "" {
 		if m.To, err = address.Parse(d.To); err != nil {
@@ -53,6 +52,38 @@ func (a *API) compose(ctx context.Context, session uuid.UUID, d *message.Draft, 
 		}
 	}
 	return m, nil
+}
+
+// attach finds a message's medium, or looks at the address where it will be fetched. What came inside of the request is in
+// the store by now, where the route takes that.
+func (a *API) attach(ctx context.Context, m *models.NewMessage, d *message.Draft) error {
+	switch {
+	case d.MediaBase64 != "":
+		return fault.Field("mediaBase64", "a message of a batch can't hold its medium: upload it before, and name it in mediaId")
+	case d.MediaURL != "":
+		if err := a.guard.CheckURL(d.MediaURL); err != nil {
+			return fault.Field("mediaUrl", err.Error())
+		}
+		return nil
+	}
+	id, err := idOf(d.MediaID, models.ErrNoMedia)
+	if err != nil {
+		return err
+	}
+	return a.use(ctx, m, id)
+}
+
+// use keeps a medium in the store for a message, if it is fit for it.
+func (a *API) use(ctx context.Context, m *models.NewMessage, id uuid.UUID) error {
+	medium, err := a.cfg.Media.Use(ctx, callerOf(ctx).user.ID, id)
+	if err != nil {
+		return stored(err)
+	}
+	if err := a.cfg.Media.Rules().Check(strings.ToLower(m.Type), medium.MIMEType, medium.Size); err != nil {
+		return err
+	}
+	m.MediaID, m.Media = &medium.ID, medium.Message()
+	return nil
 }
 
 func optional(text string) *string {

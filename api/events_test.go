@@ -96,7 +96,7 @@ func TestEventsThatBecomeVisibleInAnotherOrder(t *testing.T) {
 	w, u := streamWorld(t)
 	live := w.follow(shopEvents, u.auth()).ready()
 	uid := w.uid("shop")
-	early, late := w.begin(), w.begin()
+	early, late := w.transaction(), w.transaction()
 	first := emitIn(t, early, uid, "message.sent", 1)
 	second := emitIn(t, late, uid, "message.sent", 2)
 	require.Less(t, first, second)
@@ -306,7 +306,7 @@ func TestSlowClient(t *testing.T) {
 	uid, data := w.uid("shop"), strings.Repeat("x", 100<<10)
 	var sent []string
 	for len(sent) < 2000 && !strings.Contains(w.log.String(), `"why":"slow_client"`) {
-		tx := w.begin()
+		tx := w.transaction()
 		for range 20 {
 			sent = append(sent, emitIn(t, tx, uid, "message.received", data))
 		}

@@ -57,6 +57,7 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 	}
 	hash := sha256.New()
 	hash.Write([]byte(session + "\x00"))
+	hash.Write([]byte(c.Params("messageId"))) // empty for most
 	hash.Write(c.Body())
 	k, err := models.ReserveKey(ctx.Context(), a.db, p.owner(), scope, key, hash.Sum(nil))
 	if err != nil {

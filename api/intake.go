@@ -54,7 +54,7 @@ func (a *API) intake(ctx huma.Context, next func(huma.Context)) {
 	case what == takesBody:
 		ctx = huma.WithValue(ctx, uploadKey{}, &uploadBody{c, in})
 	case in != nil:
-		err = toMemory(c, in)
+		err = toMemory(c, in, int(ctx.Operation().MaxBodyBytes))
 	}
 	defer done()
 	if err != nil {

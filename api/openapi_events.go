@@ -42,7 +42,8 @@ func dataOf(event string) any {
 	case webhook.EventSessionMigrated:
 		return webhook.SessionMigrated{}
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
-		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown:
+		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown,
+		webhook.EventMessageEdited, webhook.EventMessageDeleted, webhook.EventMessageReaction:
 		return webhook.Message{}
 	case webhook.EventTest:
 		return webhook.Test{}

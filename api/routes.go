@@ -39,9 +39,17 @@ func (a *API) routes() {
 	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
 	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
 	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"), takes(takesMessage), documented(formBody))
+	add(a, post, "/sessions/{id}/messages/batch", "send-batch", accessSession, "Send many messages", a.sendBatch, accepted, large, once("send-batch"))
+	add(a, post, "/sessions/{id}/messages/cancel", "cancel-messages", accessSession, "Cancel many pending messages", a.cancelMessages)
 	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
 	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
 	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
+
+	add(a, post, "/messages/{messageId}/retry", "retry-message", accessSession, "Send a failed message again", a.retryMessage, accepted)
+	add(a, post, "/messages/{messageId}/edit", "edit-message", accessSession, "Edit a message", a.editMessage, accepted, once("edit-message"))
+	add(a, post, "/messages/{messageId}/revoke", "revoke-message", accessSession, "Delete a message for everyone", a.revokeMessage, accepted, once("revoke-message"))
+	add(a, post, "/messages/{messageId}/reaction", "react", accessSession, "React to a message", a.react, accepted, once("react"))
+	add(a, post, "/messages/{messageId}/forward", "forward-message", accessSession, "Forward a message", a.forward, accepted, once("forward-message"))
 
 	add(a, post, "/sessions/{id}/media", "upload-media", accessSession, "Upload a medium", a.uploadMedia, created, takes(takesBody), documented(uploadBodies))
 	add(a, get, "/media/{mediaId}", "get-media", accessSession, "Download a medium", a.getMedia, mediaResponses)

@@ -204,7 +204,7 @@ func (w *world) emit(session string, types ...string) []string {
 	return ids
 }
 
-func (w *world) begin() pgx.Tx {
+func (w *world) transaction() pgx.Tx {
 	w.Helper()
 	tx, err := w.db.Pool.Begin(context.Background())
 	require.NoError(w, err)

@@ -59,15 +59,13 @@ func Validate(d *Draft, now time.Time) []Problem {
 // fits compares the fields that are there with those that the type takes and needs.
 func (d *Draft) fits(rule Rule, p *problems) {
 	there := d.present()
-	for _, name := range there {
-		if name == "to" || slices.Contains(rule.Takes, name) {
-			continue
-		}
-		if d.Type == "" {
-			p.add(name, "a text message does not take this; say which type is meant in type")
-		} else {
-			p.add(name, "a message of type %s does not take this", d.Kind())
-		}
+	foreign := slices.DeleteFunc(slices.Clone(there), func(name string) bool { return name == "to" || slices.Contains(rule.Takes, name) })
+	if d.Type == "" && len(foreign) > 0 {
+		p.add("type", "needed with %s: a message without a type is a text", strings.Join(foreign, ", "))
+		return
+	}
+	for _, name := range foreign {
+		p.add(name, "a message of type %s does not take this", d.Kind())
 	}
 	for _, group := range rule.Needs {
 		n := 0

@@ -39,6 +39,10 @@ var matrix = map[string]string{
 	"get-session-status": "1+++44441",
 	"get-session-qr":     "1+++44441",
 	"rotate-session-key": "1++334441",
+	"start-session":      "1++334441",
+	"stop-session":       "1++334441",
+	"restart-session":    "1++334441",
+	"logout-session":     "1++334441",
 	"send":               "1+++44441",
 	"send-message":       "1+++44441",
 	"send-by-key":        "133++3331",
@@ -69,7 +73,7 @@ var matrix = map[string]string{
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)

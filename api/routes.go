@@ -30,6 +30,10 @@ func (a *API) routes() {
 	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
 	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
+	add(a, post, "/sessions/{id}/start", "start-session", accessAccount, "Start a session", a.startSession, accepted)
+	add(a, post, "/sessions/{id}/stop", "stop-session", accessAccount, "Stop a session", a.stopSession, accepted)
+	add(a, post, "/sessions/{id}/restart", "restart-session", accessAccount, "Connect a session anew", a.restartSession, accepted)
+	add(a, post, "/sessions/{id}/logout", "logout-session", accessAccount, "Unlink a session from its phone", a.logoutSession, accepted)
 
 	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"))
 	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"))

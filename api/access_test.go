@@ -70,6 +70,28 @@ var matrix = map[string]string{
 	"register-worker":    "11111111+",
 	"worker-heartbeat":   "11111111+",
 	"worker-events":      "11111111+",
+
+	"get-pairing-code":      "1+++44441",
+	"check-contacts":        "1+++44441",
+	"list-contacts":         "1+++44441",
+	"get-contact":           "1+++44441",
+	"get-contact-picture":   "1+++44441",
+	"list-groups":           "1+++44441",
+	"create-group":          "1+++44441",
+	"join-group":            "1+++44441",
+	"get-group":             "1+++44441",
+	"add-participants":      "1+++44441",
+	"remove-participants":   "1+++44441",
+	"set-participant-roles": "1+++44441",
+	"get-group-invite":      "1+++44441",
+	"revoke-group-invite":   "1+++44441",
+	"leave-group":           "1+++44441",
+	"set-presence":          "1+++44441",
+	"subscribe-presence":    "1+++44441",
+	"mark-read":             "1+++44441",
+	"list-labels":           "1+++44441",
+	"label-chat":            "1+++44441",
+	"unlabel-chat":          "1+++44441",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
@@ -88,7 +110,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
-	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing"}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing",
+		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890"}
 	for _, op := range operations {
 		row, ok := matrix[op.id]
 		require.True(t, ok, "%s stands in no row of the matrix", op.id)

@@ -106,7 +106,8 @@ func newStage(t testing.TB) *stage {
 	s.owner.do("PUT", "/api/v1/sessions/shop/webhook", s.owner.auth(), map[string]any{"url": "http://127.0.0.1:9/"}).ok(200)
 	hook := modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhooks`)
 	s.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence) VALUES ($1, $2, 'message.read', 1)`, hook, models.NewID())
-	s.ids = map[string]string{"id": "shop", "messageId": str(message, "messageId"), "workerId": "w1",
+	s.scripted()
+	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "messageId": str(message, "messageId"), "workerId": "w1",
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s
@@ -349,6 +350,11 @@ func TestExamplesAreTaken(t *testing.T) {
 				delete(body["webhook"].(map[string]any), "headers")
 			case "put-webhook":
 				delete(body, "headers")
+			case "mark-read":
+				delete(body, "messageIds") // or the chat
+			case "get-pairing-code":
+				s.exec(`UPDATE sessions SET status = 'QR_REQUIRED' WHERE id = 'shop'`)
+				defer s.exec(`UPDATE sessions SET status = 'CONNECTED' WHERE id = 'shop'`)
 			case "migrate-session":
 				modelstest.Worker(s, s.db, body["workerId"].(string), 10)
 			}

@@ -24,7 +24,7 @@ func (a *API) openAPI() huma.Config {
 		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…)."},
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
-	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
+	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"}, {Name: "Contacts and groups", Description: "What WhatsApp is asked at once, through the session's worker."},
 		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
 }
@@ -64,6 +64,8 @@ func tag(need access, path string) string {
 		return "Webhooks"
 	case strings.Contains(path, "messages"), strings.HasSuffix(path, "/send"):
 		return "Messages"
+	case strings.Contains(path, "/contacts"), strings.Contains(path, "/groups"), strings.Contains(path, "/presence"), strings.Contains(path, "/labels"), strings.HasSuffix(path, "/read"):
+		return "Contacts and groups"
 	case strings.HasPrefix(path, "/jobs"):
 		return "Jobs"
 	}
@@ -117,4 +119,26 @@ var descriptions = map[string]string{
 	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
 	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
+
+	"get-pairing-code":      "For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.",
+	"check-contacts":        "Up to 100 numbers, answered in their order. WhatsApp watches how many a number asks for.",
+	"list-contacts":         "Those that the session's phone knows, by address.",
+	"get-contact":           "What the session's phone knows of somebody: what it does not know is null.",
+	"get-contact-picture":   "Answers WhatsApp's own URL, which ends to be good after some hours. Nothing is fetched here.",
+	"list-groups":           "Groups that the session is in, by address, without their participants.",
+	"create-group":          "`results` tells of each participant whether he is in it: some have to be invited by link. After 504 `outcome_unknown` look into the list of groups before you ask again, or repeat with the same `Idempotency-Key`.",
+	"join-group":            "Takes the invitation or its code. The link is not opened.",
+	"get-group":             "With its participants.",
+	"add-participants":      "Answers for each whether it was done. Needs an administrator of the group.",
+	"remove-participants":   "Answers for each whether it was done. Needs an administrator of the group.",
+	"set-participant-roles": "`admin` makes administrators, `member` takes that back. Answers for each whether it was done.",
+	"get-group-invite":      "Needs an administrator of the group.",
+	"revoke-group-invite":   "Makes a new invitation; the former one leads nowhere from then on.",
+	"leave-group":           "The session hears nothing of the group from then on.",
+	"set-presence":          "`available` and `unavailable` are shown to all; `composing`, `recording` and `paused` in a chat.",
+	"subscribe-presence":    "Has WhatsApp tell when somebody is there, as far as that person allows it, until the session connects anew.",
+	"mark-read":             "The authors see that their messages were read. Messages that are marked have `readAt`.",
+	"list-labels":           "Labels of WhatsApp Business. An engine or account without them answers 501.",
+	"label-chat":            "Repeating it changes nothing.",
+	"unlabel-chat":          "Repeating it changes nothing.",
 }

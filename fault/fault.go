@@ -22,6 +22,9 @@ const (
 	Conflict                    // the state does not allow it
 	Limited                     // too much, too often
 	Unavailable                 // a part that we need is down: try again
+	Unsupported                 // what serves it cannot do that
+	BadGateway                  // what serves it answered nonsense
+	Timeout                     // what serves it did not answer in time
 )
 
 // Detail names one bad field.

@@ -1,3 +1,4 @@
+DROP INDEX messages_unread;
 DROP INDEX sessions_ending;
 DROP INDEX jobs_logout_key;
 DROP INDEX jobs_start_key;

@@ -6,3 +6,6 @@ CREATE UNIQUE INDEX jobs_logout_key ON jobs (session_uid) WHERE kind = 'session:
 -- Sessions that have still to be let go of, or unlinked.
 CREATE INDEX sessions_ending ON sessions (uid) WHERE desired IN ('STOPPED', 'LOGGED_OUT')
     AND (worker_id IS NOT NULL OR status <> 'DISCONNECTED' OR desired = 'LOGGED_OUT' AND linked_at IS NOT NULL);
+
+-- What came in and was not marked as read, by chat.
+CREATE INDEX messages_unread ON messages (session_uid, chat, id DESC) WHERE direction = 'INBOUND' AND read_at IS NULL;

@@ -76,7 +76,7 @@ func parseNumber(field, text string) (string, error) {
 // ContactsInput asks for a page of contacts.
 type ContactsInput struct {
 	SessionPath
-	jidPage
+	JIDPage
 }
 
 // ContactResource is what the session's phone knows of somebody.
@@ -107,7 +107,7 @@ func (a *API) listContacts(ctx context.Context, in *ContactsInput) (*Reply[Conta
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(people.Contacts, in.jidPage, people.More, func(p wire.Person) string { return p.JID })
+	list, next := cut(people.Contacts, in.JIDPage, people.More, func(p wire.Person) string { return p.JID })
 	answer := ContactList{Contacts: []ContactResource{}, NextCursor: next}
 	for _, p := range list {
 		answer.Contacts = append(answer.Contacts, ContactResource(p))

@@ -14,7 +14,7 @@ import (
 // GroupsInput asks for a page of groups.
 type GroupsInput struct {
 	SessionPath
-	jidPage
+	JIDPage
 }
 
 // GroupResource is a group that the session is in.
@@ -61,7 +61,7 @@ func (a *API) listGroups(ctx context.Context, in *GroupsInput) (*Reply[GroupList
 	if err != nil {
 		return nil, err
 	}
-	list, next := cut(groups.Groups, in.jidPage, groups.More, func(g wire.Group) string { return g.ID })
+	list, next := cut(groups.Groups, in.JIDPage, groups.More, func(g wire.Group) string { return g.ID })
 	answer := GroupList{Groups: []GroupResource{}, NextCursor: next}
 	for i := range list {
 		list[i].Participants = nil

@@ -146,13 +146,13 @@ func parsePerson(field, text string) (string, error) {
 	return jid, err
 }
 
-// jidPage asks for a part of a list that is sorted by JID.
-type jidPage struct {
+// JIDPage asks for a part of a list that is sorted by JID.
+type JIDPage struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
 	Cursor string `query:"cursor" maxLength:"200" doc:"nextCursor of the page before"`
 }
 
-func (p jidPage) page() (wire.Page, error) {
+func (p JIDPage) page() (wire.Page, error) {
 	if p.Cursor == "" {
 		return wire.Page{Limit: p.Limit}, nil
 	}
@@ -165,7 +165,7 @@ func (p jidPage) page() (wire.Page, error) {
 }
 
 // cut bounds what a worker answered by what was asked for, and makes the cursor of the next page.
-func cut[T any](list []T, p jidPage, more bool, jid func(T) string) ([]T, *string) {
+func cut[T any](list []T, p JIDPage, more bool, jid func(T) string) ([]T, *string) {
 	if len(list) > p.Limit {
 		list, more = list[:p.Limit], true
 	}

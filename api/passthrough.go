@@ -85,10 +85,7 @@ func ask[I, O any](ctx context.Context, a *API, s *models.Session, call wire.Cal
 	defer cancel()
 	out, err := jobs.Pass(ctx, a.workers, s, call, in)
 	if err != nil {
-		err = passFault(err, call.Writes)
-		if fault.Of(err) == fault.BadGateway || fault.Of(err) == fault.Timeout {
-			a.log.Warn("a call to a worker failed", "call", call.Name, "session", s.UID, "worker", s.WorkerID, "error", err)
-		}
+		err = passFault(call.Name, call.Writes, err)
 	}
 	return out, err
 }
@@ -100,11 +97,15 @@ func (c *Config) callTimeout() time.Duration {
 	return callTimeout
 }
 
-// passFault says what an error of a call means. Where the call was to change something and may have, it says so.
-func passFault(err error, writes bool) error {
+// passFault says what an error of a call means. Where the call was to change something and may have, it says so. Of what a
+// worker said, only the code gets into the log: its sentence may name people.
+func passFault(call string, writes bool, err error) error {
 	var f *fault.Error
 	var timeout net.Error
 	code := wire.Code(err)
+	if code != "" {
+		err = wire.Refuse(code, "of "+call)
+	}
 	late := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 	switch known, ok := refusals[code]; {
 	case errors.As(err, &f):

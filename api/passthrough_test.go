@@ -20,7 +20,7 @@ const aGroupPath = "/groups/120363012345678901@g.us"
 
 // What a worker refuses, and what that means to a client; for what reads, and for what changes something.
 func TestWhatAWorkerRefuses(t *testing.T) {
-	_, u, s := passing(t)
+	w, u, s := passing(t)
 	for code, want := range map[string]struct {
 		status  int
 		code    string
@@ -58,6 +58,7 @@ func TestWhatAWorkerRefuses(t *testing.T) {
 		u.ask("POST", aGroupPath+"/leave", nil).refused(want.wstatus, want.wcode)
 		require.Equal(t, 2, s.asked(), "%s: a refusal is not asked again", code)
 	}
+	require.NotContains(t, w.log.String(), "6281234567890")
 }
 
 // What a worker answers is not believed.

@@ -148,9 +148,9 @@ func TestAWorkerThatHangs(t *testing.T) {
 	u.connected("second")
 	s, over := w.scripted(), make(chan struct{})
 	w.Cleanup(func() { close(over) })
-	hang := func(context.Context, string, string, wire.Passed) (any, error) {
+	hang := func(ctx context.Context, session, call string, p wire.Passed) (any, error) {
 		<-over
-		return nil, wire.Refuse(wire.CodeInternal, "")
+		return plausible(ctx, session, call, p)
 	}
 	s.answers(hang)
 	u.ask("GET", aGroupPath, nil).refused(504, "worker_timeout")

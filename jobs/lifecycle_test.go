@@ -60,17 +60,17 @@ func (f *fleet) holder(uid uuid.UUID) string {
 	return f.holders[uid.String()]
 }
 
-// is checks what is of a session, and that nobody holds it who should not.
-func (f *fleet) is(uid uuid.UUID, status, reason string) {
+// ended checks that a session is, and that nobody holds it who should not.
+func (f *fleet) ended(uid uuid.UUID, reason string) {
 	f.t.Helper()
 	s := f.session(uid)
-	require.Equal(f.t, []string{status, reason}, []string{s.Status, *s.Reason})
+	require.Equal(f.t, []string{"DISCONNECTED", reason}, []string{s.Status, *s.Reason})
 	require.Nil(f.t, s.WorkerID, "the worker's room is not free")
 	require.Nil(f.t, s.MovingTo)
 	require.Empty(f.t, f.holder(uid))
 }
 
-// runs is a fleet with one session that is held, linked and connected, on the first of its workers.
+// running is a fleet with one session that is held, linked and connected, on the first of its workers.
 func running(t *testing.T, workers int) (*fleet, uuid.UUID) {
 	f := newFleet(t, workers)
 	uid := f.sessions(1)[0]
@@ -81,7 +81,7 @@ func running(t *testing.T, workers int) (*fleet, uuid.UUID) {
 	return f, uid
 }
 
-// unlinker has nodes unlink devices, and counts that.
+// unlinkers has nodes unlink devices, and counts that.
 func (f *fleet) unlinkers() (nodes []*picky) {
 	for _, n := range f.workers {
 		p := &picky{node: n}
@@ -99,14 +99,14 @@ func TestStopAndStart(t *testing.T) {
 	require.Equal(t, job, f.mustOrder("stop", uid), "one at a time")
 	require.False(t, modelstest.Scalar[bool](t, f.db, `SELECT open FROM lanes WHERE id = $1`, uid), "messages are taken")
 	f.settle()
-	f.is(uid, "DISCONNECTED", "stopped")
+	f.ended(uid, "stopped")
 	require.Equal(t, `session:stop SUCCEEDED {"reason": "stopped", "status": "disconnected", "sessionId": "s0"}`, f.job(job))
 	require.NotNil(t, f.session(uid).LinkedAt, "the credentials are kept")
 	require.Equal(t, epoch+1, f.session(uid).Epoch)
 	f.tick(f.runner.expireLeases)
 	f.tick(f.runner.reconcile)
 	f.settle()
-	f.is(uid, "DISCONNECTED", "stopped")
+	f.ended(uid, "stopped")
 	require.NotEqual(t, job, f.mustOrder("stop", uid), "a stop of what is stopped")
 	f.settle()
 	require.Equal(t, epoch+1, f.session(uid).Epoch, "nothing to do")
@@ -221,7 +221,7 @@ func TestStopDuringAMove(t *testing.T) {
 			}
 			stop := f.mustOrder("stop", uid)
 			f.settle()
-			f.is(uid, "DISCONNECTED", "stopped")
+			f.ended(uid, "stopped")
 			require.Contains(t, f.job(stop), "SUCCEEDED")
 			require.Empty(t, f.doubles)
 			require.Zero(t, modelstest.Scalar[int64](t, f.db, `SELECT count(*) FROM sessions WHERE moved_from IS NOT NULL`))
@@ -248,7 +248,7 @@ func TestEndsWithADeadWorker(t *testing.T) {
 		f.tick(f.runner.expireLeases)
 		require.Equal(t, "w0", *f.session(uid).WorkerID, "nobody else is to hold it")
 		f.settle()
-		f.is(uid, "DISCONNECTED", reason)
+		f.ended(uid, reason)
 		if what == "logout" {
 			require.Contains(t, f.job(job), `"unlinked": false`)
 		}
@@ -266,11 +266,11 @@ func TestStopOfASessionThatWaitsForRoom(t *testing.T) {
 	require.Nil(t, f.session(uid).WorkerID)
 	f.mustOrder("stop", uid)
 	f.settle()
-	f.is(uid, "DISCONNECTED", "stopped")
+	f.ended(uid, "stopped")
 	f.workers[0].register("")
 	f.tick(f.runner.expireLeases)
 	f.settle()
-	f.is(uid, "DISCONNECTED", "stopped")
+	f.ended(uid, "stopped")
 }
 
 func TestLogout(t *testing.T) {
@@ -290,14 +290,14 @@ func TestLogout(t *testing.T) {
 	f.workers[0].heartbeat()
 	require.Equal(t, "w0", f.holder(uid), "dropped before its device is unlinked")
 	f.settle()
-	f.is(uid, "DISCONNECTED", "logged_out")
+	f.ended(uid, "logged_out")
 	require.Nil(t, f.session(uid).LinkedAt)
 	require.Contains(t, f.job(job), `"unlinked": true`)
 	require.EqualValues(t, 1, nodes[0].logouts.Load())
 	require.Equal(t, []string{"disconnected logged_out"}, f.told(hook))
 	stop := f.mustOrder("stop", uid)
 	f.settle()
-	f.is(uid, "DISCONNECTED", "logged_out")
+	f.ended(uid, "logged_out")
 	require.Contains(t, f.job(stop), "logged_out")
 	f.mustOrder("start", uid)
 	f.settle()
@@ -349,7 +349,7 @@ func TestUnlinkingWithoutRoom(t *testing.T) {
 	for range unlinkTries + 1 {
 		f.settleOnce()
 	}
-	f.is(uid, "DISCONNECTED", "logged_out")
+	f.ended(uid, "logged_out")
 	require.Contains(t, f.job(job), `"unlinked": false`)
 }
 
@@ -404,7 +404,7 @@ func TestAnOrderThatItsJobDidNotSee(t *testing.T) {
 		f.exec(`UPDATE jobs SET status = 'SUCCEEDED', finished_at = now() WHERE id = $1`, job)
 		f.tick(f.runner.reconcile)
 		f.settle()
-		f.is(uid, "DISCONNECTED", reason)
+		f.ended(uid, reason)
 	}
 }
 

@@ -41,6 +41,10 @@ var matrix = map[string]string{
 	"create-link":        "1++334441",
 	"delete-link":        "1++334441",
 	"rotate-session-key": "1++334441",
+	"start-session":      "1++334441",
+	"stop-session":       "1++334441",
+	"restart-session":    "1++334441",
+	"logout-session":     "1++334441",
 	"send":               "1+++44441",
 	"send-message":       "1+++44441",
 	"send-by-key":        "133++3331",
@@ -95,10 +99,32 @@ var matrix = map[string]string{
 	"rotate-account-webhook-secret": "1++33+++1",
 	"test-account-webhook":          "1++33+++1",
 	"replay-account-webhook":        "1++33+++1",
+
+	"get-pairing-code":      "1+++44441",
+	"check-contacts":        "1+++44441",
+	"list-contacts":         "1+++44441",
+	"get-contact":           "1+++44441",
+	"get-contact-picture":   "1+++44441",
+	"list-groups":           "1+++44441",
+	"create-group":          "1+++44441",
+	"join-group":            "1+++44441",
+	"get-group":             "1+++44441",
+	"add-participants":      "1+++44441",
+	"remove-participants":   "1+++44441",
+	"set-participant-roles": "1+++44441",
+	"get-group-invite":      "1+++44441",
+	"revoke-group-invite":   "1+++44441",
+	"leave-group":           "1+++44441",
+	"set-presence":          "1+++44441",
+	"subscribe-presence":    "1+++44441",
+	"mark-read":             "1+++44441",
+	"list-labels":           "1+++44441",
+	"label-chat":            "1+++44441",
+	"unlabel-chat":          "1+++44441",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)
@@ -113,7 +139,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
-	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString()}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(),
+		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890"}
 	for _, op := range operations {
 		row, ok := matrix[op.id]
 		require.True(t, ok, "%s stands in no row of the matrix", op.id)

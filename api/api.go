@@ -52,6 +52,7 @@ type Config struct {
 	MessageTTL       time.Duration
 	LeaseTTL         time.Duration
 	Heartbeat        time.Duration
+	CallTimeout      time.Duration // for a worker to answer what is passed on to it; 10 s if 0
 	ShutdownDelay    time.Duration // between "not ready" and the end of accepting, for balancers to notice
 	AsynqmonWritable bool
 	PublicURL        string

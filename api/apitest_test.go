@@ -57,6 +57,7 @@ type world struct {
 	media *media.Store
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
+	scan  time.Duration // that phones have to scan a QR code; 0: as long as WhatsApp's
 	made  func(*api.API)
 	stop  func(context.Context) error // once
 }
@@ -418,7 +419,7 @@ func (w *world) fleet(cfg simnet.Config, ids ...string) string {
 	var running sync.WaitGroup
 	w.Cleanup(func() { cancel(); running.Wait() }) // all at once: there is nobody to hand over to
 	for _, id := range ids {
-		engine := simulator.New(simulator.Config{SimnetURL: server.URL, WorkerID: id, BackoffMin: 10 * time.Millisecond})
+		engine := simulator.New(simulator.Config{SimnetURL: server.URL, WorkerID: id, BackoffMin: 10 * time.Millisecond, QRTimeout: w.scan})
 		node := worker.New(worker.Config{GatewayURL: w.url, Token: workerToken, ID: id, Logger: quiet,
 			Usage: func(context.Context) worker.Usage { return worker.Usage{} }}, engine)
 		running.Go(func() {

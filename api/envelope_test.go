@@ -115,7 +115,8 @@ func newStage(t testing.TB) *stage {
 	require.NoError(s, err)
 	s.exec(`UPDATE messages SET media_id = $1`, content.ID)
 	s.holds = headers{"X-Kurir-Term", "1", "X-Kurir-Session", modelstest.Scalar[uuid.UUID](s, s.db, `SELECT uid FROM sessions`).String()}
-	s.ids = map[string]string{"id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1",
+	s.scripted()
+	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1",
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s
@@ -386,6 +387,11 @@ func TestExamplesAreTaken(t *testing.T) {
 				s.exec(`UPDATE messages SET status = 'SENT', sent_at = now(), deleted_at = NULL WHERE id = $1`, s.ids["messageId"])
 			case "retry-message":
 				s.exec(`UPDATE messages SET status = 'FAILED' WHERE id = $1`, s.ids["messageId"])
+			case "mark-read":
+				delete(body, "messageIds") // or the chat
+			case "get-pairing-code":
+				s.exec(`UPDATE sessions SET status = 'QR_REQUIRED' WHERE id = 'shop'`)
+				defer s.exec(`UPDATE sessions SET status = 'CONNECTED' WHERE id = 'shop'`)
 			case "migrate-session":
 				modelstest.Worker(s, s.db, body["workerId"].(string), 10)
 			}

@@ -27,7 +27,9 @@ func (a *API) openAPI() huma.Config {
 	}
 	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
 		{Name: "Media", Description: "Pictures, videos, voice notes, documents and stickers."},
-		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Events", Description: "Streams of text/event-stream."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
+		{Name: "Contacts and groups", Description: "What WhatsApp is asked at once, through the session's worker."},
+		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Events", Description: "Streams of text/event-stream."},
+		{Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
 }
 
@@ -70,6 +72,8 @@ func tag(need access, path string) string {
 		return "Media"
 	case strings.Contains(path, "messages"), strings.HasSuffix(path, "/send"):
 		return "Messages"
+	case strings.Contains(path, "/contacts"), strings.Contains(path, "/groups"), strings.Contains(path, "/presence"), strings.Contains(path, "/labels"), strings.HasSuffix(path, "/read"):
+		return "Contacts and groups"
 	case strings.HasPrefix(path, "/jobs"):
 		return "Jobs"
 	}
@@ -88,6 +92,10 @@ var descriptions = map[string]string{
 	"get-session":        "`desired` says what should be, `status` and `reason` what is.",
 	"update-session":     "Changes the name that people see. The session's ID stays.",
 	"rotate-session-key": "The former key stops working at once. The new one is shown this once.",
+	"start-session":      "Places the session on a worker and connects it. One that is linked needs no new QR code; one that was logged out, or whose QR code nobody scanned, shows one. A session that runs is left as it is.",
+	"stop-session":       "Disconnects and keeps the credentials: a start needs no new QR code. Messages that wait go on waiting, new ones are refused. It counts for your tier still.",
+	"restart-session":    "Gives up the present connection, after the sends in hand, and opens a new one on the same worker. One that is stopped is started.",
+	"logout-session":     "Cancels what waits to be sent and unlinks the device. `result.unlinked` of the job is false if the phone could not be told: then remove the device there. A start shows a new QR code.",
 	"get-webhook":        "Without the secret and the values of headers, which are not shown again.",
 	"delete-webhook":     "Its deliveries go with it, those that wait too.",
 	"get-delivery":       "`attemptLog` tells of each attempt what the subscriber answered.",
@@ -148,6 +156,27 @@ var descriptions = map[string]string{
 	"get-account-webhook":           "Without the secret and the values of headers, which are not shown again.",
 	"delete-account-webhook":        "Its deliveries go with it, those that wait too.",
 	"list-account-deliveries":       "Newest first, by `sequence`, which counts without gaps.",
+	"get-pairing-code":              "For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.",
+	"check-contacts":                "Up to 100 numbers, answered in their order. WhatsApp watches how many a number asks for.",
+	"list-contacts":                 "Those that the session's phone knows, by address.",
+	"get-contact":                   "What the session's phone knows of somebody: what it does not know is null.",
+	"get-contact-picture":           "Answers WhatsApp's own URL, which ends to be good after some hours. Nothing is fetched here.",
+	"list-groups":                   "Groups that the session is in, by address, without their participants.",
+	"create-group":                  "`results` tells of each participant whether he is in it: some have to be invited by link. After 504 `outcome_unknown` look into the list of groups before you ask again, or repeat with the same `Idempotency-Key`.",
+	"join-group":                    "Takes the invitation or its code. The link is not opened.",
+	"get-group":                     "With its participants.",
+	"add-participants":              "Answers for each whether it was done. Needs an administrator of the group.",
+	"remove-participants":           "Answers for each whether it was done. Needs an administrator of the group.",
+	"set-participant-roles":         "`admin` makes administrators, `member` takes that back. Answers for each whether it was done.",
+	"get-group-invite":              "Needs an administrator of the group.",
+	"revoke-group-invite":           "Makes a new invitation; the former one leads nowhere from then on.",
+	"leave-group":                   "The session hears nothing of the group from then on.",
+	"set-presence":                  "`available` and `unavailable` are shown to all; `composing`, `recording` and `paused` in a chat.",
+	"subscribe-presence":            "Has WhatsApp tell when somebody is there, as far as that person allows it, until the session connects anew.",
+	"mark-read":                     "The authors see that their messages were read. Messages that are marked have `readAt`.",
+	"list-labels":                   "Labels of WhatsApp Business. An engine or account without them answers 501.",
+	"label-chat":                    "Repeating it changes nothing.",
+	"unlabel-chat":                  "Repeating it changes nothing.",
 }
 
 // What the webhooks of sessions and of accounts have in common.

@@ -329,6 +329,7 @@ type QRData struct {
 
 var (
 	errQRNotReady    = fault.New(fault.Conflict, "qr_not_ready", "There is no QR code yet. Try again in a moment.").After(time.Second)
+	errQRNeedsStart  = fault.New(fault.Conflict, errQRNotReady.Code, "The session is stopped or logged out. Start it to get a QR code.")
 	errAlreadyLinked = fault.New(fault.Conflict, "already_linked", "The session is linked to a phone already.")
 	errOnTheMove     = fault.New(fault.Unavailable, models.ErrMigrating.Code, "The session is moving to another worker. Try again in a moment.").After(2 * time.Second)
 )
@@ -347,6 +348,9 @@ func (a *API) sessionQR(ctx context.Context, in *QRInput) (*huma.StreamResponse,
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
 		return nil, err
+	}
+	if s.Desired != models.DesiredRunning {
+		return nil, errQRNeedsStart
 	}
 	if err := onTheMove(s); err != nil {
 		return nil, err

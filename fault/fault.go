@@ -23,6 +23,9 @@ const (
 	Limited                     // too much, too often
 	Unavailable                 // a part that we need is down: try again
 	TooLarge                    // more than we take
+	Unsupported                 // what serves it cannot do that
+	BadGateway                  // what serves it answered nonsense
+	Timeout                     // what serves it did not answer in time
 )
 
 // Detail names one bad field.

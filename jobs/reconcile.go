@@ -21,6 +21,14 @@ func (r *Runner) reconcile(ctx context.Context, _ tick) error {
 	r.start(ctx, KindCreateSession, missing...)
 	r.repaired(ctx, "created", len(missing))
 
+	stops, logouts, err := models.EndMissing(ctx, r.db.Pool, reconcileLimit)
+	if err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	r.start(ctx, KindStopSession, stops...)
+	r.start(ctx, KindLogoutSession, logouts...)
+	r.repaired(ctx, "ended", len(stops)+len(logouts))
+
 	freed, err := models.FreeReservations(ctx, r.db.Pool)
 	if err != nil {
 		return fmt.Errorf("free reservations: %w", err)

@@ -20,7 +20,7 @@ func backoff(attempts int, most time.Duration) time.Duration {
 // permanent reports whether trying again is in vain: the fault lies in what was asked, not in a part that is down.
 func permanent(err error) bool {
 	switch fault.Of(err) {
-	case fault.Internal, fault.Unavailable, fault.Limited:
+	case fault.Internal, fault.Unavailable, fault.Limited, fault.BadGateway, fault.Timeout:
 		return false
 	}
 	return true

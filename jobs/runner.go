@@ -101,6 +101,9 @@ func (r *Runner) handlers() *handlers {
 func (r *Runner) durables() []durable {
 	return []durable{
 		{kind: KindCreateSession, attempts: 12, backoff: 30 * time.Second, run: r.createSession},
+		{kind: KindStartSession, attempts: 12, backoff: 30 * time.Second, run: r.startSession},
+		{kind: KindStopSession, attempts: 1000, backoff: 5 * time.Second, run: r.stopSession},
+		{kind: KindLogoutSession, attempts: 1000, backoff: 5 * time.Second, run: r.logoutSession},
 		{kind: KindDeleteSession, attempts: 1000, backoff: time.Minute, run: r.deleteSession},
 		{kind: KindMigrateSession, attempts: 1000, backoff: 5 * time.Second, run: r.migrateSession, failed: r.moveFailed},
 		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},

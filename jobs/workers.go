@@ -26,10 +26,12 @@ type Workers struct {
 
 	mu    sync.Mutex
 	gates map[string]*gate
+	turns turns // of sessions, see passthrough.go
 }
 
 type gate struct {
 	slots    chan struct{} // of sends
+	asks     chan struct{} // of calls that are passed on
 	control  chan struct{} // of control-plane calls
 	progress atomic.Int64  // when one of those began or ended last, in Unix nanoseconds
 	breaker  *gobreaker.TwoStepCircuitBreaker[any]
@@ -37,6 +39,7 @@ type gate struct {
 
 const (
 	workerSlots   = 64 // calls in flight to one worker, from this process
+	workerAsks    = 64 // calls that are passed on to one worker at a time, from this process
 	workerControl = 10 // of those, besides sends: less than the slots of the control queue, so that one worker never takes all
 	workerFailing = 5  // consecutive failures that open the breaker
 	workerRest    = 3 * time.Second
@@ -84,7 +87,7 @@ func (w *Workers) gate(id string) *gate {
 	defer w.mu.Unlock()
 	g := w.gates[id]
 	if g == nil {
-		g = &gate{slots: make(chan struct{}, workerSlots), control: make(chan struct{}, workerControl), breaker: gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+		g = &gate{slots: make(chan struct{}, workerSlots), control: make(chan struct{}, workerControl), asks: make(chan struct{}, workerAsks), breaker: gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
 			Name: id, MaxRequests: 1, Timeout: workerRest,
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= workerFailing },
 		})}

@@ -36,7 +36,7 @@ type NewMessage struct {
 
 // Faults of an accept.
 var (
-	ErrNotLinked = fault.New(fault.Conflict, "session_not_linked", "The session is not linked to a phone. Scan its QR code first.")
+	ErrNotLinked = fault.New(fault.Conflict, "session_not_linked", "The session is not linked to a phone, or is stopped. Start it and scan its QR code first.")
 	ErrGone      = fault.New(fault.NotFound, "session_not_found", "There is no such session.")
 	errStopping  = fault.New(fault.Unavailable, "shutting_down", "The server is restarting. Try again.").After(time.Second)
 )

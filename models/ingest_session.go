@@ -123,21 +123,28 @@ func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentenc
 	if err := g.tx.SendBatch(ctx, &raised).Close(); err != nil { // what an earlier event of the batch raised has ended already
 		return err
 	}
-	rows, err := g.tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
+	events, err := cancelMessages(ctx, g.tx, s, code, sentence, states...)
+	g.events = append(g.events, events...)
+	return err
+}
+
+// cancelMessages ends those messages and returns the events that tell of it. Its caller has locked the lane.
+func cancelMessages(ctx context.Context, tx pgx.Tx, s *Session, code, sentence string, states ...string) (events []Event, err error) {
+	rows, err := tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
 			error_code = $2, error_message = $3, next_attempt_at = NULL, finished_at = now(), updated_at = now()
 		WHERE m.session_uid = $1 AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var m Message
 		if err := rows.Scan(scanMessage(&m)...); err != nil {
-			return err
+			return nil, err
 		}
-		g.emit(s, eventOf[m.Status], m.Resource(s.ID), *m.FinishedAt)
+		events = append(events, Event{Session: s.UID, Type: eventOf[m.Status], Data: m.Resource(s.ID), At: *m.FinishedAt})
 	}
-	return rows.Err()
+	return events, rows.Err()
 }
 
 func equal(a, b *string) bool {

@@ -194,12 +194,12 @@ type Holding struct {
 // may have been written before.
 const lostAfter = 15 * time.Second
 
-// CompareHeld compares what a worker says it holds with what is assigned to it; deleted sessions are until their deletion has
+// CompareHeld compares what a worker says it holds with what is assigned to it; sessions that were deleted or logged out are until that has
 // been carried out. Sessions that it has lost are marked, so
 // that reconcile has them created again.
 func CompareHeld(ctx context.Context, db *DB, worker string, term int64, held []wire.HeldSession) (h Holding, err error) {
 	rows, err := db.Pool.Query(ctx, `SELECT uid::text, epoch, desired = 'RUNNING' AND held_term = $2 AND held_at < now() - make_interval(secs => $3)
-		FROM sessions WHERE worker_id = $1 AND desired IN ('RUNNING', 'DELETED')`, worker, term, lostAfter.Seconds())
+		FROM sessions WHERE worker_id = $1 AND desired IN ('RUNNING', 'LOGGED_OUT', 'DELETED')`, worker, term, lostAfter.Seconds())
 	if err != nil {
 		return h, err
 	}

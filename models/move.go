@@ -24,6 +24,14 @@ const (
 	MoveAdmin     = "admin"     // an administrator moves this one
 )
 
+// Why a session is assigned without moving: see lifecycle.go.
+const (
+	assignStart   = "start"
+	assignRestart = "restart"
+	assignUnlink  = "unlink"
+	assignEnd     = "end"
+)
+
 // MoveParams are the parameters of a job that moves a session.
 type MoveParams struct {
 	From   string `json:"from"`
@@ -56,6 +64,10 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (w
 	for i, a := range list {
 		uids[i], workers[i] = a.session, a.worker
 	}
+	shown := "migrating"
+	if reason == assignStart || reason == assignRestart {
+		shown = reason + "ing"
+	}
 	// A session that the network has ended for good, or that nobody scanned, is no less ended elsewhere.
 	rows, err := tx.Query(ctx, `WITH was AS (
 			SELECT s.uid, s.status, s.reason, nullif(t.worker, '') AS worker FROM unnest($1::uuid[], $2::text[]) AS t (uid, worker)
@@ -64,10 +76,10 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (w
 			moved_from = coalesce(s.moved_from, s.worker_id), moved_reason = CASE WHEN s.moved_from IS NULL THEN $3 ELSE s.moved_reason END,
 			moved_at = now(), trouble_at = NULL, qr_code = NULL, qr_expires_at = NULL, updated_at = now(),
 			status = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.status WHEN s.linked_at IS NULL THEN 'INIT' ELSE 'RECONNECTING' END,
-			reason = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.reason WHEN was.worker IS NULL THEN 'no_worker_available' ELSE 'migrating' END
+			reason = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.reason WHEN was.worker IS NULL THEN 'no_worker_available' ELSE $4 END
 		FROM was WHERE s.uid = was.uid
 		RETURNING s.uid, s.status, s.reason, s.phone_number, was.status IS DISTINCT FROM s.status OR was.reason IS DISTINCT FROM s.reason`,
-		uids, workers, reason)
+		uids, workers, reason, shown)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +265,7 @@ func elsewhere(ctx context.Context, tx pgx.Tx, engine, left string) (string, err
 // RaiseEpoch has a session created anew where it is: its worker says that it let go of the present epoch.
 func RaiseEpoch(ctx context.Context, q Querier, uid uuid.UUID, worker string, epoch int64) error {
 	_, err := q.Exec(ctx, `UPDATE sessions SET epoch = epoch + 1, held_term = 0, held_at = NULL, updated_at = now()
-		WHERE uid = $1 AND worker_id = $2 AND epoch = $3 AND desired IN ('RUNNING', 'DELETED') AND moving_to IS NULL`, uid, worker, epoch)
+		WHERE uid = $1 AND worker_id = $2 AND epoch = $3 AND desired IN ('RUNNING', 'LOGGED_OUT', 'DELETED') AND moving_to IS NULL`, uid, worker, epoch)
 	return err
 }
 

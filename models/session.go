@@ -27,8 +27,10 @@ const (
 
 // What should be.
 const (
-	DesiredRunning = "RUNNING"
-	DesiredDeleted = "DELETED"
+	DesiredRunning   = "RUNNING"
+	DesiredStopped   = "STOPPED"
+	DesiredLoggedOut = "LOGGED_OUT"
+	DesiredDeleted   = "DELETED"
 )
 
 // Session is one WhatsApp number of a tenant. UID is its identity inside Kurir and at workers, ID its public name.

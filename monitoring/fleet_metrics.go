@@ -11,7 +11,7 @@ import (
 var moveBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 900}
 
 // The repairs of sessions.
-var repairs = []string{"assigned", "created", "dropped", "lost", "moved", "unreserved"}
+var repairs = []string{"assigned", "created", "dropped", "ended", "lost", "moved", "unreserved"}
 
 // fleetMetrics count what happens to workers and to their sessions.
 type fleetMetrics struct {

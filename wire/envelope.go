@@ -19,7 +19,17 @@ const (
 	CodeInternal        = "internal"        // 500: a fault of the worker; it may have acted
 	CodeMediaNotFound   = "media_not_found" // 404: there is no such medium, or no longer
 	CodeMediaTooLarge   = "media_too_large" // 413: the gateway takes no medium of that size
+	CodeEngineTimeout   = "engine_timeout"  // 504: the network did not answer; it may have acted
 	CodeBadAnswer       = "bad_answer"      // the answer is not in the protocol's form
+)
+
+// Codes with which a network refuses a Call. CodeRateLimited is one, too (429).
+const (
+	CodeContactNotFound = "contact_not_found" // 404
+	CodeGroupNotFound   = "group_not_found"   // 404: there is none, or the session is not in it
+	CodeLabelNotFound   = "label_not_found"   // 404
+	CodeNotGroupAdmin   = "not_group_admin"   // 403: only an administrator of the group may do that
+	CodeInviteInvalid   = "invite_invalid"    // 409: the invitation was revoked, or never was
 )
 
 // Error is a refusal. A worker's Handler returns it to refuse a call, and the caller on the other side of the
@@ -52,15 +62,19 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case CodeUnauthenticated:
 		return http.StatusUnauthorized
-	case CodeWorkerRemoved:
+	case CodeWorkerRemoved, CodeNotGroupAdmin:
 		return http.StatusForbidden
-	case CodeSessionNotFound, CodeNotFound, CodeMediaNotFound:
+	case CodeSessionNotFound, CodeNotFound, CodeMediaNotFound, CodeContactNotFound, CodeGroupNotFound, CodeLabelNotFound:
 		return http.StatusNotFound
 	case CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeWorkerLive, CodeUnsupportedProtocol,
-		CodeQRNotReady, CodeAlreadyLinked:
+		CodeQRNotReady, CodeAlreadyLinked, CodeInviteInvalid:
 		return http.StatusConflict
 	case CodeTooLarge, CodeMediaTooLarge:
 		return http.StatusRequestEntityTooLarge
+	case CodeRateLimited:
+		return http.StatusTooManyRequests
+	case CodeEngineTimeout:
+		return http.StatusGatewayTimeout
 	case CodeUnsupported:
 		return http.StatusNotImplemented
 	case CodeEngineFailed:

@@ -28,6 +28,8 @@ type Handler interface {
 	Release(ctx context.Context, sessionID string, epoch int64) error
 	Delete(ctx context.Context, sessionID string, epoch int64, logout bool) error
 	Send(ctx context.Context, sessionID string, m Send) (SendResult, error)
+	// Pass makes the Call of this name. The answer's type is that call's.
+	Pass(ctx context.Context, sessionID, call string, p Passed) (any, error)
 	// Command answers what becomes the answer's data; nil is an empty object.
 	Command(ctx context.Context, c Command) (any, error)
 }
@@ -52,10 +54,7 @@ func Server(h Handler, o ServerOptions) http.Handler {
 	mux.Handle("DELETE /session/{id}", s.guarded(s.delete))
 	mux.Handle("POST /session/{id}/send", s.guarded(s.send))
 	mux.Handle("POST /command", s.guarded(s.command))
-	mux.Handle("POST /session/{id}/pairing-code", s.guarded(unsupported))
-	mux.Handle("POST /session/{id}/contacts/check", s.guarded(unsupported))
-	mux.Handle("POST /session/{id}/presence", s.guarded(unsupported))
-	mux.Handle("POST /session/{id}/read", s.guarded(unsupported))
+	mux.Handle("POST /session/{id}/{call...}", s.guarded(s.pass))
 	mux.Handle("/", s.open(noRoute))
 	return mux
 }
@@ -140,8 +139,15 @@ func (s *server) command(w http.ResponseWriter, r *http.Request, _ int64) (any, 
 	return answer, err
 }
 
-func unsupported(http.ResponseWriter, *http.Request, int64) (any, error) {
-	return nil, Refuse(CodeUnsupported, "this worker cannot do that")
+func (s *server) pass(w http.ResponseWriter, r *http.Request, _ int64) (any, error) {
+	var p Passed
+	if err := decode(w, r, &p); err != nil {
+		return nil, err
+	}
+	if p.Epoch <= 0 || len(p.Data) == 0 {
+		return nil, Refuse(CodeInvalidRequest, "data and a positive epoch are needed")
+	}
+	return s.h.Pass(r.Context(), r.PathValue("id"), r.PathValue("call"), p)
 }
 
 func noRoute(http.ResponseWriter, *http.Request, int64) (any, error) {

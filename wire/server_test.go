@@ -65,6 +65,10 @@ func (s *stub) Send(_ context.Context, id string, m Send) (SendResult, error) {
 	s.id, s.sent = id, m
 	return SendResult{Outcome: OutcomeSent, Timestamp: anHour}, s.note("send")
 }
+func (s *stub) Pass(_ context.Context, id, call string, p Passed) (any, error) {
+	s.id, s.epoch = id, p.Epoch
+	return s.answer, s.note(call)
+}
 func (s *stub) Command(_ context.Context, c Command) (any, error) {
 	s.command = c
 	return s.answer, s.note("command")
@@ -119,6 +123,18 @@ func TestClientAndServerAgree(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, cmd, s.command)
 	require.JSONEq(t, `{"sessions":3}`, string(answer))
+	s.answer = Checked{Numbers: []CheckedNumber{{Number: "628", Exists: true}}}
+	checked, err := Pass(ctx, c, "a/b", 6, CheckContacts, Numbers{Numbers: []string{"628"}})
+	require.NoError(t, err)
+	require.Equal(t, s.answer, checked)
+	require.Equal(t, []any{"a/b", int64(6), "contacts/check"}, []any{s.id, s.epoch, s.called})
+	_, err = Pass(ctx, c, "s1", 6, RevokeInvite, GroupRef{Group: "1@g.us"})
+	require.NoError(t, err)
+	require.Equal(t, "groups/invite/revoke", s.called)
+	s.answer = []int{}
+	_, err = Pass(ctx, c, "s1", 6, ListGroups, Page{})
+	require.Equal(t, CodeBadAnswer, Code(err))
+
 	s.answer = nil
 	answer, err = c.Command(ctx, Command{Command: "ping"})
 	require.NoError(t, err)
@@ -223,10 +239,11 @@ func TestServerRefusesBadRequests(t *testing.T) {
 		{"POST", "/session/s1/send", `{"to":"a","type":"text"}`, 400, CodeInvalidRequest},
 		{"POST", "/session/s1/send", `{"message":"` + strings.Repeat("a", maxBody) + `"}`, 413, CodeTooLarge},
 		{"POST", "/command", `{}`, 400, CodeInvalidRequest},
-		{"POST", "/session/s1/pairing-code", `{}`, 501, CodeUnsupported},
-		{"POST", "/session/s1/contacts/check", `{}`, 501, CodeUnsupported},
-		{"POST", "/session/s1/presence", `{}`, 501, CodeUnsupported},
-		{"POST", "/session/s1/read", `{}`, 501, CodeUnsupported},
+		{"POST", "/session/s1/pairing-code", `{}`, 400, CodeInvalidRequest},
+		{"POST", "/session/s1/contacts/check", `{"epoch":1}`, 400, CodeInvalidRequest},
+		{"POST", "/session/s1/presence", `{"epoch":0,"data":{}}`, 400, CodeInvalidRequest},
+		{"POST", "/session/s1/read", `{"epoch":1,"data":{},"later":true}`, 200, ""},
+		{"POST", "/session/s1/read", `{"epoch":1,"data":{"a":"` + strings.Repeat("a", maxBody) + `"}}`, 413, CodeTooLarge},
 		{"GET", "/nothing", ``, 404, CodeNotFound},
 		{"PUT", "/session/create", ``, 404, CodeNotFound},
 	} {

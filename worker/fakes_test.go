@@ -26,6 +26,7 @@ type engine struct {
 	send  func(context.Context, *conn, wire.Send) (wire.SendResult, error)
 	shut  func(context.Context, *conn) error // Close
 	leave func(context.Context, *conn) error // Logout
+	wrap  func(*conn) Conn                   // gives connections more abilities
 	twice []string                           // sessions that were opened while open
 }
 
@@ -50,6 +51,9 @@ func (e *engine) Open(ctx context.Context, s Session, sink Sink) (Conn, error) {
 	e.conns = append(e.conns, c)
 	if e.renew != nil {
 		return &renewable{c}, nil
+	}
+	if e.wrap != nil {
+		return e.wrap(c), nil
 	}
 	return c, nil
 }

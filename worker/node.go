@@ -30,6 +30,7 @@ type Config struct {
 	HandOver    time.Duration // that a node which leaves gives the gateway to move its sessions; 0: it leaves at once
 
 	SendTimeout  time.Duration // for the network to take one message; 30 s if 0
+	PassTimeout  time.Duration // for the network to answer a call that is passed on to it; 8 s if 0
 	FlushTimeout time.Duration // for the outbox when the node leaves; 5 s if 0
 	MaxEvents    int           // that may wait in the outbox before engines have to; 50,000 if 0
 
@@ -92,6 +93,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SendTimeout == 0 {
 		c.SendTimeout = 30 * time.Second
+	}
+	if c.PassTimeout == 0 {
+		c.PassTimeout = passTimeout
 	}
 	if c.FlushTimeout == 0 {
 		c.FlushTimeout = 5 * time.Second

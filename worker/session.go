@@ -27,7 +27,7 @@ type session struct {
 
 	mu         sync.Mutex
 	closing    bool // takes no more sends
-	sends      int  // in hand
+	sends      int  // in hand, and calls that change something
 	idle       chan struct{}
 	generation int64 // highest seen
 	recent     *outcomes
@@ -99,11 +99,7 @@ func (s *session) land(id string, f *flight, r wire.SendResult, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.recent.end(id, f, r, err)
-	s.sends--
-	if s.sends == 0 && s.idle != nil {
-		close(s.idle)
-		s.idle = nil
-	}
+	s.finishLocked()
 }
 
 // drain refuses further sends and waits for those in hand, for drainTimeout at most and no longer than the lease.

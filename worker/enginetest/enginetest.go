@@ -61,6 +61,7 @@ func Run(t *testing.T, newEngine func(t *testing.T) (worker.Engine, Network)) {
 	t.Run("late answer", s.lateAnswer)
 	t.Run("close finishes the sends in hand", s.closeFinishesSends)
 	t.Run("none lost, none doubled", s.noneLostNoneDoubled)
+	s.abilities(t)
 }
 
 type suite struct {

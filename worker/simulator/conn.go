@@ -163,6 +163,8 @@ func (c *conn) handle(l *link, f *simnet.Frame) error {
 		c.takeSends()
 	case simnet.OpResult:
 		l.result(f.N, f.Result)
+	case simnet.OpAnswer:
+		l.answer(f.N, f.Answer)
 	case simnet.OpEvent:
 		c.pass(l, f.Event)
 	case simnet.OpPing:

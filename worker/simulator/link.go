@@ -39,6 +39,8 @@ type link struct {
 	nextN   int64              // of sends
 	pending map[int64]*pending // sends without a result
 	sends   []*pending         // of those, not taken by the writer
+	asked   map[int64]*asking  // questions without an answer, numbered with the sends
+	asks    []*asking          // of those, not taken by the writer
 	acks    []int64
 	pongs   []int64
 	bye     bool          // log out
@@ -129,6 +131,7 @@ func (l *link) settle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.over = true
+	l.settleAsks()
 	for n, p := range l.pending {
 		if p.written {
 			p.done <- outcome{result: unknown()}

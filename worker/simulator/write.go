@@ -48,6 +48,7 @@ func (l *link) writeBatch(out *bytes.Buffer, b batch) error {
 // batch is what one WebSocket message carries.
 type batch struct {
 	sends []*pending
+	asks  []*asking
 	acks  []int64
 	pongs []int64
 	bye   bool
@@ -57,7 +58,7 @@ type batch struct {
 func (l *link) take() batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := batch{acks: l.acks, pongs: l.pongs, bye: l.bye, end: l.end}
+	b := batch{acks: l.acks, pongs: l.pongs, bye: l.bye, end: l.end, asks: l.takeAsks()}
 	for _, p := range l.sends {
 		if p.m != nil {
 			p.written = true
@@ -73,6 +74,7 @@ func (l *link) take() batch {
 func (l *link) refuse(b batch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.refuseAsks(b.asks)
 	for _, p := range b.sends {
 		if l.pending[p.n] == p {
 			p.done <- outcome{err: worker.ErrLeaseLost}
@@ -89,6 +91,11 @@ func (b *batch) encode(out *bytes.Buffer) error {
 	}
 	for _, p := range b.sends {
 		if err := simnet.AppendFrame(out, &simnet.Frame{Op: simnet.OpSend, N: p.n, Send: p.m}); err != nil {
+			return err
+		}
+	}
+	for _, q := range b.asks {
+		if err := simnet.AppendFrame(out, &simnet.Frame{Op: simnet.OpAsk, N: q.n, Ask: q.ask}); err != nil {
 			return err
 		}
 	}

@@ -139,6 +139,8 @@ func (c *conn) handle(f *Frame) error {
 		c.take(f.N, f.Send)
 	case f.Op == OpAck:
 		c.s.acknowledge(c, f.Ack)
+	case f.Op == OpAsk && f.Ask != nil:
+		c.net.answerAsk(c, f.N, f.Ask)
 	case f.Op == OpLogout:
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()

@@ -162,6 +162,9 @@ func (n *Network) receive(in injection) error {
 		Kind: KindMessage, WhatsappID: in.WhatsappID, Chat: jidOf(from), Sender: jidOf(from), Name: in.Name,
 		At: time.Now().UnixMilli(), Type: "text", Text: in.Text,
 	}
+	if s.knows(from, in.Name) && in.Name != "" {
+		n.journal.add(entry{Op: opContact, Session: s.id, Number: from, Name: in.Name})
+	}
 	if in.FromMe {
 		e.FromMe, e.Sender = true, jidOf(s.number)
 	}
@@ -174,6 +177,7 @@ type faultOrders struct {
 	FailNext       *int64 `json:"failNext,omitempty"`
 	LoseSendNext   *int64 `json:"loseSendNext,omitempty"`
 	LoseAnswerNext *int64 `json:"loseAnswerNext,omitempty"`
+	IgnoreAskNext  *int64 `json:"ignoreAskNext,omitempty"`
 }
 
 type configBody struct {
@@ -182,8 +186,8 @@ type configBody struct {
 }
 
 func (n *Network) getConfig(w http.ResponseWriter, _ *http.Request) {
-	fail, loseSend, loseAnswer := n.faults.fail.Load(), n.faults.loseSend.Load(), n.faults.loseAnswer.Load()
-	reply(w, http.StatusOK, configBody{*n.settings.Load(), faultOrders{&fail, &loseSend, &loseAnswer}})
+	fail, loseSend, loseAnswer, ignoreAsk := n.faults.fail.Load(), n.faults.loseSend.Load(), n.faults.loseAnswer.Load(), n.faults.ignoreAsk.Load()
+	reply(w, http.StatusOK, configBody{*n.settings.Load(), faultOrders{&fail, &loseSend, &loseAnswer, &ignoreAsk}})
 }
 
 func (n *Network) postConfig(w http.ResponseWriter, r *http.Request) {
@@ -207,6 +211,9 @@ func (n *Network) postConfig(w http.ResponseWriter, r *http.Request) {
 	}
 	if body.LoseAnswerNext != nil {
 		n.faults.loseAnswer.Store(*body.LoseAnswerNext)
+	}
+	if body.IgnoreAskNext != nil {
+		n.faults.ignoreAsk.Store(*body.IgnoreAskNext)
 	}
 	n.getConfig(w, r)
 }

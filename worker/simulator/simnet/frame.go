@@ -19,6 +19,7 @@ const (
 	OpAck    = "ack"    // Ack: these events are stored
 	OpPong   = "pong"   // N of the ping
 	OpLogout = "logout" // unlink this device; answered by loggedOut
+	OpAsk    = "ask"    // N, Ask: a call that is passed on
 )
 
 // Operations of the network's frames.
@@ -27,6 +28,7 @@ const (
 	OpLinked    = "linked"    // PhoneNumber: the QR was scanned
 	OpReady     = "ready"     // PhoneNumber: sends are taken from here on
 	OpResult    = "result"    // N of the send, Result
+	OpAnswer    = "answer"    // N of the ask, Answer
 	OpEvent     = "event"     // Event, delivered again upon each login until it is acknowledged
 	OpPing      = "ping"      // N; each second
 	OpReplaced  = "replaced"  // another login of this session took over; hang up
@@ -45,6 +47,8 @@ type Frame struct {
 	PhoneNumber string           `json:"phoneNumber,omitempty"`
 	Result      *wire.SendResult `json:"result,omitempty"`
 	Event       *Event           `json:"event,omitempty"`
+	Ask         *Ask             `json:"ask,omitempty"`
+	Answer      *Answer          `json:"answer,omitempty"`
 }
 
 // Hello logs a session in.

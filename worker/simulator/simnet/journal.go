@@ -23,6 +23,8 @@ const (
 	opShown   = "shown"
 	opPending = "pending" // the events that follow are all that is not acknowledged
 	opEvent   = "event"
+	opGroup   = "group"   // as it is from here on
+	opContact = "contact" // the name by which a session's phone knows a number
 )
 
 type entry struct {
@@ -31,6 +33,8 @@ type entry struct {
 	Number  string `json:"number,omitempty"` // linked, or of the phone that shows
 	Shown   *Shown `json:"shown,omitempty"`
 	Event   *Event `json:"event,omitempty"`
+	Group   *Group `json:"group,omitempty"`
+	Name    string `json:"name,omitempty"`
 }
 
 const flushInterval = 100 * time.Millisecond
@@ -172,6 +176,13 @@ func (n *Network) restore(e entry) error {
 			return errors.New("event without an event")
 		}
 		n.session(e.Session, true).events.push(*e.Event)
+	case opGroup:
+		if e.Group == nil {
+			return errors.New("group without a group")
+		}
+		n.groups.put(e.Group)
+	case opContact:
+		n.session(e.Session, true).knows(e.Number, e.Name)
 	default:
 		return fmt.Errorf("unknown entry %q", e.Op)
 	}

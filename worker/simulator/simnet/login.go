@@ -75,7 +75,11 @@ func (n *Network) link(c *conn) {
 		return
 	}
 	s.linked = true
-	s.number = n.phones.allot(s, s.salt)
+	if s.number, s.paired = s.paired, ""; s.number != "" {
+		n.phones.get(s.number).owner.Store(s)
+	} else {
+		s.number = n.phones.allot(s, s.salt)
+	}
 	n.journal.add(entry{Op: opLink, Session: s.id, Number: s.number})
 	c.queue(&Frame{Op: OpLinked, PhoneNumber: "+" + s.number})
 	s.welcome(c)

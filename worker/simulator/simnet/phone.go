@@ -27,7 +27,8 @@ type Shown struct {
 	WhatsappID string    `json:"whatsappId"`
 	MessageID  string    `json:"messageId,omitempty"` // the gateway's name for it
 	SessionID  string    `json:"sessionId"`
-	From       string    `json:"from"` // number of the session
+	Group      string    `json:"group,omitempty"` // JID, on the phones of a group's members
+	From       string    `json:"from"`            // number of the session
 	Type       string    `json:"type"`
 	Text       string    `json:"text,omitempty"`
 	MediaURL   string    `json:"mediaUrl,omitempty"`

@@ -16,11 +16,12 @@ const (
 	CodeNotOnWhatsApp    = "not_on_whatsapp"
 	codeInvalidRecipient = "invalid_recipient"
 	codeInvalidID        = "invalid_whatsapp_id"
+	codeNotInGroup       = "not_in_group"
 	defaultFailCode      = "simulated_failure"
 )
 
 // faults are the sends that are to go wrong next.
-type faults struct{ fail, loseSend, loseAnswer atomic.Int64 }
+type faults struct{ fail, loseSend, loseAnswer, ignoreAsk atomic.Int64 }
 
 // due takes one from a counter of things to come.
 func due(counter *atomic.Int64) bool {
@@ -57,6 +58,13 @@ func (n *Network) take(c *conn, id int64, m *wire.Send) {
 		s.mu.Unlock()
 		return // its connection is being hung up
 	}
+	if !n.mayWrite(s, p.number) {
+		s.mu.Unlock()
+		c.queue(&Frame{Op: OpResult, N: id, Result: &wire.SendResult{
+			Outcome: wire.OutcomeFailed, Code: codeNotInGroup, Error: "the session is not in this group", Timestamp: now,
+		}})
+		return
+	}
 	shown := Shown{
 		WhatsappID: m.WhatsappID, MessageID: m.MessageID, SessionID: s.id, From: "+" + s.number, Type: m.Type,
 		Text: m.Message, MediaURL: m.MediaURL, Caption: m.Caption, Filename: m.Filename, Seq: m.Seq, At: now,
@@ -76,6 +84,9 @@ func (n *Network) take(c *conn, id int64, m *wire.Send) {
 	}
 	s.mu.Unlock()
 
+	if v.show {
+		n.arriveInGroup(s, from, p.number, &shown)
+	}
 	if owner := p.owner.Load(); v.show && owner != nil && owner != s {
 		owner.emit(arrival(jidOf(from), &shown))
 	}
@@ -113,6 +124,8 @@ func (n *Network) show(s *session, p *phone, m Shown) verdict {
 		n.reordered.Add(1)
 	}
 	p.show(m)
+	s.knows(p.number, "")
+	n.showMembers(s, p.number, m)
 	return v
 }
 

@@ -1,6 +1,9 @@
 package simnet
 
-import "sync"
+import (
+	"strings"
+	"sync"
+)
 
 // session is what the network knows of one session: the device that it linked and who holds it now.
 type session struct {
@@ -17,6 +20,26 @@ type session struct {
 	messages int64  // shown
 	events   eventQueue
 	highest  map[string]int64 // by recipient: the highest lane position shown
+
+	contacts map[string]string // names of the people whom the phone knows, by number; "" if it knows none
+	pairing  *pairing          // a code that was asked for; nil if none
+	paired   string            // number of the phone on which it was entered; "" after a scan
+}
+
+// knows adds a contact to the session's phone, and reports whether that is news. Callers hold s.mu.
+func (s *session) knows(number, name string) bool {
+	if strings.Contains(number, "@") {
+		return false
+	}
+	was, known := s.contacts[number]
+	if known && (name == "" || name == was) {
+		return false
+	}
+	if s.contacts == nil {
+		s.contacts = map[string]string{}
+	}
+	s.contacts[number] = name
+	return true
 }
 
 // emit queues events for the device and sends what may go out now. A device that is not linked gets none.

@@ -54,6 +54,8 @@ type Network struct {
 	ledger  *ledger
 	phones  phonebook
 	journal *journal
+	groups  groupbook
+	social  social
 
 	mu       sync.RWMutex // of sessions
 	sessions map[string]*session
@@ -153,6 +155,9 @@ func (n *Network) Handler() http.Handler {
 	mux.HandleFunc("GET /connect", n.connect)
 	mux.HandleFunc("GET /report", n.getReport)
 	mux.HandleFunc("GET /phones/{number}/messages", n.getPhone)
+	mux.HandleFunc("GET /phones/{number}", n.getPhoneState)
+	mux.HandleFunc("GET /phones/{number}/picture", n.getPicture)
+	mux.HandleFunc("POST /phones/{number}/pair", n.postPair)
 	mux.HandleFunc("GET /config", n.getConfig)
 	mux.HandleFunc("POST /config", n.postConfig)
 	mux.HandleFunc("POST /inject/message", n.inject)

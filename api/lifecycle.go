@@ -202,7 +202,9 @@ func (a *API) cancelMessages(ctx context.Context, in *CancelInput) (*Reply[Cance
 			return nil, databaseFault(err)
 		}
 		a.waker.Webhooks(woken...)
-		done.Cancelled += n
+		if done.Cancelled += n; n > 0 {
+			a.waker.Messages(s.UID)
+		}
 		if next == 0 {
 			done.More = false
 			break

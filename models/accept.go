@@ -208,15 +208,14 @@ func acceptFault(err error) error {
 		After(2 * time.Second).WithCause(err)
 }
 
-// insertSQL moves the counters of the lanes, locked in sorted order, and inserts the messages with the numbers so
+// An insert moves the counters of the lanes, locked in sorted order, and stores the messages with the numbers so
 // taken, in one statement: a lower seq never becomes visible after a higher one. A closed lane takes nothing. A
 // message that is stored already under its ID is left as it is; the numbers that were taken for it are a gap.
-const insertSQL = `
+const (
+	insertBegin = `
 WITH input AS (
-	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::jsonb[],
-		$11::text[], $12::text[], $13::text[], $14::uuid[], $15::jsonb[], $16::jsonb[], $17::uuid[], $18::smallint[])
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata,
-		media_url, filename, caption, media_id, media, details, target_id, priority, ord)
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[]`
+	insertLanes = `
 ), counts AS (
 	SELECT session_uid, count(*) AS n, min(coalesce(send_at, now())) AS due FROM input GROUP BY session_uid
 ), locked AS (
@@ -227,22 +226,39 @@ WITH input AS (
 	RETURNING l.id, l.next_seq - c.n AS base
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
-		send_at, expires_at, metadata, media_url, filename, caption, media_id, media, details, target_id, priority)
+		send_at, expires_at`
+	insertValues = `)
 SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY f.session_uid ORDER BY f.ord) - 1,
-		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at, f.metadata,
-		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)
+		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at`
+	insertEnd = `
 FROM input f JOIN moved m ON m.id = f.session_uid
 ON CONFLICT (id) DO NOTHING
 RETURNING id`
+
+	// insertTexts is for batches in which no message has more than its text, which is most.
+	insertTexts = insertBegin + `)
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, ord)` + insertLanes + insertValues + insertEnd
+
+	insertAll = insertBegin + `, $10::jsonb[],
+		$11::text[], $12::text[], $13::text[], $14::uuid[], $15::jsonb[], $16::jsonb[], $17::uuid[], $18::smallint[])
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata,
+		media_url, filename, caption, media_id, media, details, target_id, priority, ord)` + insertLanes +
+		`, metadata, media_url, filename, caption, media_id, media, details, target_id, priority` + insertValues + `, f.metadata,
+		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)` + insertEnd
+)
 
 func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[uuid.UUID]bool, error) {
 	ids, args, err := columnsOf(batch)
 	if err != nil {
 		return nil, err
 	}
+	query := insertAll
+	if len(args) == textArgs {
+		query = insertTexts
+	}
 	n := len(batch)
 	stored := make(map[uuid.UUID]bool, n)
-	if err := collectIDs(ctx, db, stored, insertSQL, args...); err != nil {
+	if err := collectIDs(ctx, db, stored, query, args...); err != nil {
 		return nil, err
 	}
 	if len(stored) == n {
@@ -252,7 +268,10 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[u
 	return stored, collectIDs(ctx, db, stored, `SELECT id FROM messages WHERE id = ANY($1)`, ids)
 }
 
-// columnsOf turns a batch into the arguments of insertSQL. An array that is shorter than the others counts as null to its
+// textArgs is how many arguments insertTexts has.
+const textArgs = 9
+
+// columnsOf turns a batch into the arguments of insertTexts, or of insertAll if that is needed. An array that is shorter than the others counts as null to its
 // end, so what none of the batch has costs nothing.
 func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 	n := len(batch)
@@ -286,8 +305,12 @@ func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 			details.setJSON(i, m.Details, &err)
 		}
 	}
-	return ids, []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, metadata.list,
-		mediaURLs.list, filenames.list, captions.list, mediaIDs.list, media.list, details.list, targets.list, priorities.list}, err
+	args = []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt}
+	if metadata.list == nil && mediaURLs.list == nil && filenames.list == nil && captions.list == nil && mediaIDs.list == nil && media.list == nil &&
+		details.list == nil && targets.list == nil && priorities.list == nil {
+		return ids, args, err
+	}
+	return ids, append(args, metadata.list, mediaURLs.list, filenames.list, captions.list, mediaIDs.list, media.list, details.list, targets.list, priorities.list), err
 }
 
 // rare is a column that most batches don't need: it is as long as its last value's place.

@@ -85,12 +85,16 @@ func CancelMessages(ctx context.Context, db *DB, s *Session, f PendingFilter, fr
 		if len(ids) == cancelWindow {
 			next = last + 1
 		}
-		events, err := cancelFitting(ctx, tx, s, ids, f)
+		events, held, err := cancelFitting(ctx, tx, s, ids, f)
 		if err != nil {
 			return err
 		}
 		cancelled = len(events)
-		woken, err = Emit(ctx, tx, events)
+		if woken, err = Emit(ctx, tx, events); err != nil || !held {
+			return err
+		}
+		// It blocked its chat, whose next message may be due now.
+		_, err = tx.Exec(ctx, `UPDATE lanes SET next_due_at = least(coalesce(next_due_at, now()), now()) WHERE id = $1`, s.UID)
 		return err
 	})
 	return cancelled, next, woken, err
@@ -113,7 +117,8 @@ func pendingWindow(ctx context.Context, tx pgx.Tx, session uuid.UUID, from int64
 	return ids, last, rows.Err()
 }
 
-func cancelFitting(ctx context.Context, tx pgx.Tx, s *Session, ids []uuid.UUID, f PendingFilter) ([]Event, error) {
+// cancelFitting says too whether one of them was held for a time.
+func cancelFitting(ctx context.Context, tx pgx.Tx, s *Session, ids []uuid.UUID, f PendingFilter) (events []Event, held bool, err error) {
 	var after, before *time.Time
 	if !f.After.IsZero() {
 		after = &f.After
@@ -127,27 +132,28 @@ func cancelFitting(ctx context.Context, tx pgx.Tx, s *Session, ids []uuid.UUID, 
 		metadata = &text
 	}
 	rows, err := tx.Query(ctx, `WITH fit AS (
-			SELECT m.id FROM messages m WHERE m.session_uid = $1 AND m.id = ANY($2) AND m.status = 'PENDING'
+			SELECT m.id, m.next_attempt_at IS NOT NULL AS held FROM messages m WHERE m.session_uid = $1 AND m.id = ANY($2) AND m.status = 'PENDING'
 				AND ($3 = '' OR m.chat = $3) AND ($4 = '' OR m.message_type = $4)
 				AND ($5::timestamptz IS NULL OR m.id >= kurir_uuid_from($5)) AND ($6::timestamptz IS NULL OR m.id < kurir_uuid_from($6))
 				AND ($7::jsonb IS NULL OR m.metadata @> $7)
 			ORDER BY m.id FOR UPDATE SKIP LOCKED)
-		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), waiting_for = NULL
+		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), waiting_for = NULL, next_attempt_at = NULL
 		FROM fit WHERE m.session_uid = $1 AND m.id = fit.id AND m.status = 'PENDING'
-		RETURNING `+messageColumns, s.UID, ids, f.Chat, f.Type, after, before, metadata)
+		RETURNING fit.held, `+messageColumns, s.UID, ids, f.Chat, f.Type, after, before, metadata)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer rows.Close()
-	var events []Event
 	for rows.Next() {
 		var m Message
-		if err := rows.Scan(scanMessage(&m)...); err != nil {
-			return nil, err
+		var blocked bool
+		if err := rows.Scan(scanMessage(&m, &blocked)...); err != nil {
+			return nil, false, err
 		}
+		held = held || blocked
 		events = append(events, Event{Session: m.SessionUID, Type: eventOf[m.Status], Data: m.Resource(s.ID), At: *m.FinishedAt})
 	}
-	return events, rows.Err()
+	return events, held, rows.Err()
 }
 
 // Forwarded is a copy of what a message holds, for another chat; false if it holds nothing that can be forwarded.

@@ -42,6 +42,12 @@ func TestCancelByFilter(t *testing.T) {
 	h := o.take(o.runner())
 	o.claim(h, 2) // 0 and 1 are on their way
 	require.Zero(t, o.cancel(models.PendingFilter{Chat: "c9"}))
+	held := o.add("held", "x")
+	o.exec(`UPDATE messages SET next_attempt_at = now() + interval '1 hour', waiting_for = 'pacing' WHERE id = $1`, held)
+	o.exec(`UPDATE lanes SET next_due_at = now() + interval '1 hour' WHERE id = $1`, o.session.UID)
+	require.Equal(t, 1, o.cancel(models.PendingFilter{Chat: "held"}))
+	require.Nil(t, o.message(held).NextAttemptAt)
+	require.True(t, modelstest.Scalar[bool](t, o.db, `SELECT next_due_at <= now() FROM lanes WHERE id = $1`, o.session.UID), "what it blocked is due")
 	require.Zero(t, o.cancel(models.PendingFilter{Before: before}))
 	require.Zero(t, o.cancel(models.PendingFilter{After: time.Now().Add(time.Hour)}))
 	require.Zero(t, o.cancel(models.PendingFilter{Type: "IMAGE"}))
@@ -50,7 +56,7 @@ func TestCancelByFilter(t *testing.T) {
 	require.Equal(t, 8, o.cancel(models.PendingFilter{Type: "LOCATION"}))
 	require.Equal(t, 8, o.cancel(models.PendingFilter{}))
 	require.Zero(t, o.cancel(models.PendingFilter{}))
-	require.EqualValues(t, 28, modelstest.Scalar[int64](t, o.db, `SELECT count(*) FROM events WHERE type = 'message.cancelled'`))
+	require.EqualValues(t, 29, modelstest.Scalar[int64](t, o.db, `SELECT count(*) FROM events WHERE type = 'message.cancelled'`))
 	require.EqualValues(t, 2, modelstest.Scalar[int64](t, o.db, `SELECT count(*) FROM messages WHERE status = 'SENDING'`))
 }
 

@@ -139,6 +139,10 @@ func (c *conn) handle(f *Frame) error {
 		c.take(f.N, f.Send)
 	case f.Op == OpAck:
 		c.s.acknowledge(c, f.Ack)
+	case f.Op == OpTyping && f.Typing != nil:
+		c.net.seeTyping(c.s, f.Typing)
+	case f.Op == OpReject:
+		c.net.refuseCall(c.s, f.Call)
 	case f.Op == OpLogout:
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()

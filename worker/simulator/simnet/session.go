@@ -17,6 +17,8 @@ type session struct {
 	messages int64  // shown
 	events   eventQueue
 	highest  map[string]int64 // by recipient: the highest lane position shown
+	throttle throttle
+	callers  map[string]string // by call: number of the phone that made it
 }
 
 // emit queues events for the device and sends what may go out now. A device that is not linked gets none.

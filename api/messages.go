@@ -2,109 +2,14 @@ package api
 
 import (
 	"context"
-	"net/http"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
+	"kurir/address"
 	"kurir/fault"
 	"kurir/models"
 	"kurir/webhook"
 )
-
-// SendFields is a message to send.
-type SendFields struct {
-	To      string `json:"to" minLength:"1" maxLength:"128" doc:"Phone number with country code, or a WhatsApp address" example:"6281234567890"`
-	Type    string `json:"type,omitempty" enum:"text" default:"text"`
-	Message string `json:"message" minLength:"1" maxLength:"65536" doc:"The text, up to 65,536 characters" example:"Hello from Kurir!"`
-}
-
-// SendHeaders are those of a send.
-type SendHeaders struct {
-	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when the message is sent or has failed" example:"wait=10"`
-	Key    string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours. The three addresses that send share their keys"`
-}
-
-// SendInput sends with the session in the path.
-type SendInput struct {
-	SessionPath
-	SendHeaders
-	Body SendFields
-}
-
-// SendByKeyInput sends with the session of the key.
-type SendByKeyInput struct {
-	SendHeaders
-	Body SendFields
-}
-
-// SentData is an accepted message. The message is its own job.
-type SentData struct {
-	ID        string  `json:"id" format:"uuid"`
-	MessageID string  `json:"messageId" format:"uuid"`
-	JobID     string  `json:"jobId" format:"uuid"`
-	Status    string  `json:"status" example:"pending"`
-	ErrorCode *string `json:"errorCode,omitempty" doc:"With Prefer: wait, why it failed" example:"not_on_whatsapp"`
-	Error     *string `json:"error,omitempty"`
-}
-
-func (a *API) send(ctx context.Context, in *SendInput) (*Started[SentData], error) {
-	uid, err := a.sessionUID(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return a.accept(ctx, uid, in.SendHeaders, &in.Body)
-}
-
-var errWhichSession = fault.New(fault.Forbidden, "session_key_needed", "This address needs the API key of a session. With an account credential, use /sessions/{id}/send.")
-
-func (a *API) sendByKey(ctx context.Context, in *SendByKeyInput) (*Started[SentData], error) {
-	p := callerOf(ctx)
-	if p.session == nil {
-		return nil, errWhichSession
-	}
-	return a.accept(ctx, *p.session, in.SendHeaders, &in.Body)
-}
-
-// sessionUID finds the session to send from, in memory where it can. A session key carries it, and its being valid proves
-// that the session is there; whether it takes messages is decided by its lane, when the message is stored.
-func (a *API) sessionUID(ctx context.Context, id string) (uuid.UUID, error) {
-	p := callerOf(ctx)
-	switch {
-	case p.session == nil:
-		return a.credentials.session(ctx, p.user.ID, id)
-	case p.name == id:
-		return *p.session, nil
-	}
-	return uuid.Nil, models.ErrGone
-}
-
-func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders, f *SendFields) (*Started[SentData], error) {
-	to, err := parseAddress(f.To)
-	if err != nil {
-		return nil, err
-	}
-	m := &models.NewMessage{ID: newResourceID(ctx), Session: session, Chat: to, To: to, Type: strings.ToUpper(f.Type), Content: f.Message,
-		ExpiresAt: time.Now().Add(a.cfg.MessageTTL)}
-	if err := a.accepter.Accept(ctx, m); err != nil {
-		return nil, err
-	}
-	id := m.ID.String()
-	answer, status := SentData{ID: id, MessageID: id, JobID: id, Status: "pending"}, http.StatusAccepted
-	wait := waitOf(headers.Prefer)
-	if wait > 0 && a.waiter.message(ctx, m.ID, wait) != "" {
-		sent, _, err := models.MessageOf(ctx, a.db, callerOf(ctx).user.ID, nil, m.ID)
-		if err != nil {
-			return nil, databaseFault(err)
-		}
-		answer.Status, answer.ErrorCode, answer.Error, status = strings.ToLower(sent.Status), sent.ErrorCode, sent.ErrorMessage, http.StatusOK
-		if models.WentOut(sent.Status) {
-			answer.Status = "sent" // what was waited for, even if receipts have come already
-		}
-	}
-	return started(status, m.ID, applied(wait), answer), nil
-}
 
 // MessagePath names a message.
 type MessagePath struct {
@@ -163,7 +68,7 @@ type HistoryInput struct {
 	Page
 	Direction string    `query:"direction" enum:"inbound,outbound"`
 	Status    string    `query:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
-	Type      string    `query:"type" enum:"text,image,document,audio,video,sticker,location,contact,poll,reaction,unknown"`
+	Type      string    `query:"type" enum:"text,image,video,audio,voice,document,sticker,location,contact,poll,reaction,edit,delete,vote,unknown"`
 	Chat      string    `query:"chat" maxLength:"128" doc:"Phone number or WhatsApp address of the conversation"`
 	Since     time.Time `query:"since" doc:"Not before this time"`
 	Until     time.Time `query:"until" doc:"Before this time"`
@@ -183,8 +88,8 @@ func (a *API) listMessages(ctx context.Context, in *HistoryInput) (*Reply[Histor
 	f := models.MessageFilter{Direction: strings.ToUpper(in.Direction), Status: strings.ToUpper(in.Status), Type: strings.ToUpper(in.Type),
 		Since: notBefore1970(in.Since), Until: notBefore1970(in.Until), Limit: in.Limit + 1}
 	if in.Chat != "" {
-		if f.Chat, err = parseAddress(in.Chat); err != nil {
-			return nil, fault.Field("chat", "expected a phone number or a WhatsApp address")
+		if f.Chat, err = address.Parse(in.Chat); err != nil {
+			return nil, fault.Field("chat", err.Error())
 		}
 	}
 	if f.Before, err = in.after(); err != nil {

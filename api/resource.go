@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/base64"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -93,13 +94,19 @@ func found(err error, absent *fault.Error) error {
 	return nil
 }
 
-// inside names the part of the body that a field of a fault belongs to.
+// inside names the part of the body that the fields of a fault belong to.
 func inside(part string, err error) error {
 	var f *fault.Error
-	if !errors.As(err, &f) || len(f.Details) != 1 {
+	if !errors.As(err, &f) || len(f.Details) == 0 {
 		return err
 	}
-	return fault.Field(part+"."+f.Details[0].Field, f.Details[0].Message)
+	c := *f
+	c.Details = slices.Clone(f.Details)
+	for i := range c.Details {
+		c.Details[i].Field = part + "." + c.Details[i].Field
+	}
+	c.Sentence = c.Details[0].Field + ": " + c.Details[0].Message
+	return &c
 }
 
 // stored lets faults through and calls every other error of a transaction the database's.

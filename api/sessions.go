@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"regexp"
 	"strings"
@@ -18,6 +17,7 @@ import (
 
 	"kurir/fault"
 	"kurir/jobs"
+	"kurir/message"
 	"kurir/models"
 )
 
@@ -172,25 +172,16 @@ func (a *API) waitForSession(ctx context.Context, uid uuid.UUID, wait time.Durat
 // maxMetadata is in bytes.
 const maxMetadata = 1024
 
-// parseObject checks an object of the client's and writes it anew, without what JSON can say and PostgreSQL's jsonb
-// can't hold: halves of surrogate pairs.
+// parseObject checks an object of the client's.
 func parseObject(field string, m json.RawMessage, limit int) (json.RawMessage, error) {
 	if m == nil {
 		return nil, nil
 	}
-	if len(m) > limit {
-		return nil, fault.Field(field, fmt.Sprintf("expected at most %d bytes", limit))
+	object, err := message.Object(m, limit)
+	if err != nil {
+		return nil, fault.Field(field, err.Error())
 	}
-	var object map[string]any
-	if json.Unmarshal(m, &object) != nil || object == nil { // numbers beyond a float64's range fail here
-		return nil, fault.Field(field, "expected a JSON object")
-	}
-	exact := json.NewDecoder(bytes.NewReader(m))
-	exact.UseNumber()
-	if err := exact.Decode(&object); err != nil {
-		return nil, fault.Field(field, "expected a JSON object")
-	}
-	return json.Marshal(object)
+	return object, nil
 }
 
 // SessionList is a page of sessions.

@@ -132,10 +132,7 @@ func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *model
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 		defer cancel()
 		defer r.flights.begin(r.hold.Lane, r.claim.Epoch, cancel)()
-		result, err := client.Send(ctx, r.hold.Lane.String(), wire.Send{
-			MessageID: m.ID.String(), WhatsappID: m.WhatsappID, Epoch: r.claim.Epoch, Generation: r.hold.Generation, Seq: m.Seq,
-			To: m.ToNumber, Type: "text", Message: m.Content,
-		})
+		result, err := client.Send(ctx, r.hold.Lane.String(), wireOf(r.claim, r.hold, m))
 		r.settle(m, result, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"kurir/fault"
+	"kurir/message"
 )
 
 // NewMessage is a message that is to be accepted. Its ID is fixed before the first attempt.
@@ -24,6 +25,13 @@ type NewMessage struct {
 	Metadata  json.RawMessage
 	SendAt    *time.Time
 	ExpiresAt time.Time
+
+	MediaURL, Filename, Caption *string
+	MediaID                     *uuid.UUID
+	Media                       *message.Media
+	Details                     *message.Details
+	TargetID                    *uuid.UUID
+	Priority                    int16 // 1 high, 0 normal
 }
 
 // Faults of an accept.
@@ -169,6 +177,29 @@ func (a *Accepter) store(batch []*acceptance) {
 	a.accepted(lanes, len(batch))
 }
 
+// AcceptAll stores the messages of one session, all or none, one after another in its lane, and returns when they are
+// durable. Calling again with the same IDs is safe.
+func (a *Accepter) AcceptAll(ctx context.Context, list []*NewMessage) error {
+	batch := make([]*acceptance, len(list))
+	for i, m := range list {
+		batch[i] = &acceptance{message: m}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	stored, err := insertMessages(ctx, a.db, batch)
+	if err != nil && !refused(err) { // once more: the connection may have been stale
+		stored, err = insertMessages(ctx, a.db, batch)
+	}
+	switch {
+	case err != nil:
+		return acceptFault(err)
+	case len(stored) < len(list):
+		return a.whyNot(ctx, list[0])
+	}
+	a.accepted([]uuid.UUID{list[0].Session}, len(list))
+	return nil
+}
+
 func acceptFault(err error) error {
 	if refused(err) {
 		return fault.New(fault.Internal, "internal", "").WithCause(err)
@@ -182,8 +213,10 @@ func acceptFault(err error) error {
 // message that is stored already under its ID is left as it is; the numbers that were taken for it are a gap.
 const insertSQL = `
 WITH input AS (
-	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::jsonb[])
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata, ord)
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::jsonb[],
+		$11::text[], $12::text[], $13::text[], $14::uuid[], $15::jsonb[], $16::jsonb[], $17::uuid[], $18::smallint[])
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata,
+		media_url, filename, caption, media_id, media, details, target_id, priority, ord)
 ), counts AS (
 	SELECT session_uid, count(*) AS n, min(coalesce(send_at, now())) AS due FROM input GROUP BY session_uid
 ), locked AS (
@@ -194,29 +227,22 @@ WITH input AS (
 	RETURNING l.id, l.next_seq - c.n AS base
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
-		send_at, expires_at, metadata)
+		send_at, expires_at, metadata, media_url, filename, caption, media_id, media, details, target_id, priority)
 SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY f.session_uid ORDER BY f.ord) - 1,
-		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at, f.metadata
+		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at, f.metadata,
+		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)
 FROM input f JOIN moved m ON m.id = f.session_uid
 ON CONFLICT (id) DO NOTHING
 RETURNING id`
 
 func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[uuid.UUID]bool, error) {
-	n := len(batch)
-	ids, sessions := make([]uuid.UUID, n), make([]uuid.UUID, n)
-	chats, to, types, contents, whatsapp := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	sendAt, expiresAt, metadata := make([]*time.Time, n), make([]time.Time, n), make([]*string, n)
-	for i, r := range batch {
-		m := r.message
-		ids[i], sessions[i], chats[i], to[i], types[i], contents[i] = m.ID, m.Session, m.Chat, m.To, m.Type, m.Content
-		whatsapp[i], sendAt[i], expiresAt[i] = WhatsappID(m.ID), m.SendAt, m.ExpiresAt
-		if m.Metadata != nil {
-			text := string(m.Metadata)
-			metadata[i] = &text
-		}
+	ids, args, err := columnsOf(batch)
+	if err != nil {
+		return nil, err
 	}
+	n := len(batch)
 	stored := make(map[uuid.UUID]bool, n)
-	if err := collectIDs(ctx, db, stored, insertSQL, ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, metadata); err != nil {
+	if err := collectIDs(ctx, db, stored, insertSQL, args...); err != nil {
 		return nil, err
 	}
 	if len(stored) == n {
@@ -224,6 +250,68 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[u
 	}
 	// Some lane is closed, or some message was stored before.
 	return stored, collectIDs(ctx, db, stored, `SELECT id FROM messages WHERE id = ANY($1)`, ids)
+}
+
+// columnsOf turns a batch into the arguments of insertSQL. An array that is shorter than the others counts as null to its
+// end, so what none of the batch has costs nothing.
+func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
+	n := len(batch)
+	ids, sessions := make([]uuid.UUID, n), make([]uuid.UUID, n)
+	chats, to, types, contents, whatsapp := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	sendAt, expiresAt := make([]*time.Time, n), make([]time.Time, n)
+	var mediaURLs, filenames, captions rare[string]
+	var metadata, media, details rareJSON
+	var mediaIDs, targets rare[uuid.UUID]
+	var priorities rare[int16]
+	for i, r := range batch {
+		m := r.message
+		ids[i], sessions[i], chats[i], to[i], types[i], contents[i] = m.ID, m.Session, m.Chat, m.To, m.Type, m.Content
+		whatsapp[i], sendAt[i], expiresAt[i] = WhatsappID(m.ID), m.SendAt, m.ExpiresAt
+		mediaURLs.set(i, m.MediaURL)
+		filenames.set(i, m.Filename)
+		captions.set(i, m.Caption)
+		mediaIDs.set(i, m.MediaID)
+		targets.set(i, m.TargetID)
+		if m.Priority != 0 {
+			priorities.set(i, &m.Priority)
+		}
+		if m.Metadata != nil {
+			text := string(m.Metadata)
+			metadata.set(i, &text)
+		}
+		if m.Media != nil {
+			media.setJSON(i, m.Media, &err)
+		}
+		if m.Details != nil {
+			details.setJSON(i, m.Details, &err)
+		}
+	}
+	return ids, []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, metadata.list,
+		mediaURLs.list, filenames.list, captions.list, mediaIDs.list, media.list, details.list, targets.list, priorities.list}, err
+}
+
+// rare is a column that most batches don't need: it is as long as its last value's place.
+type rare[T any] struct{ list []*T }
+
+func (r *rare[T]) set(i int, v *T) {
+	if v == nil {
+		return
+	}
+	r.list = append(r.list, make([]*T, i+1-len(r.list))...)
+	r.list[i] = v
+}
+
+// rareJSON is such a column of JSON.
+type rareJSON struct{ rare[string] }
+
+func (r *rareJSON) setJSON(i int, v any, failed *error) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		*failed = err
+		return
+	}
+	text := string(raw)
+	r.set(i, &text)
 }
 
 func collectIDs(ctx context.Context, db Querier, into map[uuid.UUID]bool, query string, args ...any) error {

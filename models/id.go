@@ -13,6 +13,16 @@ import (
 // NewID makes a version 7 UUID. Within a process they grow strictly, within a millisecond too.
 func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
+// SeriesID derives the ID of the i-th of up to 16,384 messages that one request makes, from the ID that the request was
+// given. They sort in their order, and their WhatsApp IDs differ, which know the first 8 bytes and the last 3.
+func SeriesID(request uuid.UUID, i int) uuid.UUID {
+	id := request
+	id[8], id[9] = 0x80|byte(i>>8)&0x3f, byte(i)
+	last := (int(id[13])<<16 | int(id[14])<<8 | int(id[15])) + i
+	id[13], id[14], id[15] = byte(last>>16), byte(last>>8), byte(last)
+	return id
+}
+
 // whatsappPrefix begins the message IDs of WhatsApp's own clients.
 const whatsappPrefix = "3EB0"
 

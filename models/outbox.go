@@ -160,16 +160,27 @@ WITH o AS (
 	FROM o JOIN locked_rows k ON k.id = o.id
 	WHERE m.session_uid = $1 AND m.id = o.id AND m.status = 'SENDING' AND m.generation = $12
 	RETURNING m.id
-), ev AS (
+)`
+
+// settleEmit goes with settleSQL, where nothing else has to be told with the outcomes.
+const settleEmit = `, ev AS (
 	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
 ), ` + emit
 
 // SettleMessages writes the outcomes of claimed messages with their events, and returns the webhooks to wake.
-func SettleMessages(ctx context.Context, q Querier, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
-	n := len(outcomes)
-	if n == 0 {
+func SettleMessages(ctx context.Context, q Beginner, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
+	if len(outcomes) == 0 {
 		return nil, nil
 	}
+	if about := takeEffect(outcomes); len(about) > 0 {
+		return settleWithTargets(ctx, q, h, sessionID, outcomes, about)
+	}
+	return settle(ctx, q, settleSQL+settleEmit, h, sessionID, outcomes)
+}
+
+// settle runs a statement that begins as settleSQL and answers IDs.
+func settle(ctx context.Context, q Querier, query string, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
+	n := len(outcomes)
 	ids, status, codes, errs := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n)
 	next, tried, at := make([]*time.Time, n), make([]int32, n), make([]time.Time, n)
 	eventIDs, types, data := make([]uuid.UUID, n), make([]string, n), make([]string, n)
@@ -190,19 +201,24 @@ func SettleMessages(ctx context.Context, q Querier, h Hold, sessionID string, ou
 			data[i] = string(body)
 		}
 	}
-	rows, err := q.Query(ctx, settleSQL, h.Lane, ids, status, codes, errs, next, tried, at, eventIDs, types, data, h.Generation)
+	rows, err := q.Query(ctx, query, h.Lane, ids, status, codes, errs, next, tried, at, eventIDs, types, data, h.Generation)
 	if err != nil {
 		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
 	}
-	woken, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	list, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	if err != nil {
 		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
 	}
-	return woken, nil
+	return list, nil
 }
 
 // resource is the message as it is with this outcome.
 func (o *Outcome) resource(sessionID string) webhook.Message {
+	m := o.message()
+	return m.Resource(sessionID)
+}
+
+func (o *Outcome) message() Message {
 	m := *o.Message
 	m.Status = o.Status
 	if o.Status == MessageSent {
@@ -216,7 +232,7 @@ func (o *Outcome) resource(sessionID string) webhook.Message {
 	if o.Tried {
 		m.Attempts++
 	}
-	return m.Resource(sessionID)
+	return m
 }
 
 // What ExpireMessages ends: messages that were never tried, and those in doubt that no lane will end, since their

@@ -7,8 +7,8 @@ import (
 const keptOutcomes = 512 // per session: more than a lane can have unsettled, some 50 KB when full
 
 // outcomes remembers the last sends of a session by WhatsappID, so that a repeat is answered without the network
-// and a repeat of one that is still on its way waits for it. Unknown outcomes are not remembered: asking again is
-// what resolves them. It is not safe for concurrent use; its session's mutex guards it.
+// and a repeat of one that is still on its way waits for it. Only what was sent is remembered: where nothing went out, or
+// nobody knows, asking again is what is wanted. It is not safe for concurrent use; its session's mutex guards it.
 type outcomes struct {
 	known   map[string]wire.SendResult
 	order   []string // of known, as a ring once it is full
@@ -45,7 +45,7 @@ func (o *outcomes) begin(id string) (f *flight, lead bool) {
 // end lands a flight.
 func (o *outcomes) end(id string, f *flight, r wire.SendResult, err error) {
 	delete(o.flights, id)
-	if err == nil && r.Outcome != wire.OutcomeUnknown {
+	if err == nil && r.Outcome == wire.OutcomeSent {
 		o.remember(id, r)
 	}
 	f.result, f.err = r, err

@@ -52,7 +52,7 @@ func TestSendOutcomes(t *testing.T) {
 	}{
 		{name: "sent", result: wire.SendResult{Outcome: wire.OutcomeSent}, want: wire.SendResult{Outcome: wire.OutcomeSent}},
 		{name: "failed", result: wire.SendResult{Outcome: wire.OutcomeFailed, Code: "not_on_whatsapp"},
-			want: wire.SendResult{Outcome: wire.OutcomeFailed, Code: "not_on_whatsapp"}},
+			want: wire.SendResult{Outcome: wire.OutcomeFailed, Code: "not_on_whatsapp"}, again: true},
 		{name: "unknown", result: wire.SendResult{Outcome: wire.OutcomeUnknown}, want: wire.SendResult{Outcome: wire.OutcomeUnknown}, again: true},
 		{name: "not connected", err: fmt.Errorf("now: %w", ErrNotConnected), code: wire.CodeNotConnected, again: true},
 		{name: "lease", err: ErrLeaseLost, code: wire.CodeLeaseLost, again: true},

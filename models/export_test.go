@@ -1,0 +1,4 @@
+package models
+
+// What tests of this package call from outside of it.
+var ApplyTargets = applyTargets

@@ -42,8 +42,15 @@ func dataOf(event string) any {
 	case webhook.EventSessionMigrated:
 		return webhook.SessionMigrated{}
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
-		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown:
+		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown,
+		webhook.EventMessageEdited, webhook.EventMessageDeleted, webhook.EventMessageReaction:
 		return webhook.Message{}
+	case webhook.EventCallReceived:
+		return webhook.Call{}
+	case webhook.EventGroupUpdated:
+		return webhook.Group{}
+	case webhook.EventPresenceUpdated:
+		return webhook.Presence{}
 	}
 	return nil
 }

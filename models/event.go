@@ -11,6 +11,7 @@ import (
 
 // Event is something that happened, once. It is written in the transaction of the change that it tells of.
 type Event struct {
+	ID      uuid.UUID // zero: a new one; otherwise it must not be there yet
 	Session uuid.UUID
 	Type    string
 	Data    any // one of webhook's data types
@@ -63,7 +64,10 @@ func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 		if err != nil {
 			return err
 		}
-		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
+		ids[i], sessions[i], types[i], data[i], at[i] = e.ID, e.Session, e.Type, string(body), e.At
+		if e.ID == uuid.Nil {
+			ids[i] = NewID()
+		}
 	}
 	b.Queue(`WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
 		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), `+emit, ids, sessions, types, data, at).Query(func(rows pgx.Rows) (err error) {

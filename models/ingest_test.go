@@ -145,7 +145,7 @@ func TestReceiptsThatAreNotOurs(t *testing.T) {
 	strange := r.event(wire.EventMessageReceipt, wire.ReceiptData{WhatsappID: "3EB0ZZ", Status: "read"})
 	phone := r.event(wire.EventMessageReceipt, wire.ReceiptData{WhatsappID: "AC0123456789", Status: "read"})
 	unknown := r.receipt(models.NewID(), "read")
-	in := r.send(foreign, strange, phone, unknown, r.receipt(id, "played"))
+	in := r.send(foreign, strange, phone, unknown, r.receipt(id, "waved at"))
 	require.Empty(t, in.Sent)
 	require.Equal(t, models.MessagePending, r.outbox.status(id))
 	require.Empty(t, r.told())

@@ -211,8 +211,6 @@ func (t *target) edit(text string, at time.Time) bool {
 	return true
 }
 
-func equal(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
-
 // delete marks the message as taken back. Its content stays: the tenant has seen it.
 func (t *target) delete(at time.Time) bool {
 	if t.DeletedAt != nil {

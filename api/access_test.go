@@ -45,6 +45,8 @@ var matrix = map[string]string{
 	"list-messages":      "1+++44441",
 	"get-message":        "1+++44441",
 	"cancel-message":     "1+++44441",
+	"upload-media":       "1+++44441",
+	"get-media":          "1+++44441",
 	"put-webhook":        "1++334441",
 	"get-webhook":        "1++334441",
 	"delete-webhook":     "1++334441",
@@ -66,6 +68,8 @@ var matrix = map[string]string{
 	"register-worker":    "11111111+",
 	"worker-heartbeat":   "11111111+",
 	"worker-events":      "11111111+",
+	"worker-put-media":   "11111111+",
+	"worker-get-media":   "11111111+",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
@@ -78,13 +82,13 @@ func TestWhoMayDoWhat(t *testing.T) {
 	adminKey := s.admin.key
 	credentials := map[string]headers{"nobody": nil, "token": s.owner.auth(), "account key": {"X-Api-Key", s.owner.key}, "session key": bearer(s.sessionKey),
 		"other session's key": {"X-Api-Key", otherKey}, "other tenant": other.auth(), "admin": s.admin.auth(), "admin's key": bearer(adminKey),
-		"worker": {"Authorization", "Bearer " + workerToken, "X-Worker-Secret", s.secret}}
+		"worker": append(headers{"Authorization", "Bearer " + workerToken, "X-Worker-Secret", s.secret}, s.holds...)}
 	s.exec(`UPDATE workers SET lease_expires_at = now() - interval '1 second'`) // so that it can be registered once
 	d := s.document()
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
-	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing"}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString()}
 	for _, op := range operations {
 		row, ok := matrix[op.id]
 		require.True(t, ok, "%s stands in no row of the matrix", op.id)

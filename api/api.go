@@ -26,12 +26,13 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
 
+	"kurir/egress"
 	"kurir/fault"
 	"kurir/jobs"
 	"kurir/limits"
+	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
-	"kurir/webhook"
 	"kurir/wire"
 )
 
@@ -57,6 +58,9 @@ type Config struct {
 	InternalPort     int // 0: worker routes, metrics and the dashboard are on the public port
 	TrustedProxies   []string
 	Metrics          bool // serve /metrics
+
+	Media   *media.Store // stays the caller's to close
+	Uploads UploadLimits // zero: DefaultUploadLimits
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -70,12 +74,13 @@ type API struct {
 	waker       *jobs.Waker
 	workers     *jobs.Workers
 	http        *http.Client // to endpoints that are not known to be workers'
-	guard       *webhook.Guard
+	guard       *egress.Guard
 	accepter    *models.Accepter
 	credentials *credentials
 	waiter      *waiter
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
+	uploads     *uploads
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
@@ -97,13 +102,13 @@ const (
 )
 
 // New makes the API. What it is given stays the caller's to close.
-func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *webhook.Guard,
+func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *egress.Guard,
 	metrics *monitoring.Metrics, checks []monitoring.Check, log *slog.Logger) *API {
 	queue := jobs.NewQueue(client, log)
 	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
-		checks: checks, started: time.Now()}
+		checks: checks, started: time.Now(), uploads: newUploads(cfg.Uploads)}
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)
@@ -119,17 +124,17 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.done.Go(func() { a.beat(beating) })
 
 	a.app = fiber.New(fiber.Config{
-		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, ErrorHandler: a.fiberError,
+		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
 		ReadTimeout: 30 * time.Second, IdleTimeout: 120 * time.Second, ReadBufferSize: 16 << 10,
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
 	})
-	a.app.Server().Handler = a.knownMethods(a.app.Server().Handler)
+	a.app.Server().Handler = a.bodies(a.knownMethods(a.app.Server().Handler))
 	a.middleware()
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.authenticate, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
 	a.routes()
 	a.describeWebhooks()
 	a.serveOpenAPI()
@@ -358,7 +363,7 @@ func isInternal(method, path string) bool {
 	if !ok {
 		return false
 	}
-	return rest == "register" || method == http.MethodPut && strings.HasSuffix(rest, "/heartbeat") ||
+	return rest == "register" || strings.Contains(rest, "/media") || method == http.MethodPut && strings.HasSuffix(rest, "/heartbeat") ||
 		method == http.MethodPost && strings.HasSuffix(rest, "/events")
 }
 
@@ -369,6 +374,9 @@ var errNUL = fault.New(fault.Invalid, "invalid_request", "Text may not contain t
 func (a *API) refuseBody(c *fiber.Ctx) error {
 	if encoding := c.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return fiber.ErrUnsupportedMediaType
+	}
+	if incomingOf(c) != nil {
+		return c.Next() // intake looks at what is left of it
 	}
 	if body := c.Request().Body(); bytes.Contains(body, []byte(`\u0000`)) && !strings.HasSuffix(c.Path(), "/events") && hasNUL(body) {
 		return errNUL

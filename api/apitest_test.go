@@ -22,9 +22,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/api"
+	"kurir/egress"
 	"kurir/embedded/embeddedtest"
 	"kurir/jobs"
 	"kurir/limits"
+	"kurir/media"
 	"kurir/models"
 	"kurir/models/modelstest"
 	"kurir/monitoring"
@@ -51,6 +53,7 @@ type world struct {
 	db    *models.DB
 	redis redis.UniversalClient
 	vault *models.Vault
+	media *media.Store
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
 	made  func(*api.API)
@@ -95,6 +98,12 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 	for _, set := range settings {
 		set(w, &cfg)
 	}
+	if cfg.Media == nil {
+		cfg.Media, err = media.Open(context.Background(), media.Config{URL: t.TempDir()}, db, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = cfg.Media.Close() })
+	}
+	w.media = cfg.Media
 	checks := []monitoring.Check{
 		{Name: "postgres", Func: func(ctx context.Context) error {
 			_, err := db.Pool.Exec(ctx, "SELECT 1 FROM users LIMIT 1")
@@ -102,7 +111,7 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 		}},
 		{Name: "redis", Func: func(ctx context.Context) error { return w.redis.Ping(ctx).Err() }, Optional: true},
 	}
-	a := api.New(cfg, db, w.redis, w.vault, webhook.NewGuard(w.hooks), monitoring.New("test"), checks,
+	a := api.New(cfg, db, w.redis, w.vault, egress.NewGuard(w.hooks), monitoring.New("test"), checks,
 		slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if w.made != nil {
 		w.made(a)
@@ -325,7 +334,7 @@ func (w *world) count(from string, args ...any) int64 {
 func (w *world) rows() map[string]int64 {
 	w.Helper()
 	counts := map[string]int64{}
-	for _, table := range []string{"users", "sessions", "api_keys", "messages", "lanes", "jobs", "webhooks", "webhook_deliveries", "events", "workers", "worker_metrics", "idempotency_keys"} {
+	for _, table := range []string{"users", "sessions", "api_keys", "messages", "lanes", "jobs", "webhooks", "webhook_deliveries", "events", "workers", "worker_metrics", "idempotency_keys", "media"} {
 		counts[table] = w.count(table)
 	}
 	counts["revocations"] = modelstest.Scalar[int64](w, w.db, "SELECT coalesce(sum(token_version), 0)::bigint FROM users")

@@ -70,16 +70,21 @@ func TestOpenAPI(t *testing.T) {
 			success := 0
 			for status, response := range o["responses"].(map[string]any) {
 				require.NotEmpty(t, response.(map[string]any)["description"], what)
-				if strings.HasPrefix(status, "2") {
+				if status == "304" {
+					continue
+				}
+				if strings.HasPrefix(status, "2") && status != "206" {
 					success++
 					require.NotEmpty(t, response.(map[string]any)["content"], what)
-				} else {
+				} else if status != "206" {
 					require.Contains(t, mustJSON(t, response), `"#/components/schemas/Failure"`, what)
 				}
 			}
 			require.Equal(t, 1, success, what)
 			if body, ok := o["requestBody"].(map[string]any); ok && o["tags"].([]any)[0] != "Worker protocol" { // a worker's are ours
-				require.Contains(t, mustJSON(t, d.resolve(body["content"].(map[string]any)["application/json"].(map[string]any)["schema"].(map[string]any))), `"examples"`, what+" has no examples")
+				if asJSON, ok := body["content"].(map[string]any)["application/json"].(map[string]any); ok {
+					require.Contains(t, mustJSON(t, d.resolve(asJSON["schema"].(map[string]any))), `"examples"`, what+" has no examples")
+				}
 			}
 		}
 	}

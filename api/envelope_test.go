@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ type operation struct {
 	admin            bool
 	body             map[string]any // schema, nil for none
 	bodyNeeded       bool
+	form             bool // it takes the body as a form too
 	query            []map[string]any
 }
 
@@ -71,8 +73,10 @@ func (d *document) operations() []operation {
 			}
 			if body, ok := o["requestBody"].(map[string]any); ok {
 				op.bodyNeeded, _ = body["required"].(bool)
-				content := body["content"].(map[string]any)["application/json"].(map[string]any)
-				op.body = d.resolve(content["schema"].(map[string]any))
+				_, op.form = body["content"].(map[string]any)["multipart/form-data"]
+				if content, ok := body["content"].(map[string]any)["application/json"].(map[string]any); ok {
+					op.body = d.resolve(content["schema"].(map[string]any))
+				}
 			}
 			parameters, _ := o["parameters"].([]any)
 			for _, p := range parameters {
@@ -92,7 +96,8 @@ type stage struct {
 	*world
 	owner, admin *tenant
 	sessionKey   string
-	secret       string // of the worker's term
+	secret       string  // of the worker's term
+	holds        headers // how a worker says for which session it asks for media
 	ids          map[string]string
 }
 
@@ -106,7 +111,11 @@ func newStage(t testing.TB) *stage {
 	s.owner.do("PUT", "/api/v1/sessions/shop/webhook", s.owner.auth(), map[string]any{"url": "http://127.0.0.1:9/"}).ok(200)
 	hook := modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhooks`)
 	s.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence) VALUES ($1, $2, 'message.read', 1)`, hook, models.NewID())
-	s.ids = map[string]string{"id": "shop", "messageId": str(message, "messageId"), "workerId": "w1",
+	content, err := s.media.Put(context.Background(), uuid.MustParse(s.owner.id), "", strings.NewReader("a medium"))
+	require.NoError(s, err)
+	s.exec(`UPDATE messages SET media_id = $1`, content.ID)
+	s.holds = headers{"X-Kurir-Term", "1", "X-Kurir-Session", modelstest.Scalar[uuid.UUID](s, s.db, `SELECT uid FROM sessions`).String()}
+	s.ids = map[string]string{"id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1",
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s
@@ -122,7 +131,7 @@ func (s *stage) in(t testing.TB) *stage {
 func (s *stage) caller(op operation) headers {
 	switch {
 	case op.need == "workerToken":
-		return headers{"X-Worker-Token", workerToken, "X-Worker-Secret", s.secret}
+		return append(headers{"X-Worker-Token", workerToken, "X-Worker-Secret", s.secret}, s.holds...)
 	case op.admin:
 		return s.admin.auth()
 	case op.id == "send-by-key":
@@ -302,6 +311,9 @@ func TestBodiesThatDoNotFit(t *testing.T) {
 				try(nil, "").refused(422, "invalid_request")
 			}
 			for _, kind := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/xml", "json", "a+b;+"} {
+				if strings.HasPrefix(kind, "multipart/") && op.form {
+					continue
+				}
 				try(headers{"Content-Type", kind}, d.example(op.body)).refused(415, "unsupported_media_type")
 			}
 			for _, encoding := range []string{"gzip", "br", "deflate", "gzip, gzip"} {

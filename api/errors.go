@@ -47,7 +47,7 @@ func (f *Failure) GetHeaders() http.Header {
 // statusOf maps kinds to HTTP, once.
 var statusOf = map[fault.Kind]int{
 	fault.Internal: 500, fault.Invalid: 422, fault.Unauthenticated: 401, fault.Forbidden: 403, fault.NotFound: 404,
-	fault.Conflict: 409, fault.Limited: 429, fault.Unavailable: 503,
+	fault.Conflict: 409, fault.Limited: 429, fault.Unavailable: 503, fault.TooLarge: 413,
 }
 
 const internalSentence = "Something went wrong on our side. The request ID helps us to find it."

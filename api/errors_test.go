@@ -68,7 +68,7 @@ func codesInSource(t *testing.T) []string {
 		found[code] = true
 	}
 	ofMessages := regexp.MustCompile(`error_code = '(\w+)'|error_code = CASE m.status WHEN 'PENDING' THEN '(\w+)' ELSE '(\w+)'|cancelPending\(ctx, \w+, "(\w+)"|Code: +"(\w+)"`)
-	for _, folder := range []string{"api", "models", "jobs", "wire"} {
+	for _, folder := range []string{"api", "models", "jobs", "wire", "media"} {
 		files, text := sources(t, folder)
 		for _, match := range ofMessages.FindAllStringSubmatch(text, -1) {
 			for _, code := range match[1:] {

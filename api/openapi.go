@@ -25,6 +25,7 @@ func (a *API) openAPI() huma.Config {
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
 	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
+		{Name: "Media", Description: "Pictures, videos, voice notes, documents and stickers."},
 		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
 }
@@ -62,6 +63,8 @@ func tag(need access, path string) string {
 		return "Accounts"
 	case strings.Contains(path, "webhook"):
 		return "Webhooks"
+	case strings.Contains(path, "/media"):
+		return "Media"
 	case strings.Contains(path, "messages"), strings.HasSuffix(path, "/send"):
 		return "Messages"
 	case strings.HasPrefix(path, "/jobs"):
@@ -107,10 +110,14 @@ var descriptions = map[string]string{
 	"list-messages":      "Messages in and out, newest first.",
 	"get-message":        "`status` rises from pending over sending and sent to delivered and read, or ends as failed, expired, cancelled or unknown. `waitingFor` says why a pending one waits.",
 	"cancel-message":     "Only a message that was never tried can be cancelled.",
+	"upload-media":       "The file as the body, or as the part `file` of a form. It is then sent by its `mediaId`, as often as you like. What no message refers to is dropped a day after it was uploaded or sent last.",
+	"get-media":          "The content, as a file to save. A session's key opens the media of that session's messages. `Range` asks for a part, which is answered with 206.",
 	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there.",
 	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
 	"get-job":            "A message is its own job: its ID works here too.",
 	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
 	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",
+	"worker-put-media":   "A medium of a message that came in, as the body. It is handed over before the message is reported, which names it by its `mediaId`.",
+	"worker-get-media":   "The content of a medium of the session's owner.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
 }

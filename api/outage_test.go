@@ -79,13 +79,13 @@ func TestWithoutPostgres(t *testing.T) {
 	w.health("/health/ready", 200)
 
 	way.cut()
-	who := map[string]headers{"": nil, "token": u.auth(), "workerToken": {"X-Worker-Token", workerToken, "X-Worker-Secret", secret}}
+	who := map[string]headers{"": nil, "token": u.auth(), "workerToken": {"X-Worker-Token", workerToken, "X-Worker-Secret", secret, "X-Kurir-Term", "1", "X-Kurir-Session", u.id}}
 	for _, op := range operations {
 		var body any
 		if op.body != nil {
 			body = d.example(op.body)
 		}
-		path := strings.NewReplacer("{id}", "shop", "{workerId}", "w1", "{messageId}", u.id, "{jobId}", u.id, "{deliveryId}", u.id).Replace(op.path)
+		path := strings.NewReplacer("{id}", "shop", "{workerId}", "w1", "{messageId}", u.id, "{jobId}", u.id, "{deliveryId}", u.id, "{mediaId}", u.id).Replace(op.path)
 		with := who[op.need]
 		if op.admin && op.need == "token" {
 			with = admin.auth()

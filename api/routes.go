@@ -11,6 +11,8 @@ import (
 const (
 	metaAccess     = "access"
 	metaIdempotent = "idempotent"
+	metaIntake     = "intake"
+	metaDocument   = "document"
 )
 
 // routes is the whole API, one line a route. System routes stand in system.go.
@@ -31,12 +33,15 @@ func (a *API) routes() {
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
 	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
 
-	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"))
-	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"))
-	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"))
+	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
+	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
+	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"), takes(takesMessage), documented(formBody))
 	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
 	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
 	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
+
+	add(a, post, "/sessions/{id}/media", "upload-media", accessSession, "Upload a medium", a.uploadMedia, created, takes(takesBody), documented(uploadBodies))
+	add(a, get, "/media/{mediaId}", "get-media", accessSession, "Download a medium", a.getMedia, mediaResponses)
 
 	add(a, put, "/sessions/{id}/webhook", "put-webhook", accessAccount, "Set the webhook", a.putWebhook)
 	add(a, get, "/sessions/{id}/webhook", "get-webhook", accessAccount, "Read the webhook", a.getWebhook)
@@ -62,6 +67,8 @@ func (a *API) routes() {
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
 	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)
+	add(a, post, "/admin/workers/{workerId}/media", "worker-put-media", accessWorker, "Hand over a medium that came in", a.workerPutMedia, created, takes(takesBody), documented(uploadBodies))
+	add(a, get, "/admin/workers/{workerId}/media/{mediaId}", "worker-get-media", accessWorker, "Fetch a medium to be sent", a.workerGetMedia, mediaResponses)
 }
 
 // Options of routes.
@@ -105,4 +112,5 @@ func add[I, O any](a *API, method, path, id string, need access, summary string,
 		}
 		return out, nil
 	})
+	document(a.huma.OpenAPI(), o)
 }

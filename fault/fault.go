@@ -22,6 +22,7 @@ const (
 	Conflict                    // the state does not allow it
 	Limited                     // too much, too often
 	Unavailable                 // a part that we need is down: try again
+	TooLarge                    // more than we take
 )
 
 // Detail names one bad field.

@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
 	"kurir/webhook"
@@ -29,6 +30,8 @@ type Config struct {
 	TroubleAfter   time.Duration // without the network, after which a session moves
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
+
+	Media *media.Store // nil: there is none, and none to look after
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -76,7 +79,7 @@ func (r *Runner) handlers() *handlers {
 	for kind, job := range map[string]func(context.Context, tick) error{
 		KindSweep: r.sweep, KindLeases: r.expireLeases, KindReconcile: r.reconcile, KindRebalanceTick: r.rebalanceTick,
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
-		KindPartitions: r.partitions, KindForget: r.forget,
+		KindPartitions: r.partitions, KindForget: r.forget, KindMediaUpkeep: r.mediaUpkeep,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {

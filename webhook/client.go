@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"kurir/egress"
 )
 
 const (
@@ -45,7 +47,7 @@ type ClientConfig struct {
 // guard refuses. It is safe for concurrent use.
 type Client struct {
 	http  *http.Client
-	guard *Guard
+	guard *egress.Guard
 }
 
 // NewClient makes a client with its own pool of connections.
@@ -56,7 +58,7 @@ func NewClient(cfg ClientConfig) *Client {
 	if cfg.MaxConnsPerHost <= 0 {
 		cfg.MaxConnsPerHost = DefaultMaxConnsPerHost
 	}
-	guard := NewGuard(cfg.AllowCIDRs)
+	guard := egress.NewGuard(cfg.AllowCIDRs)
 	return &Client{
 		guard: guard,
 		http: &http.Client{
@@ -67,13 +69,7 @@ func NewClient(cfg ClientConfig) *Client {
 	}
 }
 
-func newTransport(cfg ClientConfig, guard *Guard) *http.Transport {
-	dialer := &net.Dialer{
-		Timeout:   cfg.Timeout,
-		KeepAlive: 30 * time.Second,
-		Resolver:  cfg.Resolver,
-		Control:   guard.control,
-	}
+func newTransport(cfg ClientConfig, guard *egress.Guard) *http.Transport {
 	tlsConfig := &tls.Config{}
 	if cfg.TLS != nil {
 		tlsConfig = cfg.TLS.Clone()
@@ -87,7 +83,7 @@ func newTransport(cfg ClientConfig, guard *Guard) *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  nil, // a proxy would dial for us, past the guard
-		DialContext:            dialer.DialContext,
+		DialContext:            guard.Dialer(cfg.Timeout, cfg.Resolver).DialContext,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    cfg.Timeout,
 		Protocols:              protocols,
@@ -101,7 +97,7 @@ func newTransport(cfg ClientConfig, guard *Guard) *http.Transport {
 }
 
 // Guard is what decides where this client may go.
-func (c *Client) Guard() *Guard { return c.guard }
+func (c *Client) Guard() *egress.Guard { return c.guard }
 
 // Close closes the idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }

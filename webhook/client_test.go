@@ -22,6 +22,8 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"kurir/egress/egresstest"
 )
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
@@ -197,7 +199,7 @@ func TestDeliverFailureSentences(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newTestClient(t, ClientConfig{Timeout: 500 * time.Millisecond, Resolver: newNameserver(t, nil)})
+			client := newTestClient(t, ClientConfig{Timeout: 500 * time.Millisecond, Resolver: egresstest.Nameserver(t, nil)})
 			got := client.Deliver(context.Background(), Request{URL: tt.url, Body: []byte("{}")})
 			assert.False(t, got.OK())
 			assert.False(t, got.Aborted)
@@ -218,7 +220,7 @@ func TestDeliverTLS(t *testing.T) {
 	roots.AddCert(server.Certificate())
 	client := newTestClient(t, ClientConfig{
 		TLS:      &tls.Config{RootCAs: roots},
-		Resolver: newNameserver(t, map[string][]netip.Addr{"wrong.test": addrs("127.0.0.1")}),
+		Resolver: egresstest.Nameserver(t, map[string][]netip.Addr{"wrong.test": egresstest.Addrs("127.0.0.1")}),
 	})
 	assert.True(t, client.Deliver(t.Context(), Request{URL: server.URL}).OK())
 
@@ -263,14 +265,14 @@ func TestDeliverIgnoresProxyOfTheEnvironment(t *testing.T) {
 	proxy := serve(t, func(http.ResponseWriter, *http.Request) { proxied.Add(1) })
 	t.Setenv("HTTP_PROXY", proxy)
 	t.Setenv("ALL_PROXY", proxy)
-	client := newTestClient(t, ClientConfig{Resolver: newNameserver(t, nil)})
+	client := newTestClient(t, ClientConfig{Resolver: egresstest.Nameserver(t, nil)})
 	got := client.Deliver(t.Context(), Request{URL: "http://nowhere.test/"})
 	assert.EqualError(t, got.Err, "host not found")
 	assert.Zero(t, proxied.Load())
 }
 
 func TestFailureWrapsNoURL(t *testing.T) {
-	client := newTestClient(t, ClientConfig{Resolver: newNameserver(t, nil)})
+	client := newTestClient(t, ClientConfig{Resolver: egresstest.Nameserver(t, nil)})
 	got := client.Deliver(t.Context(), Request{URL: "http://nowhere.test/?token=s3cret"})
 	for err := got.Err; err != nil; {
 		assert.NotContains(t, err.Error(), "s3cret")

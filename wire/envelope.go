@@ -17,6 +17,8 @@ const (
 	CodeAlreadyLinked   = "already_linked"  // 409: the session needs no QR
 	CodeEngineFailed    = "engine_failed"   // 502: the engine could not do it now
 	CodeInternal        = "internal"        // 500: a fault of the worker; it may have acted
+	CodeMediaNotFound   = "media_not_found" // 404: there is no such medium, or no longer
+	CodeMediaTooLarge   = "media_too_large" // 413: the gateway takes no medium of that size
 	CodeBadAnswer       = "bad_answer"      // the answer is not in the protocol's form
 )
 
@@ -52,12 +54,12 @@ func statusOf(code string) int {
 		return http.StatusUnauthorized
 	case CodeWorkerRemoved:
 		return http.StatusForbidden
-	case CodeSessionNotFound, CodeNotFound:
+	case CodeSessionNotFound, CodeNotFound, CodeMediaNotFound:
 		return http.StatusNotFound
 	case CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeWorkerLive, CodeUnsupportedProtocol,
 		CodeQRNotReady, CodeAlreadyLinked:
 		return http.StatusConflict
-	case CodeTooLarge:
+	case CodeTooLarge, CodeMediaTooLarge:
 		return http.StatusRequestEntityTooLarge
 	case CodeUnsupported:
 		return http.StatusNotImplemented

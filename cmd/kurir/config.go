@@ -14,6 +14,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"kurir/egress"
 	"kurir/limits"
 	"kurir/webhook"
 )
@@ -249,7 +250,7 @@ func (c *config) check() (faults []error) {
 			bad("WEBHOOK_SECRET: %w", err)
 		}
 	}
-	if c.allow, err = webhook.ParseCIDRs(c.WebhookAllow); err != nil {
+	if c.allow, err = egress.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}
 	c.schedule = webhook.DefaultSchedule()

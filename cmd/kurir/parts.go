@@ -17,6 +17,7 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 
 	"kurir/api"
+	"kurir/egress"
 	"kurir/jobs"
 	"kurir/models"
 	"kurir/monitoring"
@@ -141,7 +142,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
-	}, p.db, p.redis, p.vault, webhook.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
+	}, p.db, p.redis, p.vault, egress.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
 	go func() { served <- a.Listen(l) }()
 	if internal != nil {

@@ -42,7 +42,6 @@ func (c *cluster) restartWorkers(sessions []string) {
 		stopped := c.terminate(handover+stopsWithin, before.ID)
 		took := c.elsewhere(at, handover+elsewhereWithin, before.ID)
 		c.t.Logf("%s with %d sessions stopped in %s; all connected elsewhere after %s", before.ID, before.Sessions, round(stopped), round(took))
-		require.Less(c.t, stopped, handover, "the others had room for its sessions")
 		c.again(before.ID)
 		c.online(before)
 	}

@@ -1,6 +1,7 @@
-package webhook
+package egress
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -54,10 +55,10 @@ func TestParseCIDRs(t *testing.T) {
 
 func TestGuardControl(t *testing.T) {
 	g := NewGuard(nil)
-	assert.NoError(t, g.control("tcp4", "1.1.1.1:443", nil))
-	assert.ErrorIs(t, g.control("tcp4", "127.0.0.1:443", nil), ErrAddress)
-	assert.ErrorIs(t, g.control("udp4", "1.1.1.1:443", nil), ErrAddress)
-	assert.ErrorIs(t, g.control("unix", "/tmp/socket", nil), ErrAddress)
+	assert.NoError(t, g.Control("tcp4", "1.1.1.1:443", nil))
+	assert.ErrorIs(t, g.Control("tcp4", "127.0.0.1:443", nil), ErrAddress)
+	assert.ErrorIs(t, g.Control("udp4", "1.1.1.1:443", nil), ErrAddress)
+	assert.ErrorIs(t, g.Control("unix", "/tmp/socket", nil), ErrAddress)
 }
 
 func TestCheckURL(t *testing.T) {
@@ -124,7 +125,7 @@ func FuzzCheckURL(f *testing.F) {
 			return
 		}
 		// What is accepted can be requested, and an address in it is a public one.
-		req, err := newRequest(t.Context(), Request{URL: raw})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, raw, nil)
 		if err != nil {
 			t.Fatalf("%q is accepted and then is no request: %v", raw, err)
 		}

@@ -1,4 +1,4 @@
-package webhook
+package egress
 
 import (
 	"errors"
@@ -9,25 +9,40 @@ import (
 	"strings"
 )
 
-// MaxURLBytes bounds an endpoint's URL.
+// MaxURLBytes bounds a URL that a tenant gives.
 const MaxURLBytes = 2048
 
-// CheckURL checks an endpoint's URL at the time when a tenant sets it. It looks nothing up: what a name leads to is
+// CheckURL checks an http or https URL at the time when a tenant gives it. It looks nothing up: what a name leads to is
 // checked on every connection. Addresses that can be seen to be refused are refused here already, so that the tenant
-// learns it from the answer and not from failed deliveries.
+// learns it from the answer and not from later failures.
 func (g *Guard) CheckURL(raw string) error {
-	if len(raw) > MaxURLBytes {
-		return fmt.Errorf("URL is longer than %d bytes", MaxURLBytes)
-	}
-	u, err := url.Parse(raw)
+	u, err := parse(raw)
 	if err != nil {
-		return errors.New("URL is not valid") // the parser's error repeats the URL, which may hold a token
+		return err
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https":
 		return errors.New("URL must begin with http:// or https://")
 	case u.User != nil:
 		return errors.New("URL must not hold a user name or password; use a header")
+	}
+	return g.checkRest(raw, u)
+}
+
+func parse(raw string) (*url.URL, error) {
+	if len(raw) > MaxURLBytes {
+		return nil, fmt.Errorf("URL is longer than %d bytes", MaxURLBytes)
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, errors.New("URL is not valid") // the parser's error repeats the URL, which may hold a token
+	}
+	return u, nil
+}
+
+// checkRest checks what URLs of servers and of proxies have in common.
+func (g *Guard) checkRest(raw string, u *url.URL) error {
+	switch {
 	case u.Fragment != "" || strings.Contains(raw, "#"):
 		return errors.New("URL must not hold a fragment (#)")
 	case u.Hostname() == "":

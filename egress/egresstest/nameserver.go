@@ -1,4 +1,5 @@
-package webhook
+// Package egresstest has what hostile URLs need: a name server that lies, a listener that nobody may reach, and the URLs.
+package egresstest
 
 import (
 	"context"
@@ -18,8 +19,8 @@ type nameserver struct {
 	lead map[string][]netip.Addr // without a trailing dot; each A question takes the first and keeps the last
 }
 
-// newNameserver starts one and returns a resolver that asks only it.
-func newNameserver(t *testing.T, lead map[string][]netip.Addr) *net.Resolver {
+// Nameserver starts one and returns a resolver that asks only it.
+func Nameserver(t testing.TB, lead map[string][]netip.Addr) *net.Resolver {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)

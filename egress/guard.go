@@ -1,4 +1,7 @@
-package webhook
+// Package egress is how Kurir reaches addresses that tenants name: webhook endpoints, media to fetch, proxies of sessions.
+// It decides which addresses may be reached, and makes dialers and clients that reach no other. What is sent and what an
+// answer means is its callers' matter.
+package egress
 
 import (
 	"errors"
@@ -14,7 +17,7 @@ import (
 // our network from it.
 var ErrAddress = errors.New("address is not allowed")
 
-// Guard decides which addresses deliveries may go to: the public internet, and what the operator allows besides. The
+// Guard decides which addresses we may connect to for a tenant: the public internet, and what the operator allows besides. The
 // zero value is not usable; make one with NewGuard.
 //
 // What is public is decided by code.dny.dev/ssrf from IANA's registries of special addresses. It knows private,
@@ -34,7 +37,7 @@ var platform = netip.MustParsePrefix("168.63.129.16/32")
 func NewGuard(allow []netip.Prefix) *Guard {
 	return &Guard{
 		allow: allow,
-		// Any port: receivers behind 8080 or 3000 are common, and on a public address a port is no boundary of ours.
+		// Any port: servers behind 8080 or 3000 are common, and on a public address a port is no boundary of ours.
 		public: ssrf.New(ssrf.WithAnyPort(), ssrf.WithDeniedV4Prefixes(platform)),
 	}
 }
@@ -60,7 +63,7 @@ func ParseCIDRs(text string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// Check returns ErrAddress for an address that deliveries may not go to. An IPv4-mapped address counts as the IPv4
+// Check returns ErrAddress for an address that may not be connected to. An IPv4-mapped address counts as the IPv4
 // address that the kernel would connect to.
 func (g *Guard) Check(addr netip.Addr) error {
 	if !addr.IsValid() { // which the library would admit
@@ -87,9 +90,9 @@ func (g *Guard) allowsLoopback() bool {
 	return g.allowed(netip.MustParseAddr("127.0.0.1")) || g.allowed(netip.IPv6Loopback())
 }
 
-// control is a net.Dialer's Control: it sees the address that is really being dialled, after DNS, on every connection,
+// Control is a net.Dialer's Control: it sees the address that is really being dialled, after DNS, on every connection,
 // which is the only place where a name that changes its answer cannot slip past.
-func (g *Guard) control(network, address string, _ syscall.RawConn) error {
+func (g *Guard) Control(network, address string, _ syscall.RawConn) error {
 	if network != "tcp4" && network != "tcp6" {
 		return ErrAddress
 	}

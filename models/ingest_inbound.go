@@ -187,7 +187,7 @@ func inboundMessage(p *parsed, now time.Time) *Message {
 	case d.Media != nil:
 		id := uuid.MustParse(d.Media.ID) // checked
 		m.MediaID, m.Media = &id, d.Media
-		m.Media.URL = "/api/v1/media/" + m.Media.ID
+		m.Media.URL = MediaPath(id)
 	case d.MediaError != "":
 		code, sentence := "media_refused", "The medium of this message could not be kept."
 		if codeForm.MatchString(d.MediaError) {

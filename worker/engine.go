@@ -44,9 +44,9 @@ type Session struct {
 type MediaStore interface {
 	// Open streams a medium. ErrMediaGone: there is none under this ID, or no more; other errors pass.
 	Open(ctx context.Context, id string) (io.ReadCloser, error)
-	// Put stores the medium of a message that came in and answers how the store knows it; mimetype is what the network
-	// says that it is. ErrMediaRefused: it will never be taken; other errors pass. The same content may be put again.
-	Put(ctx context.Context, mimetype string, r io.Reader) (wire.Media, error)
+	// Put stores the medium of a message that came in and answers how the store knows it. ErrMediaRefused: it will never
+	// be taken; other errors pass. The same content may be put again.
+	Put(ctx context.Context, r io.Reader) (wire.Media, error)
 }
 
 // Errors of a MediaStore, and of an Event's Fetch, that repeating will not change.

@@ -18,9 +18,9 @@ const (
 	intakeTimeout = 5 * time.Minute // for one attempt to hand one over
 )
 
-// Fetch opens the medium of a message that came in, at the network, which says what type it is. ErrMediaGone: the network
-// has it no more; other errors pass.
-type Fetch func(ctx context.Context) (content io.ReadCloser, mimetype string, err error)
+// Fetch opens the medium of a message that came in, at the network. ErrMediaGone: the network has it no more; other
+// errors pass.
+type Fetch func(ctx context.Context) (io.ReadCloser, error)
 
 // Intake reports what comes in over one connection. A message with a medium is held back until the gateway has the
 // medium, and so are the later messages of its chat, so that a chat keeps its order; all else passes by. It is for
@@ -147,12 +147,12 @@ func (i *Intake) handOver(data *wire.ReceivedData, fetch Fetch) error {
 	}
 	ctx, cancel := context.WithTimeout(i.ctx, intakeTimeout)
 	defer cancel()
-	body, mimetype, err := fetch(ctx)
+	body, err := fetch(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = body.Close() }() // read to its end, or given up
-	media, err := i.media.Put(ctx, mimetype, body)
+	media, err := i.media.Put(ctx, body)
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func (c *conn) fetch(m *simnet.Medium) worker.Fetch {
 	if m == nil {
 		return nil
 	}
-	return func(ctx context.Context) (io.ReadCloser, string, error) { return c.engine.download(ctx, m) }
+	return func(ctx context.Context) (io.ReadCloser, error) { return c.engine.download(ctx, m) }
 }
 
 // contact is somebody as far as JID and network tell. A LID doesn't tell the number.

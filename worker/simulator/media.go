@@ -68,22 +68,22 @@ func (e *Engine) upload(ctx context.Context, content io.Reader) (simnet.Medium, 
 }
 
 // download opens a medium on the network.
-func (e *Engine) download(ctx context.Context, m *simnet.Medium) (io.ReadCloser, string, error) {
+func (e *Engine) download(ctx context.Context, m *simnet.Medium) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.base+"/media/"+m.SHA256, nil)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	switch res.StatusCode {
 	case http.StatusOK:
-		return res.Body, m.MIMEType, nil
+		return res.Body, nil
 	case http.StatusNotFound:
 		err = worker.ErrMediaGone
 	default:
 		err = fmt.Errorf("the simulated network answered %s", res.Status)
 	}
-	return nil, "", errors.Join(err, res.Body.Close())
+	return nil, errors.Join(err, res.Body.Close())
 }

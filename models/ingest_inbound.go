@@ -89,11 +89,9 @@ func cleanDetails(d *message.Details) error {
 		return fmt.Errorf("details of %d bytes", len(text))
 	}
 	if strings.Contains(string(text), `\u0000`) {
-		var again message.Details
-		if err := json.Unmarshal([]byte(strings.ReplaceAll(string(text), `\u0000`, "")), &again); err != nil {
+		if *d, err = withoutNUL(text); err != nil {
 			return err
 		}
-		*d = again
 	}
 	if len(d.Mentions) > maxMentions {
 		return fmt.Errorf("%d mentions", len(d.Mentions))
@@ -111,6 +109,34 @@ func cleanDetails(d *message.Details) error {
 		return errors.New("the location is not on Earth")
 	}
 	return nil
+}
+
+// withoutNUL reads details without the NUL bytes in their strings.
+func withoutNUL(text []byte) (d message.Details, err error) {
+	var tree any
+	if err := json.Unmarshal(text, &tree); err != nil {
+		return d, err
+	}
+	if text, err = json.Marshal(strip(tree)); err != nil {
+		return d, err
+	}
+	return d, json.Unmarshal(text, &d)
+}
+
+func strip(v any) any {
+	switch v := v.(type) {
+	case string:
+		return printable(v)
+	case []any:
+		for i := range v {
+			v[i] = strip(v[i])
+		}
+	case map[string]any:
+		for key := range v {
+			v[key] = strip(v[key])
+		}
+	}
+	return v
 }
 
 func cleanContact(c *wire.Contact) error {

@@ -59,8 +59,10 @@ type Config struct {
 	TrustedProxies   []string
 	Metrics          bool // serve /metrics
 
-	Media   *media.Store // stays the caller's to close
-	Uploads UploadLimits // zero: DefaultUploadLimits
+	Media   *media.Store   // stays the caller's to close
+	Fetcher *media.Fetcher // knows which URLs will be fetched
+	Uploads UploadLimits   // zero: DefaultUploadLimits
+	Streams StreamConfig
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -78,6 +80,7 @@ type API struct {
 	accepter    *models.Accepter
 	credentials *credentials
 	waiter      *waiter
+	hub         *hub
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
@@ -118,7 +121,13 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 
 	background, stop := context.WithCancel(context.Background())
 	a.background, a.stop = background, stop
-	a.done.Go(func() { models.WatchCredentials(background, db, log, a.credentials.changed) })
+	a.hub = newHub(background, cfg.Streams, db, metrics, log)
+	a.done.Go(func() {
+		models.WatchCredentials(background, db, log, func(user uuid.UUID) {
+			a.credentials.changed(user)
+			a.hub.credentialsChanged()
+		})
+	})
 	beating, endBeat := context.WithCancel(background)
 	a.endBeat = endBeat
 	a.done.Go(func() { a.beat(beating) })
@@ -137,6 +146,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
 	a.routes()
 	a.describeWebhooks()
+	a.describeStreams()
 	a.serveOpenAPI()
 	return a
 }
@@ -163,6 +173,7 @@ func (a *API) Shutdown(ctx context.Context) error {
 	}
 	a.endBeat()
 	close(a.waiter.stop)
+	a.hub.close()
 	err := a.drain(ctx)
 	a.accepter.Close()
 	a.waker.Close()
@@ -232,7 +243,7 @@ func (a *API) middleware() {
 		a.app.Use(helmet.New(helmet.Config{ReferrerPolicy: "no-referrer", CrossOriginEmbedderPolicy: "unsafe-none"}))
 	}
 	if a.cfg.CORSOrigin != "" {
-		a.app.Use(cors.New(cors.Config{AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Prefer, X-Request-Id",
+		a.app.Use(cors.New(cors.Config{AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
 			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied", MaxAge: 600}))
 	}
 	a.app.Use(a.internalOnly)

@@ -103,7 +103,7 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = cfg.Media.Close() })
 	}
-	w.media = cfg.Media
+	w.media, cfg.Fetcher = cfg.Media, media.NewFetcher(cfg.Media, egress.NewGuard(w.hooks), media.FetchConfig{})
 	checks := []monitoring.Check{
 		{Name: "postgres", Func: func(ctx context.Context) error {
 			_, err := db.Pool.Exec(ctx, "SELECT 1 FROM users LIMIT 1")
@@ -213,6 +213,9 @@ func (w *world) do(method, path string, with headers, body any) *answer {
 func read(t testing.TB, resp *http.Response) *answer {
 	t.Helper()
 	defer resp.Body.Close()
+	if strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream") { // it has no end
+		return &answer{t: t, status: resp.StatusCode, header: resp.Header, closes: resp.Close}
+	}
 	text, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	a := &answer{t: t, status: resp.StatusCode, header: resp.Header, text: string(text), closes: resp.Close}

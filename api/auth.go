@@ -35,6 +35,16 @@ type principal struct {
 	token   bool       // by a user's token, not by an API key
 	session *uuid.UUID // of a session key: the one session that it is for
 	name    string     // its public name
+
+	key        *uuid.UUID // the API key that calls
+	version    *int       // or the version of the token,
+	until      *time.Time // which ends then
+	credential string     // names either, for limits
+}
+
+// grant is what must stay true for a stream of the caller to go on.
+func (p *principal) grant() models.StreamGrant {
+	return models.StreamGrant{User: p.user.ID, Key: p.key, Version: p.version}
 }
 
 // owner is in whose name an Idempotency-Key is remembered.
@@ -133,7 +143,7 @@ func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
 	case bearer != "":
 		return a.byToken(ctx.Context(), bearer, audienceAPI)
 	}
-	return nil, errNoCredential
+	return a.byTicket(ctx)
 }
 
 func bearerOf(header string) string {
@@ -187,5 +197,5 @@ func (a *API) byToken(ctx context.Context, token, audience string) (*principal, 
 	if user.TokenVersion != c.Version {
 		return nil, errBadToken.WithCause(errors.New("revoked"))
 	}
-	return &principal{user: user, token: true}, nil
+	return &principal{user: user, token: true, version: &user.TokenVersion, until: &c.ExpiresAt.Time, credential: "token:" + c.Subject + c.ID}, nil
 }

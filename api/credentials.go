@@ -77,7 +77,7 @@ func (c *credentials) byKey(ctx context.Context, key string) (*principal, error)
 	} else if !ok || !owner.User.IsActive {
 		return nil, errBadKey
 	}
-	p := &principal{user: &owner.User, session: owner.Key.SessionUID, name: owner.SessionPublicID}
+	p := &principal{user: &owner.User, session: owner.Key.SessionUID, name: owner.SessionPublicID, key: &owner.Key.ID, credential: "key:" + owner.Key.ID.String()}
 	if c.changes.Load() == before {
 		c.keys.Add(string(hash), p)
 	}

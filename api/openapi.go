@@ -22,11 +22,12 @@ func (a *API) openAPI() huma.Config {
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The token of a login. API keys may be sent this way too."},
 		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…)."},
+		"ticket":      {Type: "apiKey", In: "query", Name: "ticket", Description: "For one event stream, from POST …/events/ticket: browsers' EventSource sends no headers."},
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
 	c.Tags = []*huma.Tag{{Name: "Accounts"}, {Name: "Sessions", Description: "A session is one linked WhatsApp number."}, {Name: "Messages"},
 		{Name: "Media", Description: "Pictures, videos, voice notes, documents and stickers."},
-		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
+		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Events", Description: "Streams of text/event-stream."}, {Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
 }
 
@@ -61,6 +62,8 @@ func tag(need access, path string) string {
 	switch {
 	case strings.HasPrefix(path, "/auth"):
 		return "Accounts"
+	case strings.Contains(path, "/events"):
+		return "Events"
 	case strings.Contains(path, "webhook"):
 		return "Webhooks"
 	case strings.Contains(path, "/media"):
@@ -114,6 +117,12 @@ var descriptions = map[string]string{
 	"get-media":          "The content, as a file to save. A session's key opens the media of that session's messages. `Range` asks for a part, which is answered with 206.",
 	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there.",
 	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
+	"account-events":     "`text/event-stream`: one event per thing that happens in any of your sessions, in the order in which it became final. `Last-Event-ID` resumes without loss; if that event is not kept any more, the first event is `reset`. A comment comes every 15 seconds. A client that reads too slowly is cut off, and resumes.",
+	"session-events":     "`text/event-stream`: as `/events`, for one session. QR codes come as `session.qr`.",
+	"account-ticket":     "For `GET /events?ticket=…` or a session's events, once, within 60 seconds. What ends the credential that made it ends the stream too.",
+	"session-ticket":     "For `GET /sessions/{id}/events?ticket=…`, once, within 60 seconds. What ends the credential that made it ends the stream too.",
+	"create-link":        "For somebody else to scan: a page that shows the live QR code, in plain words, until a phone is linked or the time is up. Whoever has the address sees the code, and nothing else of yours. A session has one such page; another one ends the former.",
+	"delete-link":        "The page shows nothing any more, open ones within 5 seconds.",
 	"get-job":            "A message is its own job: its ID works here too.",
 	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
 	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",

@@ -13,6 +13,7 @@ const (
 	metaIdempotent = "idempotent"
 	metaIntake     = "intake"
 	metaDocument   = "document"
+	metaTicket     = "ticket" // a ticket lets in too
 )
 
 // routes is the whole API, one line a route. System routes stand in system.go.
@@ -31,6 +32,8 @@ func (a *API) routes() {
 	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted)
 	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
+	add(a, post, "/sessions/{id}/link", "create-link", accessAccount, "Make a public page with the QR code", a.createLink, created)
+	add(a, del, "/sessions/{id}/link", "delete-link", accessAccount, "End the public page", a.deleteLink)
 	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
 
 	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
@@ -48,6 +51,11 @@ func (a *API) routes() {
 	add(a, del, "/sessions/{id}/webhook", "delete-webhook", accessAccount, "Remove the webhook", a.deleteWebhook)
 	add(a, get, "/sessions/{id}/webhook/deliveries", "list-deliveries", accessAccount, "List deliveries", a.listDeliveries)
 	add(a, get, "/webhook-deliveries/{deliveryId}", "get-delivery", accessAccount, "Read a delivery with its attempts", a.getDelivery)
+
+	add(a, get, "/events", "account-events", accessAccount, "Follow the events of all sessions", a.accountEvents, streamResponses)
+	add(a, post, "/events/ticket", "account-ticket", accessAccount, "Get a ticket for a browser", a.accountTicket, created)
+	add(a, get, "/sessions/{id}/events", "session-events", accessSession, "Follow a session's events", a.sessionEvents, streamResponses)
+	add(a, post, "/sessions/{id}/events/ticket", "session-ticket", accessSession, "Get a ticket for a browser", a.sessionTicket, created)
 
 	add(a, get, "/jobs", "list-jobs", accessAccount, "List jobs", a.listJobs)
 	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob)

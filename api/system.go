@@ -48,6 +48,8 @@ func (a *API) systemRoutes() {
 		HideCurl: false, JsonEditor: false, SettingsUI: map[string]string{"defaultModelsExpandDepth": "0", "docExpansion": "'list'", "tryItOutEnabled": "true"}})
 	a.app.Use("/docs", pagePolicy, fromHTTP(docs))
 
+	a.linkRoutes()
+
 	a.app.Get(loginPath, a.loginPage)
 	a.app.Post(loginPath, a.loginForm)
 	a.app.Use(queuesPath, a.queuesOnly, fromHTTP(a.dashboard))

@@ -31,7 +31,8 @@ type Config struct {
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
 
-	Media *media.Store // nil: there is none, and none to look after
+	Media   *media.Store   // nil: there is none, and none to look after
+	Fetcher *media.Fetcher // takes media in that messages name by URL
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.

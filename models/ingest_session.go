@@ -88,6 +88,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 		s.UID, s.PhoneNumber); err != nil {
 		return err
 	}
+	if err := finishLink(ctx, g.tx, s.UID); err != nil {
+		return err
+	}
 	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = true WHERE id = $1`, s.UID); err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ type Metrics struct {
 	acceptBatch      prometheus.Histogram
 	wakes            *prometheus.CounterVec
 	fleet            fleetMetrics
+	streams          streamMetrics
 }
 
 // New makes the metrics of one process. version is the program's, shown in kurir_build_info.
@@ -82,6 +83,7 @@ func New(version string) *Metrics {
 			"Wake-ups of lanes: enqueued, suppressed because one was on its way, or failed because Redis was down.", "outcome"),
 	}
 	m.fleet = newFleetMetrics(m.registry)
+	m.streams = newStreamMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "kurir_build_info",
 		Help:        "Always 1; the labels say what is running.",

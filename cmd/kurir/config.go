@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"kurir/egress"
 	"kurir/limits"
+	"kurir/media"
 	"kurir/webhook"
 )
 
@@ -105,11 +107,22 @@ type config struct {
 	ScalingURL     string   `env:"SCALING_WEBHOOK_URL"`
 	WebhookSecret  string   `env:"WEBHOOK_SECRET" secret:"true"`
 
-	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
-	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
-	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
-	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
-	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
+	RunnerConcurrency int      `env:"RUNNER_CONCURRENCY" envDefault:"64"`
+	WebhookAllow      string   `env:"WEBHOOK_ALLOW_CIDRS"`
+	WebhookSchedule   string   `env:"WEBHOOK_RETRY_SCHEDULE"`
+	MediaURL          string   `env:"MEDIA_URL"`
+	MediaAllow        string   `env:"MEDIA_ALLOW_CIDRS"`
+	MediaImage        byteSize `env:"MEDIA_MAX_IMAGE" envDefault:"16MB"`
+	MediaVideo        byteSize `env:"MEDIA_MAX_VIDEO" envDefault:"16MB"`
+	MediaAudio        byteSize `env:"MEDIA_MAX_AUDIO" envDefault:"16MB"`
+	MediaDocument     byteSize `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"`
+	MediaSticker      byteSize `env:"MEDIA_MAX_STICKER" envDefault:"500KB"`
+	Uploads           int      `env:"MEDIA_UPLOADS" envDefault:"64"`
+	UploadsPerUser    int      `env:"MEDIA_UPLOADS_PER_USER" envDefault:"8"`
+	UploadTimeout     duration `env:"MEDIA_UPLOAD_TIMEOUT" envDefault:"5m"`
+
+	KeepMetricsDays int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
+	KeepLogsDays    int `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 
 	CORSOrigin       string   `env:"CORS_ORIGIN" envDefault:"http://localhost:3000"`
 	Helmet           bool     `env:"HELMET_ENABLED" envDefault:"true"`
@@ -132,6 +145,8 @@ type config struct {
 	level         *slog.LevelVar // a worker's can be changed while it runs
 	schedule      webhook.Schedule
 	allow         []netip.Prefix
+	mediaAllow    []netip.Prefix // where media may be fetched from besides the internet
+	mediaRules    media.Rules
 	tiers         limits.Config
 	selfTier      limits.Tier
 	encryptionKey []byte
@@ -188,6 +203,9 @@ func kindOf(t reflect.Type) string {
 		return "a whole number"
 	case reflect.Bool:
 		return "true or false"
+	}
+	if t == reflect.TypeFor[byteSize]() {
+		return "a size, such as 500KB or 16MB"
 	}
 	return "a duration, such as 500ms, 12s or 7d"
 }
@@ -252,6 +270,18 @@ func (c *config) check() (faults []error) {
 	}
 	if c.allow, err = egress.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
+	}
+	if c.mediaAllow, err = egress.ParseCIDRs(c.MediaAllow); err != nil {
+		bad("MEDIA_ALLOW_CIDRS: %w", err)
+	}
+	if c.mediaRules, err = c.rulesOfMedia(); err != nil {
+		bad("MEDIA_MAX_*: %w", err)
+	}
+	if c.Uploads < 1 || c.UploadsPerUser < 1 || c.UploadTimeout <= 0 {
+		bad("MEDIA_UPLOADS, MEDIA_UPLOADS_PER_USER and MEDIA_UPLOAD_TIMEOUT must be above 0")
+	}
+	if c.MediaURL == "" {
+		c.MediaURL = filepath.Join(c.Home, "media")
 	}
 	c.schedule = webhook.DefaultSchedule()
 	if c.WebhookSchedule != "" {

@@ -11,10 +11,10 @@ import (
 
 func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 	_, err := readConfig([]string{"PORT=abc", "HELMET_ENABLED=perhaps", "LEASE_TTL=soon", "REGISTRATION=sometimes", "LOG_LEVEL=loud",
-		"WEBHOOK_RETRY_SCHEDULE=never", "WEBHOOK_ALLOW_CIDRS=here", "SELF_SERVICE_TIER=gold", "API_VERSION=v9", "SIM_REPLY=shout"})
+		"WEBHOOK_RETRY_SCHEDULE=never", "WEBHOOK_ALLOW_CIDRS=here", "SELF_SERVICE_TIER=gold", "API_VERSION=v9", "SIM_REPLY=shout", "MEDIA_MAX_IMAGE=huge", "MEDIA_ALLOW_CIDRS=there", "MEDIA_UPLOADS=0"})
 	require.Error(t, err)
 	for _, name := range []string{"PORT: expected a whole number", "HELMET_ENABLED: expected true or false", "LEASE_TTL: expected a duration", "REGISTRATION", "LOG_LEVEL",
-		"WEBHOOK_RETRY_SCHEDULE", "WEBHOOK_ALLOW_CIDRS", "SELF_SERVICE_TIER", "API_VERSION", "SIM_REPLY"} {
+		"WEBHOOK_RETRY_SCHEDULE", "WEBHOOK_ALLOW_CIDRS", "SELF_SERVICE_TIER", "API_VERSION", "SIM_REPLY", "MEDIA_MAX_IMAGE: expected a size", "MEDIA_ALLOW_CIDRS", "MEDIA_UPLOADS"} {
 		require.ErrorContains(t, err, name)
 	}
 }
@@ -58,4 +58,18 @@ func TestDevelopmentMakesAndKeepsSecrets(t *testing.T) {
 	require.EqualValues(t, 0o600, info.Mode().Perm())
 	require.NotContains(t, a.redacted().String(), a.JWTSecret)
 	require.NotContains(t, a.redacted().String(), "postgres://x")
+}
+
+func TestConfigOfMedia(t *testing.T) {
+	c, err := readConfig([]string{"KURIR_HOME=/somewhere", "MEDIA_MAX_IMAGE= 5 mb", "MEDIA_MAX_STICKER=1000", "MEDIA_MAX_DOCUMENT=2048MB"})
+	require.NoError(t, err)
+	require.Equal(t, "/somewhere/media", c.MediaURL)
+	require.EqualValues(t, 5<<20, c.mediaRules["image"].Max)
+	require.EqualValues(t, 1000, c.mediaRules["sticker"].Max)
+	require.EqualValues(t, 16<<20, c.mediaRules["voice"].Max)
+	require.EqualValues(t, 2<<30, c.mediaRules.Most())
+	for _, bad := range []string{"MEDIA_MAX_IMAGE=0", "MEDIA_MAX_IMAGE=-1MB", "MEDIA_MAX_IMAGE=1GB", "MEDIA_MAX_DOCUMENT=2049MB", "MEDIA_MAX_DOCUMENT=9999999999999999999MB", "MEDIA_MAX_VIDEO=101MB"} {
+		_, err := readConfig([]string{bad})
+		require.ErrorContains(t, err, "MEDIA_MAX_", bad)
+	}
 }

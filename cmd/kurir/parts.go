@@ -19,6 +19,7 @@ import (
 	"kurir/api"
 	"kurir/egress"
 	"kurir/jobs"
+	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
 	"kurir/scheduler"
@@ -36,6 +37,7 @@ type parts struct {
 	db      *models.DB
 	redis   redis.UniversalClient
 	vault   *models.Vault
+	media   *media.Store
 	closers []func()
 }
 
@@ -82,6 +84,10 @@ func openParts(cfg *config, log *slog.Logger) (*parts, error) {
 		return nil, err
 	}
 	p.onClose(func() { _ = p.redis.Close() })
+	if err = p.openMedia(context.Background()); err != nil {
+		p.close()
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -142,6 +148,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
+		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
 	}, p.db, p.redis, p.vault, egress.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
 	go func() { served <- a.Listen(l) }()
@@ -173,7 +180,8 @@ func (p *parts) runRunner(ctx context.Context) error {
 	defer func() { _ = control.Close() }()
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
-		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
+		Media: p.media, Fetcher: p.fetcher()}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -66,8 +66,9 @@ func (p *program) runUp(ctx context.Context) error {
 	if cfg.RedisURL == "" {
 		cfg.RedisURL = servers.RedisURL
 	}
-	// A first look has its webhook receiver on this machine.
+	// A first look has its webhook receiver on this machine, and its pictures.
 	cfg.allow = append(cfg.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	cfg.mediaAllow = append(cfg.mediaAllow, cfg.allow...)
 	if err := cfg.need(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}

@@ -215,7 +215,7 @@ func inboundMessage(p *parsed, now time.Time) *Message {
 		m.MediaID, m.Media = &id, d.Media
 		m.Media.URL = MediaPath(id)
 	case d.MediaError != "":
-		code, sentence := "media_refused", "The medium of this message could not be kept."
+		code, sentence := wire.CodeMediaRefused, "The medium of this message could not be kept."
 		if codeForm.MatchString(d.MediaError) {
 			code = d.MediaError
 		}

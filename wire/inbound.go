@@ -77,5 +77,8 @@ type Member struct {
 // StatusPlayed is the status of a receipt for a voice note that was listened to, beside sent, delivered and read.
 const StatusPlayed = "played"
 
-// CodeMediaGone is why a send fails whose medium the gateway no longer has.
-const CodeMediaGone = "media_gone"
+// Why a message is without its medium.
+const (
+	CodeMediaGone    = "media_gone"    // of a send that fails: the gateway no longer has it; of one that came in: the network
+	CodeMediaRefused = "media_refused" // of one that came in: the gateway did not take it
+)

@@ -120,7 +120,7 @@ func (i *Intake) obtain(in *incoming) bool {
 		err := i.handOver(&data, in.fetch)
 		if err == nil || errors.Is(err, ErrMediaGone) || errors.Is(err, ErrMediaRefused) {
 			if err != nil {
-				data.MediaError = cmp.Or(wire.Code(err), "media_refused")
+				data.MediaError = cmp.Or(wire.Code(err), wire.CodeMediaRefused)
 				if errors.Is(err, ErrMediaGone) {
 					data.MediaError = wire.CodeMediaGone
 				}

@@ -34,7 +34,9 @@ func (s *shelf) Put(_ context.Context, r io.Reader) (wire.Media, error) {
 	return wire.Media{ID: "m", Size: int64(len(b))}, err
 }
 
-func medium(context.Context) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte("x"))), nil }
+func medium(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader([]byte("x"))), nil
+}
 
 func arrived(chat, text string) Event {
 	return Event{Type: wire.EventMessageReceived, Data: wire.ReceivedData{Chat: chat, Message: text, Type: "image"}}

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"kurir/fault"
 	"kurir/webhook"
 	"kurir/wire"
 )
@@ -154,6 +156,16 @@ type CallSettings struct {
 	Reject  bool   `json:"reject,omitempty" doc:"Refuse every call"`
 	Message string `json:"message,omitempty" maxLength:"4096" doc:"Text that whoever called gets then, once per call"`
 }
+
+// Check tells what is wrong with the choices; nil ones are fine.
+func (c *CallSettings) Check() error {
+	if c != nil && utf8.RuneCountInString(c.Message) > maxCallMessage {
+		return fault.Field("settings.calls.message", "expected at most 4,096 characters")
+	}
+	return nil
+}
+
+const maxCallMessage = 4_096
 
 // callsOf are the choices of sessions. One that makes none, or none that can be read, refuses no call.
 func callsOf(ctx context.Context, q Querier, sessions []uuid.UUID) (map[uuid.UUID]CallSettings, error) {

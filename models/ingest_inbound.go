@@ -294,6 +294,14 @@ var eventAbout = map[string]string{
 // takeEffect changes the messages that others are about. The event carries the changed message; where we don't know
 // that one, and for votes, it carries the message that came in, with what it says of its target.
 func (g *ingestion) takeEffect(ctx context.Context) error {
+	if len(g.about) == 0 {
+		return nil
+	}
+	var raised pgx.Batch
+	g.writeRaised(&raised)
+	if err := g.tx.SendBatch(ctx, &raised).Close(); err != nil { // their targets may be among what this batch raised
+		return fmt.Errorf("write raised messages: %w", err)
+	}
 	effects, err := applyTargets(ctx, g.tx, g.about)
 	if err != nil {
 		return err

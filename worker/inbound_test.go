@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,11 +46,19 @@ func arrived(chat, text string) Event {
 
 func TestIntakeKeepsAChatInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got []string
+		have := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(got)
+		}
 		store := &shelf{failures: 20, err: errors.New("away")}
 		in := NewIntake(t.Context(), Session{ID: "s", Media: store}, func(e Event) {
 			d := e.Data.(wire.ReceivedData)
+			mu.Lock()
 			got = append(got, d.Message)
+			mu.Unlock()
 			if d.Message == "picture" {
 				require.NotNil(t, d.Media)
 			}
@@ -58,12 +68,12 @@ func TestIntakeKeepsAChatInOrder(t *testing.T) {
 		in.Message(arrived("a", "after"), nil)
 		in.Message(arrived("b", "elsewhere"), nil)
 		synctest.Wait()
-		require.Equal(t, []string{"before", "elsewhere"}, got)
+		require.Equal(t, []string{"before", "elsewhere"}, have())
 		time.Sleep(10 * time.Minute) // of the bubble's clock
 		synctest.Wait()
-		require.Equal(t, []string{"before", "elsewhere", "picture", "after"}, got)
+		require.Equal(t, []string{"before", "elsewhere", "picture", "after"}, have())
 		in.Message(arrived("a", "at once again"), nil)
-		require.Len(t, got, 5)
+		require.Len(t, have(), 5)
 		require.Empty(t, in.held)
 		in.Close()
 	})

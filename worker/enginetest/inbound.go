@@ -74,7 +74,7 @@ func (s *suite) mediaIn(t *testing.T) {
 		require.Equal(t, "f.png", got.Filename)
 		require.NotNil(t, got.Media)
 		require.Equal(t, hashOf(picture), got.Media.SHA256)
-		require.Equal(t, picture, h.store.content[got.Media.ID])
+		require.Equal(t, picture, h.store.get(got.Media.ID))
 		require.Empty(t, got.MediaError)
 	}
 }

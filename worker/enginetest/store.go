@@ -46,6 +46,19 @@ func (s *store) fail(err error) {
 	s.away = err
 }
 
+// shorten has contents end early, or not.
+func (s *store) shorten(short bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.short = short
+}
+
+func (s *store) get(id string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.content[id]
+}
+
 func (s *store) tried() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

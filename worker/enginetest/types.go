@@ -147,9 +147,9 @@ func (s *suite) mediaOut(t *testing.T) {
 	h.store.fail(errAway)
 	refused("the gateway is away")
 	h.store.fail(nil)
-	h.store.short = true
+	h.store.shorten(true)
 	refused("the content ends early")
-	h.store.short = false
+	h.store.shorten(false)
 	require.Empty(t, h.net.Phone(t, to))
 	if !h.can(m) {
 		return

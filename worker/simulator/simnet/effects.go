@@ -25,8 +25,13 @@ func (p *phone) write(m Shown) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m.NoEffect = p.effect(&m)
+	if len(p.written) == writtenKept {
+		p.written = append(p.written[:0:0], p.written[writtenKept/2:]...)
+	}
 	p.written = append(p.written, m)
 }
+
+const writtenKept = 1_000
 
 // picture copies what the phone shows: messages change later.
 func (p *phone) picture(s *PhoneScreen) {

@@ -47,6 +47,12 @@ func dataOf(event string) any {
 		return webhook.Message{}
 	case webhook.EventTest:
 		return webhook.Test{}
+	case webhook.EventCallReceived:
+		return webhook.Call{}
+	case webhook.EventGroupUpdated:
+		return webhook.Group{}
+	case webhook.EventPresenceUpdated:
+		return webhook.Presence{}
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (r *Runner) unlinked(s *models.Session, w *models.Worker, ok bool) bool {
 // holdToUnlink has a worker hold a session that was deleted while it moved, or while its worker was away: only who is
 // connected can unlink the device. It always fails, so that the job comes again and unlinks.
 func (r *Runner) holdToUnlink(ctx context.Context, s *models.Session, w *models.Worker) error {
-	if _, err := r.create(ctx, s, w); err != nil {
+	if _, err := r.create(ctx, s, w, false); err != nil {
 		return err
 	}
 	return errHeldToUnlink

@@ -159,7 +159,11 @@ var errMovedOn = errors.New("the session has moved on")
 
 // hold has a worker create a session and confirms it. It is what both creating and moving end in.
 func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) (wire.SessionState, error) {
-	state, err := r.create(ctx, s, w)
+	rejects, err := models.RejectsCalls(ctx, r.db.Pool, s.UID)
+	if err != nil {
+		return wire.SessionState{}, fmt.Errorf("settings of %s: %w", s.UID, err)
+	}
+	state, err := r.create(ctx, s, w, rejects)
 	if err != nil {
 		return state, err
 	}
@@ -170,6 +174,14 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 	if !held.Wanted {
 		return state, errMovedOn // the heartbeat's answer has the worker drop it
 	}
+	// A change before the confirmation was taken for one that the worker knows of; a later one has it create again.
+	if now, err := models.RejectsCalls(ctx, r.db.Pool, s.UID); err != nil {
+		return state, fmt.Errorf("settings of %s: %w", s.UID, err)
+	} else if now != rejects {
+		if state, err = r.create(ctx, s, w, now); err != nil {
+			return state, err
+		}
+	}
 	if held.From != "" {
 		r.metrics.Moved(held.Reason, held.Took)
 		r.waker.Webhooks(held.Webhooks...)
@@ -179,10 +191,11 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 
 // create has a worker create a session. If the worker let go of this epoch, by a move that ended early, the session is given the
 // next one, for another try.
-func (r *Runner) create(ctx context.Context, s *models.Session, w *models.Worker) (state wire.SessionState, err error) {
+func (r *Runner) create(ctx context.Context, s *models.Session, w *models.Worker, rejectCalls bool) (state wire.SessionState, err error) {
 	worker := r.workers.client(w)
 	err = worker.control(ctx, createTimeout, func(ctx context.Context) (err error) {
-		state, err = worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch})
+		state, err = worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch,
+			RejectCalls: rejectCalls})
 		return err
 	})
 	if wire.Code(err) == wire.CodeStaleEpoch {

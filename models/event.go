@@ -11,6 +11,7 @@ import (
 
 // Event is something that happened, once. It is written in the transaction of the change that it tells of.
 type Event struct {
+	ID      uuid.UUID // zero: a new one; otherwise it must not be there yet
 	Session uuid.UUID
 	Type    string
 	Data    any // one of webhook's data types
@@ -85,7 +86,10 @@ func emitStatement(events []Event) (statement string, args []any, err error) {
 		if err != nil {
 			return "", nil, err
 		}
-		ids[i], sessions[i], types[i], data[i], at[i] = NewID(), e.Session, e.Type, string(body), e.At
+		ids[i], sessions[i], types[i], data[i], at[i] = e.ID, e.Session, e.Type, string(body), e.At
+		if e.ID == uuid.Nil {
+			ids[i] = NewID()
+		}
 	}
 	return `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
 		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), ` + emit, []any{ids, sessions, types, data, at}, nil

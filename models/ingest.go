@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"kurir/fault"
+	"kurir/message"
 	"kurir/wire"
 )
 
@@ -112,7 +113,11 @@ type ingestion struct {
 	messages map[string]*Message // outbound ones that a receipt names, by session uid and WhatsApp ID
 	inbound  map[uuid.UUID]*Message
 	raised   []*Message
-	freed    []uuid.UUID // sessions of messages that were backing off until a receipt came
+	about    []*Message         // facts about other messages, in order, that have yet to take effect
+	known    map[uuid.UUID]bool // events around messages that were told before
+	presence map[string]*parsed // the last of each person
+	calls    []*parsed          // new calls
+	freed    []uuid.UUID        // sessions of messages that were backing off until a receipt came
 	events   []Event
 }
 
@@ -129,6 +134,9 @@ type parsed struct {
 	receipt  wire.ReceiptData
 	received wire.ReceivedData
 	inbound  *Message
+	presence wire.PresenceData
+	call     wire.CallData
+	group    wire.GroupData
 }
 
 // store reads all rows that the batch names, then walks it in order, so that events come out as they came in, then
@@ -144,6 +152,9 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event, last *pgx.Ba
 	if err := g.insertInbound(ctx, list); err != nil {
 		return err
 	}
+	if err := g.findKnown(ctx, list); err != nil {
+		return err
+	}
 	for i := range list {
 		switch p := &list[i]; p.Type {
 		case wire.EventSessionStatus, wire.EventSessionQR:
@@ -151,15 +162,21 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event, last *pgx.Ba
 		case wire.EventMessageReceipt:
 			g.raise(p)
 		case wire.EventMessageReceived:
-			if m := p.inbound; m != nil && g.inbound[m.ID] == m {
-				g.emit(p.session, "message.received", m.Resource(p.session.ID), p.Timestamp)
-			}
+			g.tellReceived(p)
+		case wire.EventPresence, wire.EventCall, wire.EventGroup:
+			g.around(p)
 		}
 		if err != nil {
 			return err
 		}
 	}
+	if err := g.takeEffect(ctx); err != nil {
+		return err
+	}
 	g.writeRaised(last)
+	if err := g.answerCalls(ctx); err != nil {
+		return err
+	}
 	g.wakeFreed(last)
 	return queueEmit(last, g.events, &g.out.Webhooks)
 }
@@ -194,6 +211,12 @@ func (g *ingestion) parse(ctx context.Context, events []wire.Event) ([]parsed, e
 			into = &p.receipt
 		case wire.EventMessageReceived:
 			into = &p.received
+		case wire.EventPresence:
+			into = &p.presence
+		case wire.EventCall:
+			into = &p.call
+		case wire.EventGroup:
+			into = &p.group
 		}
 		var err error
 		switch {
@@ -202,7 +225,9 @@ func (g *ingestion) parse(ctx context.Context, events []wire.Event) ([]parsed, e
 		case into == nil:
 			err = errors.New("unknown type")
 		default:
-			err = json.Unmarshal(e.Data, into)
+			if err = json.Unmarshal(e.Data, into); err == nil {
+				err = p.clean()
+			}
 		}
 		if err != nil {
 			g.log.Warn("ingest: event left out", "worker", g.worker, "session", e.SessionID, "type", e.Type, "event", e.EventID, "error", err)
@@ -292,9 +317,12 @@ func (g *ingestion) raise(p *parsed) {
 	if m == nil || m.Direction != Outbound {
 		return
 	}
-	from, to := rank(m.Status), rank(strings.ToUpper(p.receipt.Status))
+	from, to := rank(m.Status), rank(receiptStatus(p.receipt.Status))
 	if to <= from {
 		return
+	}
+	if from == 0 && message.About(strings.ToLower(m.MessageType)) {
+		g.about = append(g.about, m)
 	}
 	if m.NextAttemptAt != nil {
 		g.freed = append(g.freed, m.SessionUID)
@@ -317,6 +345,14 @@ func (g *ingestion) raise(p *parsed) {
 		g.emit(p.session, eventOf[step.status], m.Resource(p.session.ID), p.Timestamp)
 	}
 	g.raised = append(g.raised, m)
+}
+
+// receiptStatus is the status that a receipt raises to: who has listened to a voice note has read it.
+func receiptStatus(status string) string {
+	if status == wire.StatusPlayed {
+		return MessageRead
+	}
+	return strings.ToUpper(status)
 }
 
 // writeRaised adds the writing back of raised messages to a batch.
@@ -372,15 +408,20 @@ func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 	if len(rows) == 0 {
 		return nil
 	}
+	if err := quoted(ctx, g.tx, rows); err != nil {
+		return err
+	}
 	slices.SortFunc(rows, func(a, b *Message) int { return strings.Compare(string(a.ID[:]), string(b.ID[:])) })
 	batch := &pgx.Batch{}
 	for _, m := range rows {
 		batch.Queue(`INSERT INTO messages (id, session_uid, direction, chat, from_number, from_lid, from_name, from_me, to_number,
-				message_type, content, media_url, filename, caption, status, whatsapp_id, sent_at, delivered_at, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $17)
+				message_type, content, media_url, filename, caption, status, whatsapp_id, sent_at, delivered_at, created_at,
+				media_id, media, details, error_code, error_message)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $17, $19, $20, $21, $22, $23)
 			ON CONFLICT (id) DO NOTHING`,
 			m.ID, m.SessionUID, m.Direction, m.Chat, m.FromNumber, m.FromLID, m.FromName, m.FromMe, m.ToNumber,
-			m.MessageType, m.Content, m.MediaURL, m.Filename, m.Caption, m.Status, m.WhatsappID, m.SentAt, m.DeliveredAt).
+			m.MessageType, m.Content, m.MediaURL, m.Filename, m.Caption, m.Status, m.WhatsappID, m.SentAt, m.DeliveredAt,
+			m.MediaID, m.Media, m.Details, m.ErrorCode, m.ErrorMessage).
 			Exec(func(tag pgconnTag) error {
 				if tag.RowsAffected() == 0 {
 					delete(g.inbound, m.ID) // known already
@@ -392,27 +433,6 @@ func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 		return fmt.Errorf("insert inbound messages: %w", err)
 	}
 	return nil
-}
-
-func inboundMessage(p *parsed, now time.Time) *Message {
-	d, s := &p.received, p.session
-	at := p.Timestamp
-	own := ""
-	if s.PhoneNumber != nil {
-		own = strings.TrimPrefix(*s.PhoneNumber, "+") + "@s.whatsapp.net"
-	}
-	kind := strings.ToUpper(d.Type)
-	if !slices.Contains([]string{"TEXT", "IMAGE", "DOCUMENT", "AUDIO", "VIDEO", "STICKER", "LOCATION", "CONTACT", "POLL", "REACTION"}, kind) {
-		kind = "UNKNOWN"
-	}
-	m := &Message{ID: InboundID(s.UID, d.Chat, d.Sender, d.WhatsappID, at, now), SessionUID: s.UID, Direction: Inbound, Chat: d.Chat,
-		FromNumber: d.From.Phone, FromLID: d.From.LID, FromName: d.From.Name, FromMe: d.FromMe, ToNumber: own,
-		MessageType: kind, Content: d.Message, MediaURL: optional(d.MediaURL), Filename: optional(d.Filename), Caption: optional(d.Caption),
-		Status: MessageDelivered, WhatsappID: d.WhatsappID, SentAt: &at, DeliveredAt: &now, CreatedAt: at}
-	if d.FromMe { // written on the linked phone
-		m.Direction, m.Status, m.ToNumber, m.DeliveredAt = Outbound, MessageSent, d.Chat, nil
-	}
-	return m
 }
 
 func optional(s string) *string {

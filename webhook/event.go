@@ -30,6 +30,8 @@ const (
 	EventCallReceived = "call.received"
 	EventGroupUpdated = "group.updated"
 
+	EventPresenceUpdated = "presence.updated"
+
 	// EventTest is sent on request only, to the webhook that asked, whatever it subscribed to.
 	EventTest = "webhook.test"
 
@@ -43,7 +45,7 @@ func Events() []string {
 		EventSessionStatus, EventSessionQR, EventSessionMigrated,
 		EventMessageReceived, EventMessageSent, EventMessageDelivered, EventMessageRead, EventMessageFailed, EventMessageCancelled,
 		EventMessageExpired, EventMessageUnknown, EventMessageEdited, EventMessageDeleted, EventMessageReaction,
-		EventCallReceived, EventGroupUpdated, EventTest,
+		EventCallReceived, EventGroupUpdated, EventPresenceUpdated, EventTest,
 	}
 }
 

@@ -195,15 +195,6 @@ type Joined struct {
 	Pending bool   `json:"pending,omitempty"`
 }
 
-// States of a presence. The last three are shown in a chat.
-const (
-	PresenceAvailable   = "available"
-	PresenceUnavailable = "unavailable"
-	PresenceComposing   = "composing"
-	PresenceRecording   = "recording"
-	PresencePaused      = "paused"
-)
-
 // Presence is what others see of the session.
 type Presence struct {
 	Chat  string `json:"chat,omitempty"` // JID; of composing, recording and paused only

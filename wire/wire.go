@@ -128,6 +128,8 @@ type CreateSession struct {
 	SessionName string `json:"sessionName"`
 	Epoch       int64  `json:"epoch"`
 	Proxy       string `json:"proxy,omitempty"`
+	// RejectCalls has the engine refuse every call. It is the one thing that a repetition at the same epoch may change.
+	RejectCalls bool `json:"rejectCalls,omitempty"`
 }
 
 // SessionState is what a worker knows of one session.
@@ -289,7 +291,8 @@ type ReceivedData struct {
 	MediaURL   string         `json:"mediaUrl,omitempty"`
 	Caption    string         `json:"caption,omitempty"`
 	Filename   string         `json:"filename,omitempty"`
-	Media      *message.Media `json:"media,omitempty"` // as the gateway answered when the worker handed it over
+	Media      *message.Media `json:"media,omitempty"`      // as the gateway answered when the worker handed it over
+	MediaError string         `json:"mediaError,omitempty"` // why there is none, though the message has one
 	message.Details
 }
 
@@ -298,7 +301,7 @@ type ReceiptData struct {
 	WhatsappID  string `json:"whatsappId"`
 	Chat        string `json:"chat"`
 	Participant string `json:"participant,omitempty"`
-	Status      string `json:"status"` // "sent", "delivered" or "read"
+	Status      string `json:"status"` // "sent", "delivered", "read" or "played"
 }
 
 // EventID names an event by what the network knows of it, so that a redelivery through another worker has the same

@@ -6,6 +6,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"kurir/wire"
@@ -33,7 +34,26 @@ type Session struct {
 	// Lease reports whether the worker may connect and write to the network now. An engine asks
 	// before every connect and every write.
 	Lease func() bool
+	// RejectCalls reports whether a call that comes in now is to be refused; nil: no call is.
+	RejectCalls func() bool
+	// Media is the gateway's store of media; nil: there is none, and messages with a medium can't be sent now.
+	Media MediaStore
 }
+
+// MediaStore is where the media of messages are, both ways: the gateway. Engines stream; they keep no medium whole.
+type MediaStore interface {
+	// Open streams a medium. ErrMediaGone: there is none under this ID, or no more; other errors pass.
+	Open(ctx context.Context, id string) (io.ReadCloser, error)
+	// Put stores the medium of a message that came in and answers how the store knows it. ErrMediaRefused: it will never
+	// be taken; other errors pass. The same content may be put again.
+	Put(ctx context.Context, r io.Reader) (wire.Media, error)
+}
+
+// Errors of a MediaStore, and of an Event's Fetch, that repeating will not change.
+var (
+	ErrMediaGone    = errors.New("the medium is gone")
+	ErrMediaRefused = errors.New("the medium is refused")
+)
 
 // Sink takes an engine's events. It does not block for longer than it takes to store the event in memory.
 type Sink func(Event)
@@ -46,7 +66,7 @@ type Event struct {
 	Message   string // second half, "" for session events, which get an identity of their own
 	Sender    string // participant, "" if none
 	Timestamp time.Time
-	Data      any // wire.StatusData, wire.QRData, wire.ReceivedData or wire.ReceiptData
+	Data      any // wire.StatusData, wire.QRData, wire.ReceivedData, wire.ReceiptData, wire.PresenceData, wire.CallData or wire.GroupData
 	Ack       func()
 }
 
@@ -55,8 +75,9 @@ type Conn interface {
 	// State is what the engine knows now, without asking the network.
 	State() wire.SessionState
 	// Send hands a message to the network. A nil error means that the result tells the outcome; an error
-	// means that nothing was sent (ErrNotConnected, ErrLeaseLost, ErrUnsupported). Two calls with one
-	// WhatsappID show the message once.
+	// means that nothing was sent (ErrNotConnected, also where the medium can't be had now; ErrLeaseLost;
+	// ErrUnsupported, of a type that the engine can't send). Two calls with one WhatsappID show the message once,
+	// and a reaction, edit or delete takes effect once. A medium that is gone fails for good, wire.CodeMediaGone.
 	Send(ctx context.Context, m wire.Send) (wire.SendResult, error)
 	// Close disconnects and keeps the credentials. It is safe to call twice.
 	Close(ctx context.Context) error

@@ -19,6 +19,13 @@ func (n *Node) sink(s *session, t *term) Sink {
 		if aboutSession(e.Type) && !t.lease.held() {
 			return // the session was dropped with its term
 		}
+		if e.Type == wire.EventPresence && n.outbox.len() > n.cfg.MaxEvents/10 {
+			n.stats.eventsDropped.Add(1) // of the moment, which is over when the gateway hears of it
+			if e.Ack != nil {
+				e.Ack()
+			}
+			return
+		}
 		data, err := json.Marshal(e.Data)
 		if err != nil { // not redelivered either: the engine's fault
 			n.stats.eventsDropped.Add(1)

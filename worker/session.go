@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kurir/wire"
@@ -22,6 +23,8 @@ type session struct {
 	lease *lease // of the term in which it was opened; it never moves on to the next one
 	conn  Conn   // set before the session is shared
 
+	reject atomic.Bool // calls
+
 	gone     chan struct{} // closed when disconnecting begins: from then on, no writes and no waiting for the outbox
 	goneOnce sync.Once
 
@@ -34,10 +37,12 @@ type session struct {
 }
 
 func newSession(c wire.CreateSession, l *lease, generation int64) *session {
-	return &session{
+	s := &session{
 		id: c.SessionID, epoch: c.Epoch, lease: l,
 		gone: make(chan struct{}), generation: generation, recent: newOutcomes(),
 	}
+	s.reject.Store(c.RejectCalls)
+	return s
 }
 
 // mayWrite is what the engine asks before every connect and write.

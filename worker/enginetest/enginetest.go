@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"kurir/message"
 	"kurir/worker"
 )
 
@@ -28,12 +29,51 @@ type Network interface {
 	Slow(t *testing.T, latency time.Duration)
 	// Phone tells what the phone of this number shows, in order.
 	Phone(t *testing.T, number string) []Message
+
+	// Deliver lets a message come in and returns its WhatsApp ID.
+	Deliver(t *testing.T, session string, in Incoming) string
+	// Throttle has the network take none of the session's next sends.
+	Throttle(t *testing.T, session string, sends int, retryAfter time.Duration, code string)
+	// Call lets a person call the session, and returns the call's ID. Rejected tells how often the call was refused.
+	Call(t *testing.T, session, from string, video bool) string
+	Rejected(t *testing.T, from, call string) int
+	// Presence lets the session see what a person does, Typing tells what a phone has seen of the session.
+	Presence(t *testing.T, session, from, presence string)
+	Typing(t *testing.T, number string) []string
+	// AddMember lets by add somebody to a group.
+	AddMember(t *testing.T, session, group, by, member string)
 }
 
 // Message is one message on a phone.
 type Message struct {
 	WhatsappID string
+	Type       string
 	Text       string
+	Caption    string
+	Filename   string
+	MediaHash  string // SHA-256 of what the phone downloaded
+	MediaSize  int64
+	Details    message.Details
+	Edited     bool
+	Deleted    bool
+	Reactions  []string // emojis
+}
+
+// Incoming is a message on its way to a session.
+type Incoming struct {
+	From     string // number or JID of the author; with FromMe: of the recipient
+	Chat     string // JID of a group or channel; "": the chat with From
+	FromMe   bool
+	Name     string
+	Phone    string // of an author under a LID
+	Type     string
+	Text     string
+	Caption  string
+	Filename string
+	Media    []byte
+	MIMEType string
+	Missing  bool // there is a medium, but nobody can download it
+	Details  message.Details
 }
 
 // Run runs the suite. Each call of newEngine makes another engine, as of another worker, on the same network. The
@@ -62,6 +102,20 @@ func Run(t *testing.T, newEngine func(t *testing.T) (worker.Engine, Network)) {
 	t.Run("close finishes the sends in hand", s.closeFinishesSends)
 	t.Run("none lost, none doubled", s.noneLostNoneDoubled)
 	s.abilities(t)
+	t.Run("send every type", s.sendEveryType)
+	t.Run("what is said of a message changes it", s.effects)
+	t.Run("a type that nobody knows is unsupported", s.unsupported)
+	t.Run("media that cannot be had", s.mediaOut)
+	t.Run("throttled", s.throttled)
+	t.Run("typing", s.typing)
+	t.Run("receive every type", s.receiveEveryType)
+	t.Run("receive media", s.mediaIn)
+	t.Run("media that does not come", s.mediaLost)
+	t.Run("a medium holds up its chat only", s.mediaOrder)
+	t.Run("people under LIDs, groups and channels", s.people)
+	t.Run("presence", s.presence)
+	t.Run("calls", s.calls)
+	t.Run("groups", s.groups)
 }
 
 type suite struct {

@@ -29,6 +29,8 @@ type held struct {
 	net     Network
 	session worker.Session
 	lease   atomic.Bool
+	reject  atomic.Bool // calls
+	store   *store
 
 	mu     sync.Mutex
 	events []worker.Event
@@ -44,9 +46,10 @@ func open(t *testing.T, e worker.Engine, n Network, id string, epoch int64) *hel
 
 func openWith(t *testing.T, e worker.Engine, n Network, id string, epoch int64, lease bool) *held {
 	t.Helper()
-	h := &held{t: t, net: n}
+	h := &held{t: t, net: n, store: newStore()}
 	h.lease.Store(lease)
-	h.session = worker.Session{ID: id, UserID: uuid.NewString(), Name: "conformance", Epoch: epoch, Lease: h.lease.Load}
+	h.session = worker.Session{ID: id, UserID: uuid.NewString(), Name: "conformance", Epoch: epoch, Lease: h.lease.Load,
+		RejectCalls: h.reject.Load, Media: h.store}
 	c, err := e.Open(context.Background(), h.session, h.sink)
 	require.NoError(t, err)
 	h.Conn = c

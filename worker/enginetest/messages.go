@@ -22,7 +22,7 @@ func (s *suite) sendAndReceipts(t *testing.T) {
 	r := h.send(m)
 	require.Equal(t, wire.OutcomeSent, r.Outcome)
 	require.WithinDuration(t, before, r.Timestamp, time.Minute)
-	require.Equal(t, []Message{{WhatsappID: m.WhatsappID, Text: m.Message}}, h.net.Phone(t, to))
+	require.Equal(t, []Message{{WhatsappID: m.WhatsappID, Type: "text", Text: m.Message}}, h.net.Phone(t, to))
 
 	for i, e := range h.first(2, wire.EventMessageReceipt) {
 		status := []string{"delivered", "read"}[i]

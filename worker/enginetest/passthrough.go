@@ -16,8 +16,8 @@ import (
 // Witness is what the suite asks of the far side of an engine that can do more than send. A Network implements it if the
 // engine implements one of the interfaces that need it.
 type Witness interface {
-	// Presence is what the phone of one number sees of another one: available, composing, ...; of itself, what it shows to all.
-	Presence(t *testing.T, at, of string) string
+	// SeenPresence is what the phone of one number sees of another one: available, composing, ...; of itself, what it shows to all.
+	SeenPresence(t *testing.T, at, of string) string
 	// Read lists the WhatsApp IDs of a number's messages that were marked as read.
 	Read(t *testing.T, number string) []string
 	// Pair enters a pairing code on the phone of a number.
@@ -27,8 +27,8 @@ type Witness interface {
 // abilities are the parts of the suite for what an engine may leave out.
 func (s *suite) abilities(t *testing.T) {
 	t.Run("contacts, where the engine can", s.contacts)
-	t.Run("groups, where the engine can", s.groups)
-	t.Run("presence, where the engine can", s.presence)
+	t.Run("groups, where the engine can", s.groupsHeld)
+	t.Run("presence, where the engine can", s.presenceShown)
 	t.Run("mark as read, where the engine can", s.markRead)
 	t.Run("pairing code, where the engine can", s.pairing)
 	t.Run("labels, where the engine can", s.labels)
@@ -109,7 +109,7 @@ func (s *suite) contacts(t *testing.T) {
 	})
 }
 
-func (s *suite) groups(t *testing.T) {
+func (s *suite) groupsHeld(t *testing.T) {
 	h, other := s.linked(t), s.linked(t)
 	g, ok := h.Conn.(worker.Groups)
 	if !ok {
@@ -196,7 +196,7 @@ func (s *suite) role(t *testing.T, g worker.Groups, ref wire.GroupRef, who strin
 	return ""
 }
 
-func (s *suite) presence(t *testing.T) {
+func (s *suite) presenceShown(t *testing.T) {
 	h := s.linked(t)
 	p, ok := h.Conn.(worker.Presencer)
 	if !ok {
@@ -206,12 +206,12 @@ func (s *suite) presence(t *testing.T) {
 	for _, state := range []string{wire.PresenceComposing, wire.PresenceRecording, wire.PresencePaused} {
 		_, err := p.SetPresence(ctx, wire.Presence{Chat: jid(friend), State: state})
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return w.Presence(t, friend, own) == state }, patience, poll, state)
+		require.Eventually(t, func() bool { return w.SeenPresence(t, friend, own) == state }, patience, poll, state)
 	}
 	for _, state := range []string{wire.PresenceAvailable, wire.PresenceUnavailable} {
 		_, err := p.SetPresence(ctx, wire.Presence{State: state})
 		require.NoError(t, err)
-		require.Eventually(t, func() bool { return w.Presence(t, own, own) == state }, patience, poll, state)
+		require.Eventually(t, func() bool { return w.SeenPresence(t, own, own) == state }, patience, poll, state)
 	}
 	_, err := p.SubscribePresence(ctx, wire.Address{JID: jid(friend)})
 	require.NoError(t, err)

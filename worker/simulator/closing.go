@@ -104,6 +104,9 @@ func (c *conn) startClosing() *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ready := c.ready
+	if !c.closing {
+		close(c.leaving)
+	}
 	c.closing, c.ready = true, false
 	if !ready {
 		return nil

@@ -26,8 +26,8 @@ const (
 	reasonClosed      = "closed"
 )
 
-// conn is one session's connection, over as many links as it takes. All of its events come from the goroutine of run,
-// one after the other, and none after Close or Logout has returned.
+// conn is one session's connection, over as many links as it takes. Its events come from the goroutine of run, one after
+// the other, but for messages that had to wait for a medium; none comes after Close or Logout has returned.
 type conn struct {
 	engine  *Engine
 	session worker.Session
@@ -35,6 +35,7 @@ type conn struct {
 	ctx     context.Context // ends the connection at once
 	cancel  context.CancelFunc
 	done    chan struct{} // run has ended
+	leaving chan struct{} // closed when Close or Logout begins
 
 	mu      sync.Mutex
 	state   wire.SessionState
@@ -47,7 +48,7 @@ type conn struct {
 }
 
 func newConn(e *Engine, s worker.Session, sink worker.Sink) *conn {
-	c := &conn{engine: e, session: s, sink: sink, done: make(chan struct{})}
+	c := &conn{engine: e, session: s, sink: sink, done: make(chan struct{}), leaving: make(chan struct{})}
 	c.state = wire.SessionState{SessionID: s.ID, Epoch: s.Epoch, Status: wire.StatusInitializing}
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	return c
@@ -124,6 +125,7 @@ func (c *conn) connectOnce() (wasReady bool, err error) {
 	wasReady = c.ready
 	c.link, c.ready = nil, false
 	c.mu.Unlock()
+	l.intake.Close()
 	l.settle()
 	return wasReady, err
 }
@@ -246,14 +248,36 @@ func (c *conn) State() wire.SessionState {
 
 // Send implements worker.Conn.
 func (c *conn) Send(ctx context.Context, m wire.Send) (wire.SendResult, error) {
-	c.mu.Lock()
-	l, ready := c.link, c.ready
-	c.mu.Unlock()
+	l, err := c.taking()
 	switch {
-	case !c.session.Lease():
-		return wire.SendResult{}, worker.ErrLeaseLost
-	case !ready:
-		return wire.SendResult{}, worker.ErrNotConnected
+	case err != nil:
+		return wire.SendResult{}, err
+	case !simnet.Sends(m.Type):
+		return wire.SendResult{}, worker.ErrUnsupported
+	}
+	if r, err := c.carry(ctx, &m); err != nil {
+		return wire.SendResult{}, err
+	} else if r != nil {
+		return *r, nil
+	}
+	if err := c.typing(ctx, l, &m); err != nil {
+		return wire.SendResult{}, err
+	}
+	if l, err = c.taking(); err != nil { // time has passed
+		return wire.SendResult{}, err
 	}
 	return l.send(ctx, &m)
+}
+
+// taking is the link that takes sends now.
+func (c *conn) taking() (*link, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.session.Lease():
+		return nil, worker.ErrLeaseLost
+	case !c.ready:
+		return nil, worker.ErrNotConnected
+	}
+	return c.link, nil
 }

@@ -32,6 +32,7 @@ type Config struct {
 // Engine implements worker.Engine.
 type Engine struct {
 	cfg    Config
+	base   string // of the network
 	url    string
 	log    *slog.Logger
 	ctx    context.Context // ends at Close
@@ -45,7 +46,8 @@ var _ worker.Engine = (*Engine)(nil)
 
 // New makes an engine. It connects to nothing yet.
 func New(cfg Config) *Engine {
-	e := &Engine{cfg: cfg, url: strings.TrimSuffix(cfg.SimnetURL, "/") + "/connect", log: cfg.Logger, open: map[string]*conn{}}
+	base := strings.TrimSuffix(cfg.SimnetURL, "/")
+	e := &Engine{cfg: cfg, base: base, url: base + "/connect", log: cfg.Logger, open: map[string]*conn{}}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

@@ -231,17 +231,3 @@ func (f *farSide) LoseAnswer(t *testing.T) {
 func (f *farSide) Slow(t *testing.T, latency time.Duration) {
 	f.post(t, "/config", map[string]any{"sendLatency": latency.String()}, nil)
 }
-
-func (f *farSide) Phone(t *testing.T, number string) []enginetest.Message {
-	t.Helper()
-	resp, err := http.Get(f.url + "/phones/" + number + "/messages")
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	var screen simnet.PhoneScreen
-	require.NoError(t, json.NewDecoder(resp.Body).Decode(&screen))
-	list := []enginetest.Message{}
-	for _, m := range screen.Messages {
-		list = append(list, enginetest.Message{WhatsappID: m.WhatsappID, Text: m.Text})
-	}
-	return list
-}

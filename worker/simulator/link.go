@@ -33,6 +33,7 @@ type link struct {
 	cancel context.CancelCauseFunc
 	wake   chan struct{}
 	writer sync.WaitGroup
+	intake *worker.Intake
 
 	mu      sync.Mutex
 	over    bool               // settled: no send is taken any more
@@ -43,6 +44,8 @@ type link struct {
 	asks    []*asking          // of those, not taken by the writer
 	acks    []int64
 	pongs   []int64
+	typing  []*simnet.Typing
+	rejects []string      // calls
 	bye     bool          // log out
 	end     bool          // hang up once all of this is written
 	idle    chan struct{} // closed when pending runs empty; nil unless somebody waits
@@ -79,6 +82,7 @@ func dial(c *conn) (*link, error) {
 	ws.SetReadLimit(-1)
 	l := &link{c: c, ws: ws, wake: make(chan struct{}, 1), pending: map[int64]*pending{}}
 	l.ctx, l.cancel = context.WithCancelCause(c.ctx)
+	l.intake = worker.NewIntake(l.ctx, c.session, c.sink, c.engine.log)
 	hello := simnet.Frame{Op: simnet.OpHello, Hello: &simnet.Hello{
 		SessionID: c.session.ID, Epoch: c.session.Epoch, Worker: c.engine.cfg.WorkerID,
 	}}
@@ -116,9 +120,10 @@ func (l *link) read(handle func(*simnet.Frame) error) error {
 	}
 }
 
-// close ends the link and waits for its writer.
+// close ends the link and waits for its writer and its intake.
 func (l *link) close() {
 	l.cancel(errHungUp)
+	l.intake.Close()
 	_ = l.ws.CloseNow()
 	l.writer.Wait()
 }
@@ -217,6 +222,22 @@ func (l *link) ack(n int64) {
 func (l *link) pong(n int64) {
 	l.mu.Lock()
 	l.pongs = append(l.pongs, n)
+	l.mu.Unlock()
+	l.kick()
+}
+
+// show tells a chat what the session's user does.
+func (l *link) show(t *simnet.Typing) {
+	l.mu.Lock()
+	l.typing = append(l.typing, t)
+	l.mu.Unlock()
+	l.kick()
+}
+
+// reject refuses a call.
+func (l *link) reject(call string) {
+	l.mu.Lock()
+	l.rejects = append(l.rejects, call)
 	l.mu.Unlock()
 	l.kick()
 }

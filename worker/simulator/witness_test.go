@@ -27,8 +27,10 @@ func (f *farSide) phone(t *testing.T, number string) simnet.PhoneState {
 	return state
 }
 
-func (f *farSide) Presence(t *testing.T, at, of string) string { return f.phone(t, at).Presence[of] }
-func (f *farSide) Read(t *testing.T, number string) []string   { return f.phone(t, number).Read }
+func (f *farSide) SeenPresence(t *testing.T, at, of string) string {
+	return f.phone(t, at).Presence[of]
+}
+func (f *farSide) Read(t *testing.T, number string) []string { return f.phone(t, number).Read }
 func (f *farSide) Pair(t *testing.T, number, code string) {
 	f.post(t, "/phones/"+number+"/pair", map[string]any{"code": code}, nil)
 }

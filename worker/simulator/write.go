@@ -51,6 +51,7 @@ type batch struct {
 	asks  []*asking
 	acks  []int64
 	pongs []int64
+	extra []simnet.Frame // typing and refused calls
 	bye   bool
 	end   bool
 }
@@ -65,7 +66,13 @@ func (l *link) take() batch {
 			b.sends = append(b.sends, p)
 		}
 	}
-	l.sends, l.acks, l.pongs, l.bye = nil, nil, nil, false
+	for _, t := range l.typing {
+		b.extra = append(b.extra, simnet.Frame{Op: simnet.OpTyping, Typing: t})
+	}
+	for _, id := range l.rejects {
+		b.extra = append(b.extra, simnet.Frame{Op: simnet.OpReject, Call: id})
+	}
+	l.sends, l.acks, l.pongs, l.typing, l.rejects, l.bye = nil, nil, nil, nil, nil, false
 	return b
 }
 
@@ -86,6 +93,11 @@ func (l *link) refuse(b batch) {
 func (b *batch) encode(out *bytes.Buffer) error {
 	if len(b.acks) > 0 {
 		if err := simnet.AppendFrame(out, &simnet.Frame{Op: simnet.OpAck, Ack: b.acks}); err != nil {
+			return err
+		}
+	}
+	for i := range b.extra {
+		if err := simnet.AppendFrame(out, &b.extra[i]); err != nil {
 			return err
 		}
 	}

@@ -141,6 +141,10 @@ func (c *conn) handle(f *Frame) error {
 		c.s.acknowledge(c, f.Ack)
 	case f.Op == OpAsk && f.Ask != nil:
 		c.net.answerAsk(c, f.N, f.Ask)
+	case f.Op == OpTyping && f.Typing != nil:
+		c.net.seeTyping(c.s, f.Typing)
+	case f.Op == OpReject:
+		c.net.refuseCall(c.s, f.Call)
 	case f.Op == OpLogout:
 		c.s.mu.Lock()
 		defer c.s.mu.Unlock()

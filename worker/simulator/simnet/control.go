@@ -1,14 +1,11 @@
 package simnet
 
 import (
-	"cmp"
-	"crypto/rand"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 //go:embed help.txt
@@ -55,7 +52,11 @@ func reply(w http.ResponseWriter, status int, v any) {
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
+	return decodeUpTo(w, r, 1<<20, into)
+}
+
+func decodeUpTo(w http.ResponseWriter, r *http.Request, most int64, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, most))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return refusef(http.StatusBadRequest, "read the body: %v", err)
@@ -117,58 +118,6 @@ func (n *Network) ban(s *session) error {
 	s.events.forget()
 	n.journal.add(entry{Op: opBan, Session: s.id})
 	s.hangUp(OpBanned)
-	return nil
-}
-
-// injection is the body of POST /inject/message.
-type injection struct {
-	SessionID  string `json:"sessionId"`
-	From       string `json:"from"` // number or JID of the other side
-	Text       string `json:"text"`
-	WhatsappID string `json:"whatsappId"` // made up where it is absent
-	Name       string `json:"name"`
-	FromMe     bool   `json:"fromMe"` // written on the linked phone itself, to the other side
-}
-
-type injected struct {
-	WhatsappID string `json:"whatsappId"`
-}
-
-func (n *Network) inject(w http.ResponseWriter, r *http.Request) {
-	var in injection
-	if err := decode(w, r, &in); err != nil {
-		answerAs(w, nil, err)
-		return
-	}
-	in.WhatsappID = cmp.Or(in.WhatsappID, "3A"+rand.Text()[:18])
-	answerAs(w, injected{in.WhatsappID}, n.receive(in))
-}
-
-func (n *Network) receive(in injection) error {
-	s := n.session(in.SessionID, false)
-	if s == nil {
-		return refusef(http.StatusNotFound, "no session %q has ever logged in", in.SessionID)
-	}
-	from, err := normalNumber(in.From)
-	if err != nil {
-		return refusef(http.StatusUnprocessableEntity, "from: %v", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.linked {
-		return refusef(http.StatusConflict, "the session is not linked")
-	}
-	e := Event{
-		Kind: KindMessage, WhatsappID: in.WhatsappID, Chat: jidOf(from), Sender: jidOf(from), Name: in.Name,
-		At: time.Now().UnixMilli(), Type: "text", Text: in.Text,
-	}
-	if s.knows(from, in.Name) && in.Name != "" {
-		n.journal.add(entry{Op: opContact, Session: s.id, Number: from, Name: in.Name})
-	}
-	if in.FromMe {
-		e.FromMe, e.Sender = true, jidOf(s.number)
-	}
-	s.emitLocked(e)
 	return nil
 }
 

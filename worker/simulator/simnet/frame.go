@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"kurir/message"
 	"kurir/wire"
 )
 
@@ -20,6 +21,8 @@ const (
 	OpPong   = "pong"   // N of the ping
 	OpLogout = "logout" // unlink this device; answered by loggedOut
 	OpAsk    = "ask"    // N, Ask: a call that is passed on
+	OpTyping = "typing" // Typing: the session's user types, or has stopped
+	OpReject = "reject" // Call: refuse this call
 )
 
 // Operations of the network's frames.
@@ -29,7 +32,7 @@ const (
 	OpReady     = "ready"     // PhoneNumber: sends are taken from here on
 	OpResult    = "result"    // N of the send, Result
 	OpAnswer    = "answer"    // N of the ask, Answer
-	OpEvent     = "event"     // Event, delivered again upon each login until it is acknowledged
+	OpEvent     = "event"     // Event, delivered again upon each login until it is acknowledged; once only if its N is 0
 	OpPing      = "ping"      // N; each second
 	OpReplaced  = "replaced"  // another login of this session took over; hang up
 	OpLoggedOut = "loggedOut" // the device was unlinked; the network hangs up
@@ -49,6 +52,14 @@ type Frame struct {
 	Event       *Event           `json:"event,omitempty"`
 	Ask         *Ask             `json:"ask,omitempty"`
 	Answer      *Answer          `json:"answer,omitempty"`
+	Typing      *Typing          `json:"typing,omitempty"`
+	Call        string           `json:"call,omitempty"`
+}
+
+// Typing tells a chat what the session's user does there.
+type Typing struct {
+	To       string `json:"to"`       // JID
+	Presence string `json:"presence"` // wire.PresenceComposing, ...
 }
 
 // Hello logs a session in.
@@ -69,6 +80,10 @@ const (
 	KindMessage   = "message"
 	KindDelivered = "receipt.delivered"
 	KindRead      = "receipt.read"
+	KindPlayed    = "receipt.played"
+	KindPresence  = "presence"
+	KindCall      = "call"
+	KindGroup     = "group"
 )
 
 // Event is something that happened to a session's device. Kind, WhatsappID and Sender are its identity; N is only its
@@ -78,7 +93,7 @@ type Event struct {
 	Kind       string `json:"kind"`
 	WhatsappID string `json:"whatsappId"`
 	Chat       string `json:"chat"`             // JID
-	Sender     string `json:"sender,omitempty"` // JID of a message's author
+	Sender     string `json:"sender,omitempty"` // JID of a message's author, a receipt's giver, a caller, ...
 	At         int64  `json:"at"`               // Unix time in milliseconds; a redelivery has the same
 	FromMe     bool   `json:"fromMe,omitempty"`
 	Name       string `json:"name,omitempty"` // of the sender
@@ -87,6 +102,39 @@ type Event struct {
 	MediaURL   string `json:"mediaUrl,omitempty"`
 	Caption    string `json:"caption,omitempty"`
 	Filename   string `json:"filename,omitempty"`
+
+	Phone  string  `json:"phone,omitempty"` // of the sender, where its JID doesn't tell
+	LID    string  `json:"lid,omitempty"`   // of the sender
+	Medium *Medium `json:"medium,omitempty"`
+	message.Details
+
+	Presence string       `json:"presence,omitempty"`
+	LastSeen int64        `json:"lastSeen,omitempty"` // Unix time in milliseconds
+	Video    bool         `json:"video,omitempty"`
+	Change   *GroupChange `json:"change,omitempty"`
+}
+
+// Medium is a medium on the network, GET /media/{sha256}.
+type Medium struct {
+	SHA256   string `json:"sha256"` // of what was uploaded: that is its name
+	Size     int64  `json:"size"`
+	MIMEType string `json:"mimetype,omitempty"`
+}
+
+// GroupChange is what happened to a group, see wire.GroupData.
+type GroupChange struct {
+	Action      string   `json:"action"`
+	Members     []Person `json:"members,omitempty"`
+	Name        *string  `json:"name,omitempty"`
+	Description *string  `json:"description,omitempty"`
+}
+
+// Person is how the network knows somebody.
+type Person struct {
+	JID   string `json:"jid"`
+	Phone string `json:"phone,omitempty"` // digits with a leading +
+	LID   string `json:"lid,omitempty"`
+	Name  string `json:"name,omitempty"`
 }
 
 // AppendFrame adds f to a message.

@@ -47,9 +47,12 @@ func TestGroupsSurviveARestart(t *testing.T) {
 	_, code = asks(t, n, s, wire.ChangeParticipants, wire.ParticipantChange{Group: made.ID, Change: wire.ChangeRemove, Participants: []string{"6283@s.whatsapp.net"}})
 	require.Empty(t, code)
 	send("second")
-	require.NoError(t, n.receive(injection{SessionID: "s", From: "6284", Name: "Sari", Text: "x", WhatsappID: "w"}))
+	_, err = n.receive(injection{SessionID: "s", From: "6284", Name: "Sari", Text: "x", WhatsappID: "w"})
+	require.NoError(t, err)
 	see := func(n *Network, number string) (list []string) {
-		for _, m := range n.phones.get(number).screen() {
+		var screen PhoneScreen
+		n.phones.get(number).picture(&screen)
+		for _, m := range screen.Messages {
 			require.Equal(t, made.ID, m.Group)
 			list = append(list, m.Text)
 		}

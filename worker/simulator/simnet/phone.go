@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"kurir/message"
 )
 
 const userServer = "@s.whatsapp.net"
@@ -18,8 +20,11 @@ type phone struct {
 	jid    string
 	owner  atomic.Pointer[session] // linked to it, now or formerly; nil: a person's
 
-	mu    sync.Mutex
-	shown []Shown
+	mu      sync.Mutex
+	shown   []Shown
+	written []Shown  // by the phone's owner; not in the journal
+	typing  []Typed  // what was seen of the others, the last typingKept
+	calls   []Called // that the owner made
 }
 
 // Shown is one message on a phone's screen.
@@ -28,7 +33,7 @@ type Shown struct {
 	MessageID  string    `json:"messageId,omitempty"` // the gateway's name for it
 	SessionID  string    `json:"sessionId"`
 	Group      string    `json:"group,omitempty"` // JID, on the phones of a group's members
-	From       string    `json:"from"`            // number of the session
+	From       string    `json:"from"`            // number of the author
 	Type       string    `json:"type"`
 	Text       string    `json:"text,omitempty"`
 	MediaURL   string    `json:"mediaUrl,omitempty"`
@@ -36,18 +41,15 @@ type Shown struct {
 	Filename   string    `json:"filename,omitempty"`
 	Seq        int64     `json:"seq,omitempty"` // in the session's lane
 	At         time.Time `json:"timestamp"`
-}
 
-func (p *phone) show(m Shown) {
-	p.mu.Lock()
-	p.shown = append(p.shown, m)
-	p.mu.Unlock()
-}
+	Medium *Medium `json:"media,omitempty"` // as the phone downloaded it
+	message.Details
 
-func (p *phone) screen() []Shown {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.shown[:len(p.shown):len(p.shown)] // only ever appended to
+	// What others did to it since.
+	EditedAt  *time.Time     `json:"editedAt,omitempty"`
+	DeletedAt *time.Time     `json:"deletedAt,omitempty"`
+	Reactions []message.Mark `json:"reactions,omitempty"`
+	NoEffect  string         `json:"noEffect,omitempty"` // why a reaction, edit or delete changed nothing
 }
 
 func jidOf(number string) string {

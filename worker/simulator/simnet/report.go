@@ -65,8 +65,11 @@ func (n *Network) getReport(w http.ResponseWriter, _ *http.Request) {
 
 // PhoneScreen is GET /phones/{number}/messages.
 type PhoneScreen struct {
-	Number   string  `json:"number"`
-	Messages []Shown `json:"messages"` // in the order in which they appeared
+	Number   string   `json:"number"`
+	Messages []Shown  `json:"messages"`          // in the order in which they appeared
+	Written  []Shown  `json:"written,omitempty"` // by the phone's owner, since the network started
+	Typing   []Typed  `json:"typing,omitempty"`
+	Calls    []Called `json:"calls,omitempty"` // that the owner made
 }
 
 func (n *Network) getPhone(w http.ResponseWriter, r *http.Request) {
@@ -77,7 +80,7 @@ func (n *Network) getPhone(w http.ResponseWriter, r *http.Request) {
 	}
 	screen := PhoneScreen{Number: "+" + number, Messages: []Shown{}}
 	if p := n.phones.find(number); p != nil {
-		screen.Messages = append(screen.Messages, p.screen()...)
+		p.picture(&screen)
 	}
 	reply(w, http.StatusOK, screen)
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"kurir/message"
 	"kurir/wire"
 )
 
@@ -17,6 +18,8 @@ const (
 	codeInvalidRecipient = "invalid_recipient"
 	codeInvalidID        = "invalid_whatsapp_id"
 	codeNotInGroup       = "not_in_group"
+	codeNoMedium         = "no_media"
+	codeNoTarget         = "no_target"
 	defaultFailCode      = "simulated_failure"
 )
 
@@ -44,10 +47,21 @@ func (n *Network) take(c *conn, id int64, m *wire.Send) {
 	}
 	set := n.settings.Load()
 	now := time.Now().UTC().Truncate(time.Millisecond)
+	if r := c.s.throttled(now); r != nil {
+		c.queue(&Frame{Op: OpResult, N: id, Result: r})
+		return
+	}
 	to, code, sentence := n.refuse(set, m)
 	if code != "" {
 		c.queue(&Frame{Op: OpResult, N: id, Result: &wire.SendResult{
 			Outcome: wire.OutcomeFailed, Code: code, Error: sentence, Timestamp: now,
+		}})
+		return
+	}
+	medium, ok := n.downloaded(m)
+	if !ok { // it came before a restart: the worker uploads it again
+		c.queue(&Frame{Op: OpResult, N: id, Result: &wire.SendResult{
+			Outcome: wire.OutcomeUnknown, Error: "the medium is not on the network", Timestamp: now,
 		}})
 		return
 	}
@@ -68,6 +82,7 @@ func (n *Network) take(c *conn, id int64, m *wire.Send) {
 	shown := Shown{
 		WhatsappID: m.WhatsappID, MessageID: m.MessageID, SessionID: s.id, From: "+" + s.number, Type: m.Type,
 		Text: m.Message, MediaURL: m.MediaURL, Caption: m.Caption, Filename: m.Filename, Seq: m.Seq, At: now,
+		Medium: medium, Details: m.Details,
 	}
 	v := n.show(s, p, shown)
 	if v.show {
@@ -100,6 +115,12 @@ func (n *Network) refuse(set *settings, m *wire.Send) (to, code, sentence string
 		return "", codeInvalidRecipient, err.Error()
 	case m.WhatsappID == "":
 		return "", codeInvalidID, "the message has no WhatsApp ID"
+	case !Sends(m.Type):
+		return "", wire.CodeUnsupported, "the simulated network has no such type of message"
+	case message.HasMedia(m.Type) && m.Media == nil:
+		return "", codeNoMedium, "the message has no medium"
+	case message.About(m.Type) && (m.Target == nil || m.Target.WhatsappID == ""):
+		return "", codeNoTarget, "the message names no target"
 	case strings.HasSuffix(to, absentSuffix):
 		return "", CodeNotOnWhatsApp, "the number is not on WhatsApp"
 	case due(&n.faults.fail), set.FailRate > 0 && rand.Float64() < set.FailRate:
@@ -132,9 +153,13 @@ func (n *Network) show(s *session, p *phone, m Shown) verdict {
 // answer sends what the phone gives back: delivered, read, and the person's reply. Callers hold s.mu.
 func (n *Network) answer(set *settings, s *session, p *phone, m *Shown) {
 	delivered, read := receipt(KindDelivered, p, m), receipt(KindRead, p, m)
+	if m.Type == message.Voice {
+		read.Kind = KindPlayed
+	}
 	var reply []Event
 	if set.Reply == ReplyEcho && m.Type == "text" && p.owner.Load() == nil && !strings.Contains(p.number, "@") {
 		reply = []Event{echo(p, m)}
+		p.write(writtenOf(s, &reply[0]))
 	}
 	first, second := time.Duration(set.ReceiptDelay), time.Duration(set.ReadDelay)
 	if first <= 0 && second <= 0 {
@@ -160,6 +185,7 @@ func arrival(from string, m *Shown) Event {
 	return Event{
 		Kind: KindMessage, WhatsappID: m.WhatsappID, Chat: from, Sender: from, At: m.At.UnixMilli(),
 		Type: m.Type, Text: m.Text, MediaURL: m.MediaURL, Caption: m.Caption, Filename: m.Filename,
+		Medium: m.Medium, Details: m.Details,
 	}
 }
 

@@ -122,7 +122,7 @@ func TestReceiptsAndReplyFollowTheMessage(t *testing.T) {
 	require.Equal(t, "echo: hello", events[2].Text)
 	require.Equal(t, person(1)+userServer, events[2].Sender)
 
-	c.sent(wire.Send{MessageID: "m2", WhatsappID: "B", To: person(1), Type: "image", Caption: "a picture"})
+	c.sent(wire.Send{MessageID: "m2", WhatsappID: "B", To: person(1), Type: "image", Caption: "a picture", Media: b.upload(t, "pixels")})
 	c.events(2)
 	b.must(t, "/inject/message", map[string]any{"sessionId": "s", "from": person(2), "text": "next"})
 	require.Equal(t, "next", c.events(1)[0].Text, "a picture is not echoed")
@@ -162,7 +162,9 @@ func TestEventsComeAgainInOrderUntilAcknowledged(t *testing.T) {
 func TestTheNetworkCanBeMadeToFail(t *testing.T) {
 	b := start(t, Config{})
 	c := b.linked(t, "s", 1, "w")
-	m := func(id string) wire.Send { return wire.Send{MessageID: id, WhatsappID: id, To: person(1)} }
+	m := func(id string) wire.Send {
+		return wire.Send{MessageID: id, WhatsappID: id, To: person(1), Type: "text"}
+	}
 
 	b.must(t, "/config", map[string]any{"failNext": 1, "failCode": "account_restricted"})
 	require.Equal(t, "account_restricted", c.send(m("1")).Code)

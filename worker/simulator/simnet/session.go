@@ -20,6 +20,8 @@ type session struct {
 	messages int64  // shown
 	events   eventQueue
 	highest  map[string]int64 // by recipient: the highest lane position shown
+	throttle throttle
+	callers  map[string]string // by call: number of the phone that made it
 
 	contacts map[string]string // names of the people whom the phone knows, by number; "" if it knows none
 	pairing  *pairing          // a code that was asked for; nil if none

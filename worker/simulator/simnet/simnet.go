@@ -8,6 +8,7 @@ package simnet
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -23,7 +24,7 @@ type Config struct {
 	ReadDelay    time.Duration // from the delivered receipt to the read one
 	QRInterval   time.Duration // how long a QR code is good for; 0 means 20 s, as on WhatsApp
 	Reply        string        // ReplyEcho or ReplyNone; "" is none
-	StatePath    string        // the journal, see journal.go; "" keeps everything in memory
+	StatePath    string        // the journal, see journal.go, and beside it the media; "": it forgets everything at its end
 	Logger       *slog.Logger
 }
 
@@ -53,6 +54,8 @@ type Network struct {
 
 	ledger  *ledger
 	phones  phonebook
+	people  people
+	media   mediaStore
 	journal *journal
 	groups  groupbook
 	social  social
@@ -83,7 +86,7 @@ func New(cfg Config) (*Network, error) {
 	}
 	n := &Network{
 		log: cfg.Logger, qrInterval: cfg.QRInterval,
-		ledger: newLedger(), sessions: map[string]*session{},
+		ledger: newLedger(), sessions: map[string]*session{}, media: mediaStore{dir: cfg.StatePath},
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
@@ -112,11 +115,15 @@ func (n *Network) Close() error {
 	n.cancel()
 	n.life.Unlock()
 	n.wg.Wait()
-	if closed || n.journal == nil {
+	if closed {
 		return nil
 	}
-	n.writePending()
-	return n.journal.close()
+	err := n.media.close()
+	if n.journal != nil {
+		n.writePending()
+		err = errors.Join(err, n.journal.close())
+	}
+	return err
 }
 
 // enter admits one more goroutine that Close waits for, unless the network is closed.
@@ -160,7 +167,15 @@ func (n *Network) Handler() http.Handler {
 	mux.HandleFunc("POST /phones/{number}/pair", n.postPair)
 	mux.HandleFunc("GET /config", n.getConfig)
 	mux.HandleFunc("POST /config", n.postConfig)
-	mux.HandleFunc("POST /inject/message", n.inject)
+	mux.HandleFunc("POST /media", n.postMedia)
+	mux.HandleFunc("GET /media/{sha256}", n.getMedia)
+	mux.HandleFunc("POST /inject/message", injecting(n.receive))
+	mux.HandleFunc("POST /inject/receipt", injecting(n.receipt))
+	mux.HandleFunc("POST /inject/presence", injecting(n.presence))
+	mux.HandleFunc("POST /inject/call", injecting(n.call))
+	mux.HandleFunc("POST /inject/group", injecting(n.changeGroup))
+	mux.HandleFunc("POST /inject/contact", injecting(n.introduce))
+	mux.HandleFunc("POST /sessions/{id}/throttle", n.throttle)
 	mux.HandleFunc("POST /sessions/{id}/scan", n.onSession(n.scan))
 	mux.HandleFunc("POST /sessions/{id}/drop", n.onSession(n.drop))
 	mux.HandleFunc("POST /sessions/{id}/unlink", n.onSession(n.unlink))

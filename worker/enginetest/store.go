@@ -1,0 +1,98 @@
+package enginetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"kurir/wire"
+	"kurir/worker"
+)
+
+// store is a gateway's store of media that can be told to fail.
+type store struct {
+	mu      sync.Mutex
+	content map[string][]byte // by ID
+	puts    int
+	away    error // of Open and Put; nil: it works
+	short   bool  // contents end early
+}
+
+func newStore() *store { return &store{content: map[string][]byte{}} }
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// add stores a medium that is to be sent.
+func (s *store) add(b []byte, mimetype string) *wire.Media {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := uuid.NewString()
+	s.content[id] = b
+	return &wire.Media{ID: id, MIMEType: mimetype, Size: int64(len(b)), SHA256: hashOf(b)}
+}
+
+func (s *store) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = err
+}
+
+// shorten has contents end early, or not.
+func (s *store) shorten(short bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.short = short
+}
+
+func (s *store) get(id string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.content[id]
+}
+
+func (s *store) tried() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.puts
+}
+
+var errAway = errors.New("the store is away")
+
+// Open implements worker.MediaStore.
+func (s *store) Open(_ context.Context, id string) (io.ReadCloser, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.content[id]
+	switch {
+	case s.away != nil:
+		return nil, s.away
+	case !ok:
+		return nil, worker.ErrMediaGone
+	case s.short:
+		return io.NopCloser(bytes.NewReader(b[:len(b)/2])), nil
+	}
+	return io.NopCloser(bytes.NewReader(b)), nil
+}
+
+// Put implements worker.MediaStore.
+func (s *store) Put(_ context.Context, r io.Reader) (wire.Media, error) {
+	b, err := io.ReadAll(r)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.puts++
+	if err = errors.Join(err, s.away); err != nil {
+		return wire.Media{}, err
+	}
+	id := uuid.NewString()
+	s.content[id] = b
+	return wire.Media{ID: id, MIMEType: "image/png", Size: int64(len(b)), SHA256: hashOf(b)}, nil
+}

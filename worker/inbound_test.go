@@ -1,0 +1,191 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kurir/wire"
+)
+
+// shelf is a MediaStore that fails as often as it is told.
+type shelf struct {
+	failures int
+	err      error
+}
+
+func (*shelf) Open(context.Context, string) (io.ReadCloser, error) { return nil, ErrMediaGone }
+
+func (s *shelf) Put(_ context.Context, r io.Reader) (wire.Media, error) {
+	b, err := io.ReadAll(r)
+	if err == nil && s.failures > 0 {
+		s.failures--
+		err = s.err
+	}
+	return wire.Media{ID: "m", Size: int64(len(b))}, err
+}
+
+func medium(context.Context) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader([]byte("x"))), nil
+}
+
+func arrived(chat, text string) Event {
+	return Event{Type: wire.EventMessageReceived, Data: wire.ReceivedData{Chat: chat, Message: text, Type: "image"}}
+}
+
+func TestIntakeKeepsAChatInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var got []string
+		have := func() []string {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(got)
+		}
+		store := &shelf{failures: 20, err: errors.New("away")}
+		in := NewIntake(t.Context(), Session{ID: "s", Media: store}, func(e Event) {
+			d := e.Data.(wire.ReceivedData)
+			mu.Lock()
+			got = append(got, d.Message)
+			mu.Unlock()
+			if d.Message == "picture" {
+				require.NotNil(t, d.Media)
+			}
+		}, slog.New(slog.DiscardHandler))
+		in.Message(arrived("a", "before"), nil)
+		in.Message(arrived("a", "picture"), medium)
+		in.Message(arrived("a", "after"), nil)
+		in.Message(arrived("b", "elsewhere"), nil)
+		synctest.Wait()
+		require.Equal(t, []string{"before", "elsewhere"}, have())
+		time.Sleep(10 * time.Minute) // of the bubble's clock
+		synctest.Wait()
+		require.Equal(t, []string{"before", "elsewhere", "picture", "after"}, have())
+		in.Message(arrived("a", "at once again"), nil)
+		require.Len(t, have(), 5)
+		require.Empty(t, in.held)
+		in.Close()
+	})
+}
+
+func TestIntakeReportsNothingAfterItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := NewIntake(t.Context(), Session{Media: &shelf{failures: 1 << 30, err: errors.New("away")}}, func(e Event) {
+			t.Errorf("reported %+v", e.Data)
+		}, slog.New(slog.DiscardHandler))
+		hangs := func(ctx context.Context) (io.ReadCloser, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		for range 3 * intakeMedia {
+			in.Message(arrived("a", "x"), medium)
+		}
+		for _, chat := range []string{"b", "c", "d", "e", "f", "g"} {
+			in.Message(arrived(chat, "x"), hangs)
+		}
+		time.Sleep(time.Minute)
+		in.Close()
+		in.Message(arrived("z", "late"), nil)
+		in.Close()
+	})
+}
+
+func TestIntakeSaysWhyThereIsNoMedium(t *testing.T) {
+	gone := func(context.Context) (io.ReadCloser, error) { return nil, ErrMediaGone }
+	for want, c := range map[string]struct {
+		store MediaStore
+		fetch Fetch
+	}{
+		wire.CodeMediaGone:     {&shelf{}, gone},
+		"media_refused":        {nil, medium},
+		wire.CodeMediaTooLarge: {&shelf{1, errors.Join(ErrMediaRefused, &wire.Error{Status: 413, Code: wire.CodeMediaTooLarge})}, medium},
+	} {
+		told := make(chan wire.ReceivedData, 1)
+		in := NewIntake(t.Context(), Session{Media: c.store}, func(e Event) { told <- e.Data.(wire.ReceivedData) }, slog.New(slog.DiscardHandler))
+		in.Message(arrived("a", "x"), c.fetch)
+		d := <-told
+		require.Nil(t, d.Media)
+		require.Equal(t, want, d.MediaError)
+		in.Close()
+	}
+}
+
+// The gateway's refusals tell what passes from what does not.
+func TestMediaOfTheGateway(t *testing.T) {
+	status, body := 0, ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}))
+	defer srv.Close()
+	store := &gatewayMedia{wire.NewGateway(srv.Client(), srv.URL, "tok"), wire.MediaOwner{WorkerID: "w", Secret: "s", Term: 1, SessionID: "s"}}
+	for _, c := range []struct {
+		status        int
+		body          string
+		gone, refused bool
+	}{
+		{404, `{"success":false,"error":"x","code":"media_not_found"}`, true, false},
+		{404, `not the gateway`, false, false},
+		{404, `{"success":false,"error":"x","code":"session_not_found"}`, false, false},
+		{413, `{"success":false,"error":"x","code":"media_too_large"}`, false, true},
+		{409, `{"success":false,"error":"x","code":"stale_term"}`, false, false},
+		{503, `{"success":false,"error":"x","code":"database_unavailable"}`, false, false},
+		{502, ``, false, false},
+	} {
+		status, body = c.status, c.body
+		_, err := store.Open(t.Context(), "m")
+		require.Error(t, err)
+		require.Equal(t, c.gone, errors.Is(err, ErrMediaGone), c.body)
+		_, err = store.Put(t.Context(), bytes.NewReader([]byte("x")))
+		require.Error(t, err)
+		require.Equal(t, c.refused, errors.Is(err, ErrMediaRefused), c.body)
+	}
+	status, body = 200, `{"success":true,"data":{"id":"5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f","size":1,"mimetype":"text/plain"}}`
+	m, err := store.Put(t.Context(), bytes.NewReader([]byte("x")))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, m.Size)
+}
+
+func TestAChoiceAboutCallsReachesTheEngine(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		create := func(epoch int64, reject bool) *conn {
+			_, err := b.n.Create(b.Context(), 1, wire.CreateSession{SessionID: "s1", Epoch: epoch, RejectCalls: reject})
+			require.NoError(b, err)
+			return b.e.last()
+		}
+		c := create(1, true)
+		require.True(b, c.s.RejectCalls())
+		require.Same(b, c, create(1, false), "the connection goes on")
+		require.False(b, c.s.RejectCalls())
+		require.True(b, create(2, true).s.RejectCalls())
+		require.NotNil(b, c.s.Media)
+	})
+}
+
+// A presence is of the moment: it is not kept for a gateway that is away.
+func TestPresenceIsDroppedWhenMuchWaits(t *testing.T) {
+	b := &bench{T: t}
+	n := New(Config{MaxEvents: 20, Logger: slog.New(slog.DiscardHandler)}, &engine{})
+	tm := &term{lease: newLease(b.Context(), time.Now, time.Now(), time.Hour)}
+	sink := n.sink(newSession(wire.CreateSession{SessionID: "s"}, tm.lease, 0), tm)
+	acked := 0
+	for range 10 {
+		sink(Event{Type: wire.EventPresence, Data: wire.PresenceData{}, Ack: func() { acked++ }})
+	}
+	require.Equal(t, 3, n.outbox.len())
+	require.Equal(t, 7, acked)
+	sink(arrived("a", "x"))
+	require.Equal(t, 4, n.outbox.len())
+}

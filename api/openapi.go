@@ -80,7 +80,7 @@ var descriptions = map[string]string{
 	"me":                 "The account that the token or the key belongs to.",
 	"list-sessions":      "Newest first. `nextCursor` leads to the next page.",
 	"get-session":        "`desired` says what should be, `status` and `reason` what is.",
-	"update-session":     "Changes the name that people see. The session's ID stays.",
+	"update-session":     "Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.",
 	"rotate-session-key": "The former key stops working at once. The new one is shown this once.",
 	"get-webhook":        "Without the secret and the values of headers, which are not shown again.",
 	"delete-webhook":     "Its deliveries go with it, those that wait too.",

@@ -373,8 +373,8 @@ func (m *laneModel) claimBy(r *modelRunner, limit int) {
 	case !claim.Held:
 		r.drop()
 	case len(claim.Messages) > 0:
-		r.round, r.next = &sendRoundState{sender: &sender{metrics: m.metrics, log: quiet}, hold: *r.hold, claim: claim,
-			blocked: map[string]time.Time{}, end: time.Now().Add(time.Hour)}, 0
+		r.round, r.next = (&sender{metrics: m.metrics, log: quiet}).newRound(*r.hold, claim), 0
+		r.round.end = time.Now().Add(time.Hour)
 	case !claim.Connected:
 		m.yieldBy(r, time.Millisecond)
 	default:
@@ -862,7 +862,7 @@ func (m *laneModel) check() {
 	if m.holder != nil {
 		holder = m.holder.id
 	}
-	if lane.Generation != m.generation || lane.NextSeq != m.nextSeq || holder != deref(lane.Holder) {
+	if lane.Generation != m.generation || lane.NextSeq != m.nextSeq || holder != holderOf(lane) {
 		m.failf("lane is %+v, the model has generation %d, next seq %d, holder %v", lane, m.generation, m.nextSeq, holder)
 	}
 	earliest := m.earliest()
@@ -879,11 +879,11 @@ func (m *laneModel) check() {
 	}
 }
 
-func deref(id *uuid.UUID) uuid.UUID {
-	if id == nil {
+func holderOf(lane models.Lane) uuid.UUID {
+	if lane.Holder == nil {
 		return uuid.Nil
 	}
-	return *id
+	return *lane.Holder
 }
 
 // finish heals everything and drains the lane as the sweep finds it; then every message must have come to its end.

@@ -121,7 +121,7 @@ func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentenc
 		return err
 	}
 	rows, err := g.tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
-			error_code = $2, error_message = $3, next_attempt_at = NULL, finished_at = now(), updated_at = now()
+			error_code = $2, error_message = $3, next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
 		WHERE m.session_uid = $1 AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
 	if err != nil {
 		return err

@@ -51,12 +51,16 @@ type Session struct {
 	QRExpiresAt *time.Time
 	Engine      string
 	Metadata    json.RawMessage `bun:"type:jsonb,nullzero"`
+	Settings    *Settings       `bun:"type:jsonb,nullzero"`
 	LinkedAt    *time.Time
 	LastSeenAt  *time.Time
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	DeletedAt   *time.Time
 	ReleasedAt  *time.Time
+
+	CooldownUntil  *time.Time // the network asked for a pause
+	CooldownReason *string
 }
 
 // Faults of the making of sessions.
@@ -152,13 +156,6 @@ func SessionsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit i
 	return list, q.Scan(ctx)
 }
 
-// RenameSession changes a session's name.
-func RenameSession(ctx context.Context, db bun.IDB, uid uuid.UUID, name string) error {
-	_, err := db.NewUpdate().Model((*Session)(nil)).Set("name = ?", name).Set("updated_at = now()").
-		Where("uid = ?", uid).Where("deleted_at IS NULL").Exec(ctx)
-	return err
-}
-
 // HeldBy is a session with the worker that should hold it, nil if it has none.
 type HeldBy struct {
 	Session `bun:",extend"`
@@ -212,7 +209,7 @@ func DeleteSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) (bool, error) 
 	if _, err := DeleteWebhook(ctx, tx, uid); err != nil {
 		return false, err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL,
+	_, err = tx.ExecContext(ctx, `UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL, waiting_for = NULL,
 		status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
 		error_code = 'session_deleted', error_message = 'The session was deleted.'
 		WHERE session_uid = ? AND status IN ('PENDING', 'SENDING')`, uid)

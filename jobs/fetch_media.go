@@ -85,17 +85,19 @@ func (f *fetcher) fetch(ctx context.Context, user uuid.UUID, m *models.Message) 
 	return item, id, err
 }
 
-var errNoMedia = fault.New(fault.Invalid, "media_unsupported", "This installation has no store for media.")
+var (
+	errNoMedia     = fault.New(fault.Invalid, "media_unsupported", "This installation has no store for media.")
+	errUnavailable = fault.New(fault.Unavailable, "media_unavailable", "The medium could not be fetched from its URL.")
+)
 
 // failed puts a fetch off, or fails the message.
 func (f *fetcher) failed(ctx context.Context, m *models.Message, cause error) error {
-	code, sentence := "media_unavailable", "The medium could not be fetched from its URL."
-	var known *fault.Error
-	if errors.As(cause, &known) && known.Kind != fault.Internal {
-		code, sentence = known.Code, known.Sentence
+	known := errUnavailable
+	if f := (*fault.Error)(nil); errors.As(cause, &f) && f.Kind != fault.Internal {
+		known = f
 	}
-	f.log.Info("medium not fetched", "message", m.ID, "session", m.SessionUID, "code", code, "error", cause)
-	failed, woken, err := models.FetchFailed(ctx, f.db, m, code, sentence, func(tries int) time.Duration {
+	f.log.Info("medium not fetched", "message", m.ID, "session", m.SessionUID, "code", known.Code, "error", cause)
+	failed, woken, err := models.FetchFailed(ctx, f.db, m, known.Code, known.Sentence, func(tries int) time.Duration {
 		if permanent(cause) || tries >= fetchTries {
 			return 0
 		}

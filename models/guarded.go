@@ -37,10 +37,10 @@ WITH lane AS MATERIALIZED (` + openLane + `
 	SELECT f.id, f.chat, f.seq, CASE WHEN n.rush THEN 1 ELSE 2 END AS class, n.rank, true AS parked
 	FROM (` + nextStranger + `) n CROSS JOIN LATERAL (` + firstParked + `) f
 ), pick AS (
-	SELECT id, chat, seq, min(class) AS class, min(rank) AS rank, bool_or(parked) AS parked FROM (
+	SELECT * FROM (SELECT DISTINCT ON (id) * FROM (
 		SELECT * FROM unsettled UNION ALL SELECT * FROM urgent UNION ALL SELECT * FROM normal
-		UNION ALL SELECT * FROM replies UNION ALL SELECT * FROM stranger) c
-	GROUP BY id, chat, seq ORDER BY min(class), min(rank), seq LIMIT $3
+		UNION ALL SELECT * FROM replies UNION ALL SELECT * FROM stranger) a ORDER BY id, class, rank) c
+	ORDER BY class, rank, seq LIMIT $3
 )` + claimPicked
 
 // Parts of it, with c for the message.

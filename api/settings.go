@@ -79,6 +79,9 @@ func (a *API) updateSession(ctx context.Context, in *UpdateSessionInput) (*Reply
 	if err != nil {
 		return nil, err
 	}
+	if in.Body.Name == nil && in.Body.Metadata == nil && in.Body.Settings == nil {
+		return nil, fault.Field("name", "expected name, metadata or settings")
+	}
 	change := models.SessionChange{Name: in.Body.Name}
 	if in.Body.Name != nil && strings.TrimSpace(*in.Body.Name) == "" {
 		return nil, fault.Field("name", "expected a name")

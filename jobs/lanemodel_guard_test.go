@@ -255,6 +255,9 @@ func (m *laneModel) settled(r *modelRunner) {
 			row.attempts++
 			row.doubted = true
 		}
+		if o.Status == models.MessagePending {
+			row.attempts = 0
+		}
 	}
 	for _, chat := range r.round.begun {
 		m.begun[chat] = true

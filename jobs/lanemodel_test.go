@@ -559,7 +559,7 @@ func (m *laneModel) earliest() *time.Time {
 		switch {
 		case first == r:
 			at = r.nextAt
-		case first == nil && r.free() && !m.heldBefore(r, now):
+		case first == nil && r.free() && !(r.due(now) && m.heldBefore(r, now)):
 			at = r.sendAt
 		case first == nil && r.status == models.MessagePending && r.waiting == models.WaitingNewChat && !m.strangerWaits(r, now):
 			at = &g.newChatAt

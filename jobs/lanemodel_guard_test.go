@@ -244,9 +244,6 @@ func (m *laneModel) special(r *modelRow) {
 func (m *laneModel) settled(r *modelRunner) {
 	for _, o := range r.round.outcomes {
 		row := m.row(o.Message.ID)
-		if row.unfetched && (models.WentOut(o.Status) || o.Tried) {
-			m.failf("message %d went to the worker without its medium", row.seq)
-		}
 		if row.status != models.MessageSending || row.generation != r.hold.Generation {
 			continue
 		}
@@ -254,9 +251,6 @@ func (m *laneModel) settled(r *modelRunner) {
 		if o.Tried {
 			row.attempts++
 			row.doubted = true
-		}
-		if o.Status == models.MessagePending {
-			row.attempts = 0
 		}
 	}
 	for _, chat := range r.round.begun {
@@ -351,7 +345,7 @@ func (m *laneModel) fetchEnds() {
 		})
 		m.ok(err)
 		m.note("the fetch for %d failed, finally: %v", r.seq, failed)
-		is := r.status == models.MessagePending && r.waiting == models.WaitingMedia
+		is := r.open() && r.waiting == models.WaitingMedia
 		if failed != (is && final) {
 			m.failf("the fetch for %d failed: %v", r.seq, failed)
 		}
@@ -377,17 +371,21 @@ func (m *laneModel) fetched(r *modelRow) {
 	ok, err := models.Fetched(m.ctx, m.db, m.asMessage(r), uuid.New(), message.Media{MIMEType: "image/png"})
 	m.ok(err)
 	m.note("the medium of %d is here: %v", r.seq, ok)
-	if ok != (r.status == models.MessagePending) {
+	if ok != (r.status == models.MessagePending || r.status == models.MessageSending && r.waiting == models.WaitingMedia) {
 		m.failf("fetched %d: %v", r.seq, ok)
 	}
 	if ok {
-		r.unfetched, r.nextAt, r.waiting = false, nil, ""
+		r.unfetched, r.waiting = false, ""
+		m.ok(m.db.Pool.QueryRow(m.ctx, `SELECT next_attempt_at FROM messages WHERE id = $1`, r.id).Scan(&r.nextAt))
+		if due := r.nextAt != nil && r.nextAt.Before(time.Now().Add(time.Millisecond)); due != (r.status == models.MessageSending) {
+			m.failf("fetched %d, next %v", r.seq, in(r.nextAt))
+		}
 	}
 }
 
 func (m *laneModel) fetchAll() {
 	for _, r := range m.rows {
-		if r.unfetched && r.status == models.MessagePending {
+		if r.unfetched && (r.status == models.MessagePending || r.waiting == models.WaitingMedia) {
 			m.fetched(r)
 		}
 	}

@@ -227,7 +227,7 @@ func (r *sendRoundState) expire(m *models.Claimed, now time.Time) {
 // putBack returns a message that was not sent in this round: to PENDING if it was never tried, else it stays in doubt.
 func (r *sendRoundState) putBack(m *models.Claimed, until time.Time) {
 	switch {
-	case m.Parked: // it keeps its place among the strangers
+	case m.Parked && m.Fresh: // it keeps its place among the strangers
 		r.park(m)
 		return
 	case m.Fresh:

@@ -57,11 +57,12 @@ func HoldUnfetched(ctx context.Context, q Querier, ahead, hold time.Duration, li
 func (m *Message) Unfetched() bool { return m.MediaURL != nil && *m.MediaURL != "" && m.MediaID == nil }
 
 // BeginFetch finds a held message whose medium is to be fetched, with its session's owner, and holds it for as long as the fetch
-// may take. False: it was cancelled, or is fetched, or is not held for that.
+// may take. It is SENDING if the runner that claimed it first died: others of its chat may be in doubt behind it, so it keeps that
+// state. False: it was cancelled, or is fetched, or is not held for that.
 func BeginFetch(ctx context.Context, q Querier, id uuid.UUID, hold time.Duration) (m *Message, user uuid.UUID, ok bool, err error) {
 	m = new(Message)
 	err = q.QueryRow(ctx, `UPDATE messages m SET next_attempt_at = now() + make_interval(secs => $2) FROM sessions s
-		WHERE m.id = $1 AND s.uid = m.session_uid AND s.deleted_at IS NULL AND m.status = 'PENDING' AND m.waiting_for = 'media' AND m.media_id IS NULL
+		WHERE m.id = $1 AND s.uid = m.session_uid AND s.deleted_at IS NULL AND m.status IN ('PENDING', 'SENDING') AND m.waiting_for = 'media' AND m.media_id IS NULL
 		RETURNING s.user_id, `+messageColumns, id, hold.Seconds()).Scan(scanMessage(m, &user)...)
 	ok, err = Found(err)
 	return m, user, ok, err
@@ -74,8 +75,9 @@ func Fetched(ctx context.Context, db *DB, m *Message, media uuid.UUID, item mess
 		return false, err
 	}
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE messages SET media_id = $2, media = $3, waiting_for = NULL, next_attempt_at = NULL, updated_at = now()
-			WHERE id = $1 AND session_uid = $4 AND status = 'PENDING' AND media_id IS NULL`, m.ID, media, string(body), m.SessionUID)
+		tag, err := tx.Exec(ctx, `UPDATE messages SET media_id = $2, media = $3, waiting_for = NULL, updated_at = now(),
+				next_attempt_at = CASE status WHEN 'SENDING' THEN now() END
+			WHERE id = $1 AND session_uid = $4 AND (status = 'PENDING' OR status = 'SENDING' AND waiting_for = 'media') AND media_id IS NULL`, m.ID, media, string(body), m.SessionUID)
 		if ok = err == nil && tag.RowsAffected() == 1; !ok {
 			return err
 		}
@@ -92,7 +94,7 @@ func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string,
 		failed, woken = false, nil
 		var tries int
 		err := tx.QueryRow(ctx, `UPDATE messages SET media_tries = media_tries + 1 WHERE id = $1 AND session_uid = $2
-			AND status = 'PENDING' AND media_id IS NULL AND waiting_for = 'media' RETURNING media_tries`, m.ID, m.SessionUID).Scan(&tries)
+			AND status IN ('PENDING', 'SENDING') AND media_id IS NULL AND waiting_for = 'media' RETURNING media_tries`, m.ID, m.SessionUID).Scan(&tries)
 		if ok, err := Found(err); err != nil || !ok {
 			return err
 		}

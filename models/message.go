@@ -138,7 +138,7 @@ func (m *Message) Waits(s *Session, now time.Time) string {
 		return "paused"
 	case m.SendAt != nil && m.SendAt.After(now) && pending:
 		return "schedule"
-	case m.WaitingFor != nil && pending:
+	case m.WaitingFor != nil:
 		return *m.WaitingFor
 	case m.NextAttemptAt != nil && m.NextAttemptAt.After(now):
 		return "retry"

@@ -151,7 +151,7 @@ func sortClaimed(list []Claimed) {
 // Outcome is what became of a claimed message.
 type Outcome struct {
 	Message       *Message
-	Status        string     // PENDING: put back, nothing was ever sent; SENDING: in doubt or to be tried again, at NextAttemptAt
+	Status        string     // PENDING: put back, nothing was sent; SENDING: in doubt or to be tried again, at NextAttemptAt
 	Code, Error   string     // of a failure
 	NextAttemptAt *time.Time // with SENDING; with PENDING: held until then
 	WaitingFor    string     // why it is held
@@ -178,8 +178,7 @@ WITH o AS (
 	SELECT m.id FROM messages m WHERE m.session_uid = $1 AND m.id = ANY($2::uuid[]) AND m.status = 'SENDING' AND m.generation = $12 ORDER BY m.id FOR UPDATE SKIP LOCKED
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
-		next_attempt_at = o.next_attempt_at, waiting_for = nullif(o.waiting_for, ''), updated_at = now(),
-		attempts = CASE WHEN o.status = 'PENDING' THEN 0 ELSE m.attempts + o.tried END,
+		next_attempt_at = o.next_attempt_at, waiting_for = nullif(o.waiting_for, ''), attempts = m.attempts + o.tried, updated_at = now(),
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
 	FROM o JOIN locked_rows k ON k.id = o.id

@@ -30,7 +30,7 @@ func (a *API) ownMessage(ctx context.Context, text string) (*models.Message, *mo
 
 func messageResource(m *models.Message, s *models.Session) webhook.Message {
 	r := m.Resource(s.ID)
-	if waiting := m.Waits(s.Status, time.Now()); waiting != "" {
+	if waiting := m.Waits(s, time.Now()); waiting != "" {
 		r.WaitingFor = &waiting
 	}
 	return r

@@ -41,6 +41,8 @@ func dataOf(event string) any {
 		return webhook.SessionQR{}
 	case webhook.EventSessionMigrated:
 		return webhook.SessionMigrated{}
+	case webhook.EventSessionThrottled:
+		return webhook.SessionThrottled{}
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
 		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown,
 		webhook.EventMessageEdited, webhook.EventMessageDeleted, webhook.EventMessageReaction:

@@ -28,7 +28,7 @@ func (a *API) routes() {
 	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once("create-session"))
 	add(a, get, "/sessions", "list-sessions", accessAccount, "List sessions", a.listSessions)
 	add(a, get, "/sessions/{id}", "get-session", accessSession, "Read a session", a.getSession)
-	add(a, patch, "/sessions/{id}", "update-session", accessAccount, "Rename a session", a.updateSession)
+	add(a, patch, "/sessions/{id}", "update-session", accessAccount, "Change a session", a.updateSession)
 	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted)
 	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
 	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)

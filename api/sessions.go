@@ -32,6 +32,8 @@ type SessionResource struct {
 	WorkerID    *string         `json:"workerId" example:"worker-001"`
 	Engine      string          `json:"engine" doc:"simulator or whatsapp" example:"simulator"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
+	Settings    SettingsInUse   `json:"settings"`
+	Sending     Sending         `json:"sending"`
 	LinkedAt    *time.Time      `json:"linkedAt"`
 	LastSeenAt  *time.Time      `json:"lastSeenAt"`
 	CreatedAt   time.Time       `json:"createdAt"`
@@ -40,7 +42,7 @@ type SessionResource struct {
 
 func sessionResource(s *models.Session) SessionResource {
 	return SessionResource{ID: s.ID, Name: s.Name, Status: models.SessionStatusName(s.Status), Desired: strings.ToLower(s.Desired), Reason: s.Reason,
-		PhoneNumber: s.PhoneNumber, WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, LinkedAt: utc(s.LinkedAt),
+		PhoneNumber: s.PhoneNumber, WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, Settings: settingsInUse(s), Sending: sendingOf(s, time.Now()), LinkedAt: utc(s.LinkedAt),
 		LastSeenAt: utc(s.LastSeenAt), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC()}
 }
 
@@ -216,28 +218,6 @@ func (a *API) getSession(ctx context.Context, in *SessionPath) (*Reply[SessionRe
 		return nil, err
 	}
 	return reply(sessionResource(s)), nil
-}
-
-// UpdateSessionInput changes a session.
-type UpdateSessionInput struct {
-	SessionPath
-	Body struct {
-		Name string `json:"name" minLength:"1" maxLength:"100" example:"Shop in Bandung"`
-	}
-}
-
-func (a *API) updateSession(ctx context.Context, in *UpdateSessionInput) (*Reply[SessionResource], error) {
-	s, err := a.ownSession(ctx, in.ID)
-	if err != nil {
-		return nil, err
-	}
-	if strings.TrimSpace(in.Body.Name) == "" {
-		return nil, fault.Field("name", "expected a name")
-	}
-	if err := models.RenameSession(ctx, a.db, s.UID, in.Body.Name); err != nil {
-		return nil, databaseFault(err)
-	}
-	return a.getSession(ctx, &in.SessionPath)
 }
 
 // DeletedSession answers a deletion.

@@ -208,7 +208,7 @@ func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 		if claim.Messages[0].Attempts < sendTries {
 			continue // and dies
 		}
-		r := &sendRoundState{sender: &sender{metrics: monitoring.New("test"), log: quiet}, hold: h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(time.Hour)}
+		r := (&sender{metrics: monitoring.New("test"), log: quiet}).newRound(h, claim)
 		r.one(t.Context(), nil, &claim.Messages[0])
 		_, err = models.SettleMessages(t.Context(), db.Pool, h, s.ID, r.outcomes)
 		require.NoError(t, err)

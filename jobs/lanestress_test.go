@@ -225,7 +225,7 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 			}
 			continue
 		}
-		round := &sendRoundState{sender: &sender{metrics: x.metrics, log: quiet}, hold: h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(sendRound)}
+		round := (&sender{metrics: x.metrics, log: quiet}).newRound(h, claim)
 		for i := range claim.Messages {
 			if err := x.mayBreak(runner); err != nil {
 				return err

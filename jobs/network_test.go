@@ -43,6 +43,8 @@ const (
 	brokenShown           // the phone shows it, the worker fails
 	brokenUnseen
 	offline // the worker has no connection just now
+	limited // the network asks for a pause
+	banned
 	verdicts
 )
 
@@ -95,6 +97,10 @@ func (n *network) Send(_ context.Context, _ string, m wire.Send) (wire.SendResul
 	}
 	if how == offline || !n.connected {
 		return wire.SendResult{}, wire.Refuse(wire.CodeNotConnected, "")
+	}
+	if how == limited || how == banned {
+		return wire.SendResult{Outcome: wire.OutcomeThrottled, Code: map[verdict]string{limited: wire.CodeRateLimited, banned: wire.CodeTemporaryBan}[how],
+			RetryAfterMs: 8000, Timestamp: time.Now()}, nil
 	}
 	if how == brokenUnseen {
 		return wire.SendResult{}, errors.New("the engine broke")

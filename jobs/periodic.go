@@ -47,6 +47,9 @@ const (
 // sweep wakes lanes and enqueues jobs that are due and that nobody has in hand: after a lost hint, an empty Redis, a killed
 // runner, a pause that is over. All of Kurir's recovery is this.
 func (r *Runner) sweep(ctx context.Context, _ tick) error {
+	if err := r.endHolds(ctx); err != nil {
+		return err
+	}
 	for _, lane := range []struct {
 		kind, queue string
 		wake        func(...uuid.UUID)

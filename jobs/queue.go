@@ -26,10 +26,13 @@ const (
 	QueueControl  = "control" // durable jobs
 	QueueMessages = "messages"
 	QueueWebhooks = "webhooks"
+	QueueMedia    = "media" // URLs of tenants', which may be slow
 )
 
 // Queues lists the queues.
-func Queues() []string { return []string{QueueTicks, QueueControl, QueueMessages, QueueWebhooks} }
+func Queues() []string {
+	return []string{QueueTicks, QueueControl, QueueMessages, QueueWebhooks, QueueMedia}
+}
 
 // payload is what a task carries: IDs only, since asynqmon shows it and each heartbeat of asynq rewrites it.
 type payload interface {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +65,8 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	queue := NewQueue(client, log)
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
 		workers: NewWorkers(control, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
-	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log}
+	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
+		media: fetcherOf(cfg.Fetcher), luck: rand.Float64}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
 	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, sinks: newSinks(hooks), schedule: cfg.Schedule, queue: queue,
 		disableAfter: cfg.DisableAfter, crowd: newCrowd(cfg.Concurrency),
@@ -77,6 +79,7 @@ func (r *Runner) handlers() *handlers {
 	h := &handlers{byKind: map[string]func(context.Context, []byte) error{}, log: r.log, metrics: r.metrics}
 	on(h, KindSendMessages, r.sender.run)
 	on(h, KindDeliverWebhook, r.deliver.run)
+	on(h, KindFetchMedia, (&fetcher{r.sender}).run)
 
 	run := &durables{db: r.db, runner: r.id, log: r.log}
 	for _, k := range r.durables() {
@@ -144,7 +147,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		name        string
 		concurrency int
 		look        time.Duration // how often an empty queue is looked into: asynq's default, 1 s, would be our latency
-	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 24, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond}} {
+	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 24, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond},
+		{QueueMedia, mediaConcurrency, 100 * time.Millisecond}} {
 		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
 			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: q.look,
 			ShutdownTimeout: 25 * time.Second,

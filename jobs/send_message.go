@@ -46,6 +46,8 @@ type sender struct {
 	metrics *monitoring.Metrics
 	log     *slog.Logger
 	flights flights
+	media   MediaFetcher   // nil: media by URL cannot be sent
+	luck    func() float64 // for jitter, from 0 to 1
 }
 
 // run drains one session's lane. A failure needs nothing of its own: what was claimed and not settled is claimed again by
@@ -71,12 +73,12 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 		return step{}, err
 	case !claim.Held:
 		return step{lost: true}, nil
-	case len(claim.Messages) == 0 && !claim.Connected:
-		return step{pause: time.Millisecond}, nil // parked: the sweep passes it over until the session is connected
+	case len(claim.Messages) == 0 && (!claim.Connected || claim.Paused):
+		return step{pause: time.Millisecond}, nil // parked: the sweep passes it over until the session is connected and goes on
 	case len(claim.Messages) == 0:
-		return step{idle: true}, nil
+		return s.rest(ctx, h.Lane, claim), nil
 	}
-	r := &sendRoundState{sender: s, hold: *h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(sendRound)}
+	r := s.newRound(*h, claim)
 	client, err := s.workers.Of(ctx, claim.WorkerID)
 	if err != nil {
 		s.log.Warn("worker of session not usable", "session", h.Lane, "worker", claim.WorkerID, "error", err)
@@ -92,15 +94,15 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	}
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	woken, err := models.SettleMessages(settle, s.db.Pool, *h, claim.SessionID, r.outcomes)
-	for try := 0; try < 3 && models.IsDeadlock(err); try++ {
-		woken, err = models.SettleMessages(settle, s.db.Pool, *h, claim.SessionID, r.outcomes)
-	}
-	if err != nil {
+	if err := r.write(settle); err != nil {
 		return step{}, err
 	}
-	s.waker.Webhooks(woken...)
 	return step{lost: r.lost, pause: r.pause}, nil
+}
+
+func (s *sender) newRound(h models.Hold, claim *models.Claim) *sendRoundState {
+	return &sendRoundState{sender: s, hold: h, claim: claim, blocked: map[string]time.Time{}, end: time.Now().Add(sendRound),
+		paced: paced{state: claim.Guard.State, cooldown: claim.Guard.Cooldown, read: time.Now()}}
 }
 
 // sendRoundState is one round on its way.
@@ -113,6 +115,8 @@ type sendRoundState struct {
 	pause    time.Duration        // set: nothing more is sent in this round
 	lost     bool
 	end      time.Time
+	paced                // see pace.go
+	fetch    []uuid.UUID // messages that wait for their medium
 }
 
 // one sends a message, or puts it back where it must wait for another one.
@@ -124,15 +128,21 @@ func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *model
 		r.putBack(m, until)
 	case m.ExpiresAt != nil && m.ExpiresAt.Before(now):
 		r.expire(m, now)
-	case r.lost || r.pause > 0 || now.After(r.end) || ctx.Err() != nil:
+	case r.lost || r.pause > 0 || r.gated || now.After(r.end) || ctx.Err() != nil:
 		r.putBack(m, now)
 	case m.Attempts >= sendTries: // each time the runner died with it in hand
 		r.giveUp(m, now)
+	case m.Unfetched():
+		r.awaitMedium(m, now)
+	case r.closedTo(m):
+		r.park(m)
 	default:
 		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 		defer cancel()
 		defer r.flights.begin(r.hold.Lane, r.claim.Epoch, cancel)()
-		result, err := client.Send(ctx, r.hold.Lane.String(), wireOf(r.claim, r.hold, m))
+		send := wireOf(r.claim, r.hold, m)
+		send.Typing = r.typing(m)
+		result, err := client.Send(ctx, r.hold.Lane.String(), send)
 		r.settle(m, result, err)
 	}
 }
@@ -148,10 +158,15 @@ func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err e
 		if result.Timestamp.IsZero() {
 			result.Timestamp = now
 		}
+		r.wentOut(m)
 		r.metrics.Messages("sent", 1)
 		r.metrics.AcceptToSent(now.Sub(m.CreatedAt))
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageSent, At: result.Timestamp})
+	case err == nil && result.Outcome == wire.OutcomeThrottled:
+		r.throttled(m, result)
+		r.putBack(m, now)
 	case err == nil && result.Outcome == wire.OutcomeFailed:
+		r.went()
 		r.metrics.Messages("failed", 1)
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: result.Code, Error: result.Error, At: now})
 	case err != nil && refusedForGood[wire.Code(err)]:
@@ -174,6 +189,7 @@ func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err e
 
 // inDoubt leaves a message unsettled, to be sent again under the same WhatsApp ID, until it has no attempts left.
 func (r *sendRoundState) inDoubt(m *models.Claimed, now time.Time, cause error) {
+	r.wentOut(m)
 	tries := m.Attempts + 1
 	r.log.Warn("outcome of send unknown", "session", r.hold.Lane, "message", m.ID, "attempt", tries, "error", cause)
 	if tries >= sendTries {
@@ -207,7 +223,11 @@ func (r *sendRoundState) expire(m *models.Claimed, now time.Time) {
 
 // putBack returns a message that was not sent in this round: to PENDING if it was never tried, else it stays in doubt.
 func (r *sendRoundState) putBack(m *models.Claimed, until time.Time) {
-	if m.Fresh {
+	switch {
+	case m.Parked && m.Fresh: // it keeps its place among the strangers
+		r.park(m)
+		return
+	case m.Fresh:
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessagePending, At: until})
 		return
 	}

@@ -26,6 +26,7 @@ type Waker struct {
 
 	mu      sync.Mutex
 	waiting map[uuid.UUID]payload
+	timed   map[uuid.UUID]*time.Timer // wake-ups to come
 }
 
 // wakeKept is for how long a wake-up that was not taken stands in for further ones.
@@ -39,13 +40,18 @@ func wakeKey(lane uuid.UUID) string { return "kurir:lane:wake:" + lane.String() 
 // NewWaker starts a Waker.
 func NewWaker(queue *Queue, log *slog.Logger, metrics *monitoring.Metrics) *Waker {
 	w := &Waker{queue: queue, log: log, metrics: metrics, signal: make(chan struct{}, 1), stop: make(chan struct{}),
-		waiting: map[uuid.UUID]payload{}}
+		waiting: map[uuid.UUID]payload{}, timed: map[uuid.UUID]*time.Timer{}}
 	w.done.Go(w.loop)
 	return w
 }
 
 // Close sends what is in hand and ends.
 func (w *Waker) Close() {
+	w.mu.Lock()
+	for _, t := range w.timed { // the sweep will wake these
+		t.Stop()
+	}
+	w.mu.Unlock()
 	close(w.stop)
 	w.done.Wait()
 }
@@ -53,6 +59,21 @@ func (w *Waker) Close() {
 // Messages wakes the lanes of sessions.
 func (w *Waker) Messages(sessions ...uuid.UUID) {
 	w.add(sessions, func(id uuid.UUID) payload { return SendMessages{SessionUID: id} })
+}
+
+// MessagesIn wakes a session's lane after a while, once, however often it is asked for meanwhile.
+func (w *Waker) MessagesIn(wait time.Duration, session uuid.UUID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timed[session] != nil || len(w.timed) >= wakeWaiting {
+		return
+	}
+	w.timed[session] = time.AfterFunc(wait, func() {
+		w.mu.Lock()
+		delete(w.timed, session)
+		w.mu.Unlock()
+		w.Messages(session)
+	})
 }
 
 // Webhooks wakes the lanes of webhooks.

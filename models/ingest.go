@@ -117,7 +117,7 @@ type ingestion struct {
 	known    map[uuid.UUID]bool // events around messages that were told before
 	presence map[string]*parsed // the last of each person
 	calls    []*parsed          // new calls
-	freed    []uuid.UUID        // sessions of messages that were backing off until a receipt came
+	freed    []uuid.UUID        // sessions of messages that were backing off until a receipt came, or may go since somebody wrote
 	events   []Event
 }
 
@@ -372,7 +372,7 @@ func (g *ingestion) writeRaised(b *pgx.Batch) {
 		sent, delivered, read = append(sent, m.SentAt), append(delivered, m.DeliveredAt), append(read, m.ReadAt)
 	}
 	b.Queue(`UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
-			error_code = NULL, error_message = NULL, next_attempt_at = NULL, finished_at = NULL, updated_at = now()
+			error_code = NULL, error_message = NULL, next_attempt_at = NULL, waiting_for = NULL, finished_at = NULL, updated_at = now()
 		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::uuid[]) AS r (id, status, sent_at, delivered_at, read_at, session_uid)
 		WHERE m.session_uid = r.session_uid AND m.id = r.id`, ids, status, sent, delivered, read, sessions)
 }
@@ -432,7 +432,7 @@ func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 	if err := g.tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert inbound messages: %w", err)
 	}
-	return nil
+	return g.hear(ctx, rows)
 }
 
 func optional(s string) *string {

@@ -131,7 +131,7 @@ func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentenc
 // cancelMessages ends those messages and returns the events that tell of it. Its caller has locked the lane.
 func cancelMessages(ctx context.Context, tx pgx.Tx, s *Session, code, sentence string, states ...string) (events []Event, err error) {
 	rows, err := tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
-			error_code = $2, error_message = $3, next_attempt_at = NULL, finished_at = now(), updated_at = now()
+			error_code = $2, error_message = $3, next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
 		WHERE m.session_uid = $1 AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
 	if err != nil {
 		return nil, err

@@ -42,6 +42,8 @@ type Hold struct {
 	Lane       uuid.UUID
 	Generation int64
 	NextSeq    int64 // of the lane, when the holder last looked for work: release is a compare-and-set on it
+	Guarded    bool  // of messages: to be claimed from with care, see claimGuarded
+	OneByOne   bool  // of messages: it is paced, so that nothing is claimed which would have to be put back
 }
 
 // TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure
@@ -58,14 +60,15 @@ func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, boo
 }
 
 // dueOf computes when a lane has work next; $1 is the lane. A chat with messages that are not settled waits for the
-// first of them; in others each message waits for its own time. So does each delivery, but where the subscriber asked for order all wait
-// for the first.
+// first of them; in others each message waits for its own time. A held message, and what is due behind it in its chat, does not count: the
+// end of its hold makes the lane due. Guarded lanes have dueGuarded. Each delivery waits for its own time, but where the subscriber asked
+// for order all wait for the first.
 var dueOf = map[string]string{
 	LaneMessages: `(SELECT min(due) FROM (
 		SELECT CASE WHEN bool_or(status = 'SENDING')
 		       THEN (array_agg(coalesce(next_attempt_at, now()) ORDER BY seq) FILTER (WHERE status = 'SENDING'))[1]
-		       ELSE min(coalesce(send_at, now())) END AS due
-		FROM messages WHERE session_uid = $1 AND status IN ('PENDING', 'SENDING') GROUP BY chat) chats)`,
+		       ELSE min(coalesce(send_at, now())) FILTER (WHERE NOT (coalesce(send_at <= now(), true) AND ` + blockedMessage + `)) END AS due
+		FROM messages c WHERE session_uid = $1 AND (status = 'SENDING' OR status = 'PENDING' AND next_attempt_at IS NULL) GROUP BY chat) chats)`,
 	LaneWebhook: `(SELECT CASE WHEN w.ordered THEN
 			(SELECT coalesce(next_retry, now()) FROM webhook_deliveries WHERE webhook_id = $1 AND sequence = ` + firstUnfinished + `)
 		WHEN EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_id = $1 AND status = 'PENDING') THEN now()
@@ -78,9 +81,13 @@ var dueOf = map[string]string{
 // will tell). The lane is locked by a statement of its own, so that the next due time is computed of what everyone has
 // committed who made it due while we waited.
 func ReleaseLane(ctx context.Context, q Batcher, kind string, h Hold) (released bool, err error) {
+	due := dueOf[kind]
+	if h.Guarded {
+		due = dueGuarded
+	}
 	var b pgx.Batch
 	b.Queue(`SELECT 1 FROM lanes WHERE id = $1 AND generation = $2 AND next_seq = $3 FOR NO KEY UPDATE`, h.Lane, h.Generation, h.NextSeq)
-	b.Queue(`UPDATE lanes SET holder = NULL, next_due_at = `+dueOf[kind]+`
+	b.Queue(`UPDATE lanes SET holder = NULL, next_due_at = `+due+`
 		WHERE id = $1 AND generation = $2 AND next_seq = $3`, h.Lane, h.Generation, h.NextSeq).Exec(func(tag pgconnTag) error {
 		released = tag.RowsAffected() == 1
 		return nil
@@ -103,8 +110,10 @@ func AbandonLane(ctx context.Context, q Querier, lane, runner uuid.UUID) error {
 	return err
 }
 
-// connectedLane is the condition under which a claim or a sweep may touch a lane of messages: its session is connected.
-const connectedLane = `EXISTS (SELECT 1 FROM sessions s WHERE s.uid = l.id AND s.status = 'CONNECTED' AND s.desired = 'RUNNING')`
+// connectedLane is the condition under which a claim or a sweep may touch a lane of messages: its session is connected, and its
+// owner has not paused it.
+const connectedLane = `EXISTS (SELECT 1 FROM sessions s WHERE s.uid = l.id AND s.status = 'CONNECTED' AND s.desired = 'RUNNING'
+	AND NOT coalesce((s.settings->>'paused')::boolean, false))`
 
 // DueLanes lists lanes of a kind that have work now and no live holder: hints that were lost, retries and scheduled rows
 // whose time has come, and what a killed runner left.

@@ -126,23 +126,30 @@ func priorityName(p int16) string {
 	return "normal"
 }
 
-// Waits tells why a message that is not settled waits, "" if it doesn't.
-func (m *Message) Waits(sessionStatus string, now time.Time) string {
+// Waits tells why a message that is not settled waits in its session, "" if it doesn't.
+func (m *Message) Waits(s *Session, now time.Time) string {
+	pending := m.Status == MessagePending
 	switch {
 	case Final(m.Status):
 		return ""
-	case sessionStatus != SessionConnected:
+	case s.Status != SessionConnected:
 		return "session"
-	case m.SendAt != nil && m.SendAt.After(now) && m.Status == MessagePending:
+	case s.Paused():
+		return "paused"
+	case m.SendAt != nil && m.SendAt.After(now) && pending:
 		return "schedule"
-	case m.WaitingFor != nil && m.Status == MessagePending:
+	case m.WaitingFor != nil:
 		return *m.WaitingFor
 	case m.NextAttemptAt != nil && m.NextAttemptAt.After(now):
 		return "retry"
-	case m.Status == MessagePending:
-		return "turn"
+	case !pending:
+		return ""
+	case s.CoolingDown(now):
+		return waitingCooldown
+	case s.Pace().Rate > 0:
+		return waitingPacing
 	}
-	return ""
+	return "turn"
 }
 
 // MessageOf finds a message of a user, or of one of his sessions where session is given.
@@ -213,12 +220,18 @@ func MessageStates(ctx context.Context, q Querier, ids []uuid.UUID) (map[uuid.UU
 func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (ok bool, woken []uuid.UUID, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		c := *m
-		err := tx.QueryRow(ctx, `UPDATE messages SET status = 'CANCELLED', finished_at = now(), updated_at = now()
-			WHERE id = $1 AND status = 'PENDING' RETURNING status, finished_at`, m.ID).Scan(&c.Status, &c.FinishedAt)
+		held := false
+		err := tx.QueryRow(ctx, `UPDATE messages m SET status = 'CANCELLED', next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
+			FROM (SELECT id, next_attempt_at FROM messages WHERE id = $1 FOR NO KEY UPDATE) f WHERE m.id = $1 AND f.id = m.id AND m.status = 'PENDING'
+			RETURNING m.status, m.finished_at, f.next_attempt_at IS NOT NULL`, m.ID).Scan(&c.Status, &c.FinishedAt, &held)
 		if ok, err = Found(err); err != nil || !ok {
 			return err
 		}
+		c.WaitingFor, c.NextAttemptAt = nil, nil
 		woken, err = Emit(ctx, tx, []Event{{Session: m.SessionUID, Type: eventOf[MessageCancelled], Data: c.Resource(sessionID), At: *c.FinishedAt}})
+		if err == nil && held { // it blocked its chat
+			err = LanesDue(ctx, tx, []uuid.UUID{m.SessionUID})
+		}
 		return err
 	})
 	return ok, woken, err

@@ -11,12 +11,6 @@ import (
 	"kurir/message"
 )
 
-// Beginner is a Querier that can begin a transaction: a pool, or a transaction, which then takes a savepoint.
-type Beginner interface {
-	Querier
-	Begin(ctx context.Context) (pgx.Tx, error)
-}
-
 // takeEffect are the messages among sent ones that are about others, as they are with their outcome.
 func takeEffect(outcomes []Outcome) []*Message {
 	var list []*Message
@@ -32,19 +26,19 @@ func takeEffect(outcomes []Outcome) []*Message {
 // settleWithTargets settles outcomes of which some take effect on other messages, in one transaction. The targets are
 // locked first, by ID: settling never waits for a message's lock, so nobody who holds one waits for us in a circle. All
 // events are written at the end, since that locks webhooks' lanes.
-func settleWithTargets(ctx context.Context, q Beginner, h Hold, sessionID string, outcomes []Outcome, about []*Message) (woken []uuid.UUID, err error) {
+func settleWithTargets(ctx context.Context, q Settler, h Hold, sessionID string, s Settlement, about []*Message) (woken []uuid.UUID, err error) {
 	err = pgx.BeginFunc(ctx, q, func(tx pgx.Tx) error {
 		found, err := lockTargets(ctx, tx, about)
 		if err != nil {
 			return err
 		}
-		done, err := settle(ctx, tx, settleSQL+` SELECT id FROM done`, h, sessionID, outcomes)
+		done, err := settle(ctx, tx, settleSQL+` SELECT id FROM done`, h, sessionID, s)
 		if err != nil {
 			return err
 		}
 		var events []Event
-		for i := range outcomes {
-			o := &outcomes[i]
+		for i := range s.Outcomes {
+			o := &s.Outcomes[i]
 			if event := eventOf[o.Status]; event != "" && slices.Contains(done, o.Message.ID) {
 				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At})
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/models"
+	"kurir/pacing"
 )
 
 // recorder keeps the statements that go through a pool.
@@ -111,6 +112,34 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	_, err = models.ForgetDeliveries(t.Context(), pool, time.Hour, 10)
 	require.NoError(t, err)
 	_, err = models.ReleaseLane(t.Context(), pool, models.LaneWebhook, hold)
+	require.NoError(t, err)
+
+	// With everything that may hold a lane up, and 20,000 messages that wait behind one of high priority.
+	r.exec(`INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id, expires_at)
+		SELECT kurir_uuid_v7(), $1, 'OUTBOUND', 1000 + n, 'd' || n, 't', 'TEXT', repeat('x', 100), 'PENDING', 'z' || n, now() + interval '1 day' FROM generate_series(1, 20000) n`, r.session.UID)
+	r.exec(`UPDATE messages SET priority = 1 WHERE session_uid = $1 AND chat = 'd15000'`, r.session.UID)
+	r.exec(`UPDATE lanes SET next_seq = 200000 WHERE id = $1`, r.session.UID)
+	r.exec(`INSERT INTO chats (session_uid, chat, last_received_at) SELECT $1, 'w' || n, now() FROM generate_series(1, 5000) n`, r.session.UID)
+	r.exec(`ANALYZE`)
+	require.NoError(t, models.UpdateSession(t.Context(), r.db, r.session.UID, models.SessionChange{Settings: []byte(`{"pacing":{"messagesPerMinute":60,"newChatsPerHour":5}}`)}))
+	h = r.take(r.runner())
+	claim = r.claim(h, 32)
+	require.Len(t, claim.Messages, 1, "what is paced goes one by one")
+	for claim.Messages[0].Seq < 1000 { // what the first part left
+		r.settle(h, outcome(claim, 0, models.MessageSent))
+		claim = r.claim(h, 32)
+	}
+	require.Equal(t, "d15000", claim.Messages[0].Chat)
+	_, err = models.Settle(t.Context(), pool, *h, r.session.ID, models.Settlement{Outcomes: []models.Outcome{outcome(claim, 0, models.MessageSent)},
+		Begun: []string{"d15000"}, Pace: &pacing.State{NextSendAt: time.Now()}})
+	require.NoError(t, err)
+	parked, err := models.ParkStrangers(t.Context(), pool, *h, 1000)
+	require.NoError(t, err)
+	require.EqualValues(t, 1000, parked)
+	r.release(h)
+	_, err = models.EndHolds(t.Context(), pool, 1000)
+	require.NoError(t, err)
+	_, err = models.HoldUnfetched(t.Context(), pool, time.Minute, time.Minute, 100)
 	require.NoError(t, err)
 
 	full := "messages_" + time.Now().UTC().Format("200601") // the other months are empty: reading them whole costs nothing

@@ -53,12 +53,16 @@ type Session struct {
 	QRExpiresAt *time.Time
 	Engine      string
 	Metadata    json.RawMessage `bun:"type:jsonb,nullzero"`
+	Settings    *Settings       `bun:"type:jsonb,nullzero"`
 	LinkedAt    *time.Time
 	LastSeenAt  *time.Time
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	DeletedAt   *time.Time
 	ReleasedAt  *time.Time
+
+	CooldownUntil  *time.Time // the network asked for a pause
+	CooldownReason *string
 }
 
 // Faults of the making of sessions.
@@ -152,13 +156,6 @@ func SessionsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit i
 		q = q.Where("uid < ?", before)
 	}
 	return list, q.Scan(ctx)
-}
-
-// RenameSession changes a session's name.
-func RenameSession(ctx context.Context, db bun.IDB, uid uuid.UUID, name string) error {
-	_, err := db.NewUpdate().Model((*Session)(nil)).Set("name = ?", name).Set("updated_at = now()").
-		Where("uid = ?", uid).Where("deleted_at IS NULL").Exec(ctx)
-	return err
 }
 
 // HeldBy is a session with the worker that should hold it, nil if it has none.

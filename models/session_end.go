@@ -20,7 +20,7 @@ const toldAtDeletion = 1000
 func endOfSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) error {
 	var ended []Message
 	err := tx.NewRaw(`WITH ended AS (
-			UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL,
+			UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL, waiting_for = NULL,
 				status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
 				error_code = 'session_deleted', error_message = 'The session was deleted.'
 			WHERE session_uid = ? AND status IN ('PENDING', 'SENDING') RETURNING *

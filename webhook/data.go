@@ -33,7 +33,7 @@ type Message struct {
 	Status      string          `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
 	ErrorCode   *string         `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
 	Error       *string         `json:"error" doc:"Why it failed, for people"`
-	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
+	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, paused, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
 	Priority    string          `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
 	Attempts    int             `json:"attempts" doc:"Sends that ended without a final outcome"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
@@ -74,4 +74,12 @@ type SessionMigrated struct {
 type Test struct {
 	WebhookID string `json:"webhookId" format:"uuid"`
 	Message   string `json:"message" example:"This is a test."`
+}
+
+// SessionThrottled is the data of session.throttled: the network asked for a pause. It is told when the pause begins, or becomes
+// a ban; if it is extended, the session shows until when.
+type SessionThrottled struct {
+	Reason  string    `json:"reason" enum:"rate_limited,temporary_ban"`
+	Until   time.Time `json:"until" doc:"Messages to people who did not write in the last 24 hours wait until then"`
+	Replies bool      `json:"replies" doc:"Whether answers to people who did go on"`
 }

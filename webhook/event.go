@@ -15,6 +15,8 @@ const (
 	EventSessionQR       = "session.qr"
 	EventSessionMigrated = "session.migrated"
 
+	EventSessionThrottled = "session.throttled"
+
 	EventMessageReceived  = "message.received"
 	EventMessageSent      = "message.sent"
 	EventMessageDelivered = "message.delivered"
@@ -42,7 +44,7 @@ const (
 // Events returns every type of event, in the order of the documentation.
 func Events() []string {
 	return []string{
-		EventSessionStatus, EventSessionQR, EventSessionMigrated,
+		EventSessionStatus, EventSessionQR, EventSessionMigrated, EventSessionThrottled,
 		EventMessageReceived, EventMessageSent, EventMessageDelivered, EventMessageRead, EventMessageFailed, EventMessageCancelled,
 		EventMessageExpired, EventMessageUnknown, EventMessageEdited, EventMessageDeleted, EventMessageReaction,
 		EventCallReceived, EventGroupUpdated, EventPresenceUpdated, EventTest,

@@ -1,0 +1,191 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hibiken/asynq"
+
+	"kurir/fault"
+	"kurir/media"
+	"kurir/message"
+	"kurir/models"
+)
+
+// KindFetchMedia fetches the medium of a message that names a URL, before the message may go to a worker. The lane starts it when
+// it meets such a message, and the sweep a minute before a scheduled one is due. The message is held meanwhile; if the
+// task gets lost, or its runner dies, the hold ends and the lane meets the message anew.
+const KindFetchMedia = "media:fetch"
+
+// FetchMedia is its payload.
+type FetchMedia struct {
+	MessageID uuid.UUID `json:"messageId"`
+}
+
+func (FetchMedia) kind() string { return KindFetchMedia }
+func (FetchMedia) options() []asynq.Option {
+	return []asynq.Option{asynq.Queue(QueueMedia), asynq.Timeout(fetchTimeout), asynq.MaxRetry(0)}
+}
+
+// MediaFetcher puts what a URL leads to into the gateway's store. A fault that trying again cannot help (see permanent) fails the
+// message, with its code.
+type MediaFetcher interface {
+	Fetch(ctx context.Context, user uuid.UUID, url, kind string) (message.Media, error)
+}
+
+// storeFetcher is a media.Fetcher as messages need it.
+type storeFetcher struct{ *media.Fetcher }
+
+// Fetch implements MediaFetcher.
+func (f storeFetcher) Fetch(ctx context.Context, user uuid.UUID, url, kind string) (message.Media, error) {
+	m, err := f.Fetcher.Fetch(ctx, user, url, kind)
+	if err != nil {
+		return message.Media{}, err
+	}
+	return *m.Message(), nil
+}
+
+// fetcherOf keeps a nil from becoming an interface that is not.
+func fetcherOf(f *media.Fetcher) MediaFetcher {
+	if f == nil {
+		return nil
+	}
+	return storeFetcher{f}
+}
+
+const (
+	fetchTimeout     = 100 * time.Second
+	fetchHold        = 2 * time.Minute // of the message: a fetch, and what is under way at its end
+	fetchTries       = 5
+	fetchBackoff     = 5 * time.Minute
+	fetchAhead       = time.Minute // of a scheduled message's time
+	fetchBatch       = 200
+	mediaConcurrency = 16 // fetches at once, in one runner
+)
+
+// fetcher runs the fetches.
+type fetcher struct {
+	*sender
+}
+
+// run fetches one medium. Two at once are harmless: the first to end gives the message its medium, and the second finds it there.
+func (f *fetcher) run(ctx context.Context, p FetchMedia) error {
+	m, user, ok, err := models.BeginFetch(ctx, f.db.Pool, p.MessageID, fetchHold)
+	if err != nil || !ok {
+		return err
+	}
+	item, id, err := f.fetch(ctx, user, m)
+	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	if err != nil {
+		return f.failed(settle, m, err)
+	}
+	ok, err = models.Fetched(settle, f.db, m, id, item)
+	if err != nil {
+		return fmt.Errorf("store medium of message %s: %w", m.ID, err)
+	}
+	if ok && (m.SendAt == nil || m.SendAt.Before(time.Now())) {
+		f.waker.Messages(m.SessionUID)
+	}
+	return nil
+}
+
+func (f *fetcher) fetch(ctx context.Context, user uuid.UUID, m *models.Message) (message.Media, uuid.UUID, error) {
+	if f.media == nil {
+		return message.Media{}, uuid.Nil, errNoMedia
+	}
+	item, err := f.media.Fetch(ctx, user, *m.MediaURL, strings.ToLower(m.MessageType))
+	if err != nil {
+		return item, uuid.Nil, err
+	}
+	id, err := uuid.Parse(item.ID)
+	return item, id, err
+}
+
+var (
+	errNoMedia     = fault.New(fault.Invalid, "media_unsupported", "This installation has no store for media.")
+	errUnavailable = fault.New(fault.Unavailable, "media_unavailable", "The medium could not be fetched from its URL.")
+)
+
+// failed puts a fetch off, or fails the message.
+func (f *fetcher) failed(ctx context.Context, m *models.Message, cause error) error {
+	known := errUnavailable
+	if f := (*fault.Error)(nil); errors.As(cause, &f) && f.Kind != fault.Internal {
+		known = f
+	}
+	f.log.Info("medium not fetched", "message", m.ID, "session", m.SessionUID, "code", known.Code, "error", cause)
+	failed, woken, err := models.FetchFailed(ctx, f.db, m, known.Code, known.Sentence, func(tries int) time.Duration {
+		if permanent(cause) || tries >= fetchTries {
+			return 0
+		}
+		return backoff(2*tries+1, fetchBackoff) // 4 s, 16 s, 64 s, 4 min
+	})
+	if err != nil {
+		return fmt.Errorf("note failed fetch of message %s: %w", m.ID, err)
+	}
+	if failed {
+		f.metrics.Messages("failed", 1)
+		f.waker.Webhooks(woken...)
+		f.waker.Messages(m.SessionUID)
+	}
+	return nil
+}
+
+// awaitMedium holds a message until its medium is here; where none can be fetched, it has failed.
+func (r *sendRoundState) awaitMedium(m *models.Claimed, now time.Time) {
+	if r.media == nil {
+		r.metrics.Messages("failed", 1)
+		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: errNoMedia.Code, Error: errNoMedia.Sentence, At: now})
+		return
+	}
+	until := r.clock().Add(fetchHold)
+	r.blocked[m.Chat] = until
+	r.fetch = append(r.fetch, m.ID)
+	status := models.MessagePending
+	if !m.Fresh { // later ones of its chat may be in doubt, and it must not fall behind them
+		status = models.MessageSending
+	}
+	r.add(models.Outcome{Message: &m.Message, Status: status, NextAttemptAt: &until, WaitingFor: models.WaitingMedia, At: now})
+}
+
+// startFetches enqueues fetches of messages that are held for them. If Redis does not take one, the end of the hold will make it
+// anew.
+func (s *sender) startFetches(ctx context.Context, messages []uuid.UUID) {
+	for _, id := range messages {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+		if err := s.queue.enqueue(ctx, FetchMedia{MessageID: id}); err != nil {
+			s.log.Warn("fetch not enqueued, left to the end of the hold", "message", id, "error", err)
+		}
+		cancel()
+	}
+}
+
+// endHolds lets go of messages whose hold is over, and has media fetched that are needed soon. It is a part of the sweep.
+func (r *Runner) endHolds(ctx context.Context) error {
+	for {
+		lanes, err := models.EndHolds(ctx, r.db.Pool, sweepLimit)
+		if err != nil {
+			return err
+		}
+		if len(lanes) == 0 {
+			break
+		}
+	}
+	if r.sender.media == nil {
+		return nil
+	}
+	for {
+		soon, err := models.HoldUnfetched(ctx, r.db.Pool, fetchAhead, fetchHold, fetchBatch)
+		if err != nil {
+			return err
+		}
+		r.sender.startFetches(ctx, soon)
+		if len(soon) < fetchBatch {
+			return nil
+		}
+	}
+}

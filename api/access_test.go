@@ -44,6 +44,7 @@ var matrix = map[string]string{
 	"send-by-key":        "133++3331",
 	"list-messages":      "1+++44441",
 	"get-message":        "1+++44441",
+	"export-messages":    "1+++44441",
 	"cancel-message":     "1+++44441",
 	"put-webhook":        "1++334441",
 	"get-webhook":        "1++334441",

@@ -74,6 +74,7 @@ type API struct {
 	accepter    *models.Accepter
 	credentials *credentials
 	waiter      *waiter
+	exports     exports
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	dashboard   *monitoring.Dashboard

@@ -406,7 +406,7 @@ func TestMissingPartitionOrColumnLosesNothing(t *testing.T) {
 	month := time.Now().UTC()
 	for what, c := range map[string]struct{ damage, mend string }{
 		"partition": {`DROP TABLE messages_` + month.Format("200601"), `SELECT kurir_add_month('messages', '` + month.Format(time.DateOnly) + `')`},
-		"column":    {`ALTER TABLE messages RENAME caption TO caption2`, `ALTER TABLE messages RENAME caption2 TO caption`},
+		"column":    {`ALTER TABLE messages RENAME from_name TO from_name2`, `ALTER TABLE messages RENAME from_name2 TO from_name`},
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newReporter(t)

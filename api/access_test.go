@@ -67,10 +67,15 @@ var matrix = map[string]string{
 	"register-worker":    "11111111+",
 	"worker-heartbeat":   "11111111+",
 	"worker-events":      "11111111+",
+
+	"get-retention":               "1++33+++1",
+	"put-retention":               "1++33+++1",
+	"delete-contact-data":         "1++33+++1",
+	"delete-session-contact-data": "1++334441",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"delete-contact-data", "delete-session-contact-data", "update-worker", "drain-worker", "remove-worker", "cancel-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)
@@ -85,7 +90,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
-	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing"}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "address": "6281234567890", "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing"}
 	for _, op := range operations {
 		row, ok := matrix[op.id]
 		require.True(t, ok, "%s stands in no row of the matrix", op.id)

@@ -57,6 +57,8 @@ type Config struct {
 	InternalPort     int // 0: worker routes, metrics and the dashboard are on the public port
 	TrustedProxies   []string
 	Metrics          bool // serve /metrics
+	KeepMessagesDays int  // retention, 0: for ever
+	KeepDeliveryDays int
 }
 
 // API serves requests. It holds nothing that another API process needs.

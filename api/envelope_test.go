@@ -106,7 +106,7 @@ func newStage(t testing.TB) *stage {
 	s.owner.do("PUT", "/api/v1/sessions/shop/webhook", s.owner.auth(), map[string]any{"url": "http://127.0.0.1:9/"}).ok(200)
 	hook := modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhooks`)
 	s.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence) VALUES ($1, $2, 'message.read', 1)`, hook, models.NewID())
-	s.ids = map[string]string{"id": "shop", "messageId": str(message, "messageId"), "workerId": "w1",
+	s.ids = map[string]string{"id": "shop", "messageId": str(message, "messageId"), "workerId": "w1", "address": "6281234567890",
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s

@@ -114,4 +114,9 @@ var descriptions = map[string]string{
 	"register-worker":    "Starts a new term of the worker and answers the secret that both sides show from then on.",
 	"worker-heartbeat":   "Renews the lease. The duration counts from when the worker sent the request.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
+
+	"delete-session-contact-data": "For privacy. Deletes, of what was written before the request: all messages of the conversation, what the person wrote in groups, reactions, events and what subscribers answered to them, and what is known of the person. Messages that wait are cancelled; one that is on its way is waited for. Deliveries stay in their `sequence`, without payload. The job tells how far it is. What comes later stays: repeat the call for it.",
+	"delete-contact-data":         "The same in all sessions of the account, deleted ones too.",
+	"get-retention":               "Messages that are not settled are never dropped.",
+	"put-retention":               "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
 }

@@ -27,6 +27,8 @@ type Config struct {
 	KeepLogs    time.Duration
 
 	TroubleAfter   time.Duration // without the network, after which a session moves
+	KeepMessages   time.Duration // 0: for ever
+	KeepDeliveries time.Duration // and events; 0: for ever
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
 }
@@ -77,6 +79,7 @@ func (r *Runner) handlers() *handlers {
 		KindSweep: r.sweep, KindLeases: r.expireLeases, KindReconcile: r.reconcile, KindRebalanceTick: r.rebalanceTick,
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget,
+		KindRetention: r.retain,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {
@@ -96,6 +99,7 @@ func (r *Runner) durables() []durable {
 		{kind: KindMigrateSession, attempts: 1000, backoff: 5 * time.Second, run: r.migrateSession, failed: r.moveFailed},
 		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},
 		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
+		{kind: KindForgetContact, attempts: 1_000_000, backoff: time.Minute, run: r.forgetContact, failed: r.forgetFailed},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
 	}
 }

@@ -1,3 +1,5 @@
+DROP FUNCTION kurir_drop_month;
+DROP INDEX sessions_owner;
 DROP INDEX users_retention;
 ALTER TABLE users DROP COLUMN retention_days;
 DROP INDEX messages_ended;

@@ -119,3 +119,20 @@ CREATE INDEX messages_ended ON messages (session_uid, id DESC) WHERE status IN (
 -- After how many days a user wants messages dropped. Null: when the installation does.
 ALTER TABLE users ADD COLUMN retention_days integer CHECK (retention_days BETWEEN 1 AND 36500);
 CREATE INDEX users_retention ON users (id) WHERE retention_days IS NOT NULL;
+
+-- Deleted sessions too: their messages go like others.
+CREATE INDEX sessions_owner ON sessions (user_id, uid);
+
+-- Drops the partition of a month, which must be the oldest, and all that is older still; the partition for late comers reaches
+-- up to the next month then, so that a message from long ago still finds its place.
+CREATE FUNCTION kurir_drop_month(parent text, month date) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    old text := parent || '_old';
+    next timestamptz := (date_trunc('month', month::timestamp) + interval '1 month') AT TIME ZONE 'UTC';
+BEGIN
+    EXECUTE format('DROP TABLE %I', parent || '_' || to_char(month, 'YYYYMM'));
+    EXECUTE format('TRUNCATE %I', old);
+    EXECUTE format('ALTER TABLE %I DETACH PARTITION %I', parent, old);
+    EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (MINVALUE) TO (%L)', parent, old, kurir_uuid_from(next));
+END
+$$;

@@ -73,6 +73,10 @@ func fillBulk(t testing.TB, db *models.DB, n, sessions, months int) *bulk {
 		CREATE INDEX message_index_words ON message_index USING gin (document) WITH (fastupdate = on, gin_pending_list_limit = 256); RESET maintenance_work_mem`)
 	t.Logf("their indexes in %v", time.Since(began).Round(time.Second))
 	b.exec(`ALTER TABLE messages ENABLE TRIGGER messages_indexed`)
+	b.exec(`INSERT INTO events (id, user_id, session_uid, type, data, created_at)
+		SELECT id, $1, session_uid, 'message.read', jsonb_build_object('id', id, 'chat', chat, 'direction', lower(direction), 'fromMe', from_me,
+			'from', jsonb_build_object('phone', from_number, 'lid', null), 'message', content), created_at FROM messages WHERE seq % 10 IN (0, 1)`, b.user.ID)
+	b.exec(`VACUUM ANALYZE events`)
 	b.exec(`VACUUM ANALYZE messages`)
 	b.exec(`VACUUM ANALYZE message_index`)
 	return b

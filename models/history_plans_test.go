@@ -41,6 +41,7 @@ func (b *bulk) readings() []reading {
 			return len(page.Messages), nil
 		}
 	}
+	person := &models.Person{Chats: []string{"628000000079@s.whatsapp.net"}, Phones: []string{"+628000000079"}}
 	middle := time.Now().AddDate(0, 0, -20)
 	return []reading{
 		{"newest page, large session", "session_uid_id_idx", 50, history(large, models.MessageFilter{})},
@@ -61,7 +62,25 @@ func (b *bulk) readings() []reading {
 		{"search: all without a word that all have", "session_uid_id_idx", 0, history(small, models.MessageFilter{Query: "-hello"})},
 		{"search: common word, failed, one chat", "document_idx", -1, history(large, models.MessageFilter{Query: "hello", Statuses: []string{models.MessageFailed}, Chat: "628000000077@s.whatsapp.net"})},
 		{"search: common word, images", "document_idx", -1, history(large, models.MessageFilter{Query: "w0", Types: []string{"IMAGE"}})},
-		{"export: a page of 500", "session_uid_id_idx", 500, history(large, models.MessageFilter{Until: middle, Limit: 500})},
+		{"export: a page of 200", "session_uid_id_idx", 200, history(large, models.MessageFilter{Until: middle, Limit: 200})},
+		{"deleting a contact: 1,000 messages of a chat", "session_uid_chat_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			s, err := models.ForgetChat(ctx, q, large, "628000000078@s.whatsapp.net", uuid.Max, 1000)
+			return s.Changed, err
+		}},
+		{"deleting a contact: his among 1,000 messages", "session_uid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			s, err := models.ForgetAuthor(ctx, q, large, person, uuid.Max, 1000)
+			return s.Changed, err
+		}},
+		{"deleting a contact: his among 1,000 events", "session_uid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			s, err := models.ForgetEvents(ctx, q, large, person, uuid.Max, uuid.Max, 1000)
+			return s.Changed, err
+		}},
+		{"retention: 2,000 messages of a session", "session_uid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			return models.DropMessages(ctx, q, large, middle, 2000)
+		}},
+		{"retention: 2,000 events of a user", "user_id_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			return models.DropEvents(ctx, q, b.user.ID, middle, 2000)
+		}},
 	}
 }
 
@@ -88,7 +107,7 @@ func (b *bulk) plans(r reading, how string) (found int, took time.Duration, plan
 	took = time.Since(began)
 	require.NoError(b, err, r.name)
 	for _, s := range rec.seen {
-		if strings.Contains(s.sql, "pg_inherits") || strings.Contains(s.sql, "websearch") || !strings.Contains(s.sql, "message") {
+		if strings.Contains(s.sql, "pg_inherits") || strings.Contains(s.sql, "websearch") || !strings.Contains(s.sql, "message") && !strings.Contains(s.sql, "events") {
 			continue
 		}
 		plans = append(plans, b.explain(s, how))
@@ -108,11 +127,13 @@ func (b *bulk) explain(s statement, how string) string {
 	for _, a := range s.args {
 		args = append(args, literal(a))
 	}
+	_, err = conn.Exec(b.Context(), "BEGIN") // an analysed deletion deletes
+	require.NoError(b, err)
 	rows, err := conn.Query(b.Context(), "EXPLAIN ("+how+") EXECUTE explained ("+strings.Join(args, ", ")+")", pgx.QueryExecModeSimpleProtocol)
 	require.NoError(b, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(b, err, s.sql)
-	_, err = conn.Exec(b.Context(), "DEALLOCATE explained")
+	_, err = conn.Exec(b.Context(), "ROLLBACK; DEALLOCATE explained")
 	require.NoError(b, err)
 	return strings.Join(lines, "\n")
 }
@@ -121,6 +142,8 @@ func literal(v any) string {
 	switch v := v.(type) {
 	case int:
 		return strconv.Itoa(v)
+	case time.Time:
+		return "'" + v.Format(time.RFC3339Nano) + "'"
 	case []uuid.UUID:
 		list := make([]string, len(v))
 		for i := range v {

@@ -107,6 +107,8 @@ type config struct {
 	RunnerConcurrency int    `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string `env:"WEBHOOK_ALLOW_CIDRS"`
 	WebhookSchedule   string `env:"WEBHOOK_RETRY_SCHEDULE"`
+	KeepMessagesDays  int    `env:"RETENTION_MESSAGES_DAYS" envDefault:"0"` // 0: for ever
+	KeepDeliveryDays  int    `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`
 	KeepMetricsDays   int    `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
 	KeepLogsDays      int    `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 

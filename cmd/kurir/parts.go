@@ -135,7 +135,8 @@ func (p *parts) watch() {
 
 // runAPI serves until ctx ends.
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
-	a := api.New(api.Config{
+	a := api.New(api.Config{KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveryDays: p.cfg.KeepDeliveryDays,
+
 		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
@@ -172,6 +173,7 @@ func (p *parts) runRunner(ctx context.Context) error {
 	defer func() { _ = control.Close() }()
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
+		KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveryDays),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 

@@ -31,14 +31,7 @@ func fillBulk(t testing.TB, db *models.DB, n, sessions, months int) *bulk {
 	b.user = modelstest.User(t, db)
 	first := time.Now().UTC().AddDate(0, 1-months, 0)
 	first = time.Date(first.Year(), first.Month(), 1, 0, 0, 0, 0, time.UTC)
-	for _, parent := range []string{"message_index", "messages", "events"} {
-		b.exec("DROP TABLE " + parent + "_old")
-		for m := range months - 1 {
-			b.exec("SELECT kurir_add_month($1, $2::date)", parent, first.AddDate(0, m, 0))
-		}
-		b.exec(fmt.Sprintf("CREATE TABLE %s_old PARTITION OF %s FOR VALUES FROM (MINVALUE) TO ('%s')", parent, parent,
-			modelstest.Scalar[uuid.UUID](t, db, "SELECT kurir_uuid_from($1)", first)))
-	}
+	pastMonths(t, db, first, months)
 	for i := range sessions {
 		uid := models.NewID()
 		b.exec(`INSERT INTO sessions (uid, id, user_id, name, status) VALUES ($1, $2, $3, 'bulk', 'CONNECTED')`, uid, fmt.Sprintf("bulk%d", i), b.user.ID)

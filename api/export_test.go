@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,11 @@ func (t *tenant) historyOf(session string, n, size int) uuid.UUID {
 	t.exec(`INSERT INTO messages (id, session_uid, direction, chat, to_number, message_type, content, status, whatsapp_id)
 		SELECT kurir_uuid_v7(), $1, CASE WHEN n % 3 = 0 THEN 'INBOUND' ELSE 'OUTBOUND' END, '628' || 1000000 + n % 7 || '@s.whatsapp.net', 't', 'TEXT',
 			'number ' || n || ' ' || repeat('x', $3), 'SENT', 'w' || n FROM generate_series(1, $2::int) n`, uid, n, size)
+	for n := 1; n > 0; {
+		var err error
+		n, err = models.IndexWords(context.Background(), t.db.Pool, 1000)
+		require.NoError(t, err)
+	}
 	return uid
 }
 

@@ -47,6 +47,8 @@ type Runner struct {
 	deliver *deliverer
 	metrics *monitoring.Metrics
 	log     *slog.Logger
+
+	indexing sync.Mutex // one indexWords at a time
 }
 
 // NewRunner makes a runner. What it is given stays the caller's to close. Lanes work on db; control is a small pool for ticks and
@@ -79,7 +81,7 @@ func (r *Runner) handlers() *handlers {
 		KindSweep: r.sweep, KindLeases: r.expireLeases, KindReconcile: r.reconcile, KindRebalanceTick: r.rebalanceTick,
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget,
-		KindRetention: r.retain,
+		KindRetention: r.retain, KindIndexWords: r.indexWords,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {

@@ -1,5 +1,6 @@
--- What history and search read, beside the messages: one row a message, written once. Indexes on messages themselves would
--- be written again at each change of a status, four or five times in the life of a message.
+-- What search and the chat filter read, beside the messages: one row a message. Indexes on messages themselves would be
+-- written again at each change of a status, four or five times in the life of a message. The words are filled in by a job,
+-- a moment later: to find them takes longer than to store the message.
 
 -- Folds case, accents and the signs of other scripts, so that what people type finds what people wrote. It depends on no
 -- extension. A database with the C locale, as the embedded one, knows upper case of ASCII only: ICU helps, where there is one.
@@ -52,14 +53,15 @@ END
 $$;
 
 CREATE TABLE message_index (
-    id          uuid NOT NULL,     -- of the message
     session_uid uuid NOT NULL,
     chat        text NOT NULL,
+    id          uuid NOT NULL,                 -- of the message
+    todo        boolean NOT NULL DEFAULT true, -- the document is not made yet
     document    tsvector,
-    PRIMARY KEY (id)
+    PRIMARY KEY (session_uid, chat, id)
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX message_index_chat ON message_index (session_uid, chat, id DESC);
+CREATE INDEX message_index_todo ON message_index (id) WHERE todo;
 -- The list of what is not merged yet is read by every search, whole: 256 kB of it take a millisecond.
 CREATE INDEX message_index_words ON message_index USING gin (document) WITH (fastupdate = on, gin_pending_list_limit = 256);
 
@@ -76,15 +78,13 @@ BEGIN
 END
 $$;
 
-INSERT INTO message_index (id, session_uid, chat, document)
-SELECT id, session_uid, chat, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM messages;
+INSERT INTO message_index (session_uid, chat, id) SELECT session_uid, chat, id FROM messages;
 
 -- Triggers, so that no code path can forget it. Inserts and deletes are taken by the statement; changes only where a
--- statement names one of the columns, so that a status costs nothing.
+-- statement names one of the columns, so that a status costs nothing. What was edited or deleted is no longer found at once.
 CREATE FUNCTION kurir_index_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO message_index (id, session_uid, chat, document)
-    SELECT id, session_uid, chat, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM fresh
+    INSERT INTO message_index (session_uid, chat, id) SELECT session_uid, chat, id FROM fresh
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END
@@ -92,15 +92,15 @@ $$;
 
 CREATE FUNCTION kurir_index_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE message_index SET document = kurir_document(NEW.session_uid, NEW.message_type, NEW.content, NEW.caption, NEW.filename, NEW.deleted_at)
-    WHERE id = NEW.id;
+    UPDATE message_index SET todo = false, document = kurir_document(NEW.session_uid, NEW.message_type, NEW.content, NEW.caption, NEW.filename, NEW.deleted_at)
+    WHERE session_uid = NEW.session_uid AND chat = NEW.chat AND id = NEW.id;
     RETURN NULL;
 END
 $$;
 
 CREATE FUNCTION kurir_index_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM message_index i USING gone WHERE i.id = gone.id;
+    DELETE FROM message_index i USING gone WHERE i.session_uid = gone.session_uid AND i.chat = gone.chat AND i.id = gone.id;
     RETURN NULL;
 END
 $$;

@@ -38,7 +38,7 @@ func fillBulk(t testing.TB, db *models.DB, n, sessions, months int) *bulk {
 		b.sessions = append(b.sessions, uid)
 	}
 	b.exec(`ALTER TABLE messages DISABLE TRIGGER messages_indexed`)
-	b.exec(`DROP INDEX message_index_words, message_index_chat`)
+	b.exec(`DROP INDEX message_index_words`)
 	began := time.Now()
 	const batch = 250_000
 	span := time.Since(first) - time.Hour
@@ -58,12 +58,11 @@ func fillBulk(t testing.TB, db *models.DB, n, sessions, months int) *bulk {
 	}
 	t.Logf("%d messages in %v", n, time.Since(began).Round(time.Second))
 	began = time.Now()
-	b.exec(`INSERT INTO message_index (id, session_uid, chat, document)
-		SELECT id, session_uid, chat, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM messages`)
+	b.exec(`INSERT INTO message_index (id, session_uid, chat, todo, document)
+		SELECT id, session_uid, chat, false, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM messages`)
 	t.Logf("their documents in %v", time.Since(began).Round(time.Second))
 	began = time.Now()
-	b.exec(`SET maintenance_work_mem = '512MB'; CREATE INDEX message_index_chat ON message_index (session_uid, chat, id DESC);
-		CREATE INDEX message_index_words ON message_index USING gin (document) WITH (fastupdate = on, gin_pending_list_limit = 256); RESET maintenance_work_mem`)
+	b.exec(`SET maintenance_work_mem = '512MB'; CREATE INDEX message_index_words ON message_index USING gin (document) WITH (fastupdate = on, gin_pending_list_limit = 256); RESET maintenance_work_mem`)
 	t.Logf("their indexes in %v", time.Since(began).Round(time.Second))
 	b.exec(`ALTER TABLE messages ENABLE TRIGGER messages_indexed`)
 	b.exec(`INSERT INTO events (id, user_id, session_uid, type, data, created_at)

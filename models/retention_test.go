@@ -57,6 +57,7 @@ func (a *archive) texts() string {
 
 func (a *archive) search(words string) int {
 	a.Helper()
+	indexWords(a, a.db)
 	page, err := models.History(a.Context(), a.db.Pool, a.session.UID, models.MessageFilter{Query: words, Limit: 10})
 	require.NoError(a, err)
 	return len(page.Messages)

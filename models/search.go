@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"kurir/fault"
 )
@@ -36,7 +38,10 @@ func parseQuery(ctx context.Context, q Querier, session uuid.UUID, text string) 
 	var nodes int
 	err := q.QueryRow(ctx, `SELECT numnode(t), querytree(t) NOT IN ('', 'T'), t::text, (quote_literal(kurir_session_lexeme($1))::tsquery && t)::text
 		FROM websearch_to_tsquery('simple', kurir_fold($2)) t`, session, text).Scan(&nodes, &w.indexed, &w.words, &w.scoped)
+	var pg *pgconn.PgError
 	switch {
+	case errors.As(err, &pg) && pg.Code == codeInternal: // "tsquery stack too small"
+		return nil, fault.Field("q", "expected fewer exclusions within each other")
 	case err != nil:
 		return nil, fmt.Errorf("parse query: %w", err)
 	case nodes == 0:
@@ -44,6 +49,8 @@ func parseQuery(ctx context.Context, q Querier, session uuid.UUID, text string) 
 	}
 	return w, nil
 }
+
+const codeInternal = "XX000"
 
 // span is a partition of message_index with its range of IDs, the upper one exclusive.
 type span struct {
@@ -180,4 +187,15 @@ func maxID(a, b uuid.UUID) uuid.UUID {
 		return b
 	}
 	return a
+}
+
+// IndexWords makes up to limit documents of new messages, newest first, and says how many. Search finds a message when this
+// has been done. What another transaction has in hand is passed over: an edit makes the document itself.
+func IndexWords(ctx context.Context, q Querier, limit int) (int, error) {
+	tag, err := q.Exec(ctx, `WITH pick AS (
+			SELECT session_uid, chat, id FROM message_index WHERE todo ORDER BY id DESC LIMIT $1 FOR UPDATE SKIP LOCKED)
+		UPDATE message_index i SET todo = false, document = kurir_document(m.session_uid, m.message_type, m.content, m.caption, m.filename, m.deleted_at)
+		FROM pick p JOIN messages m ON m.session_uid = p.session_uid AND m.id = p.id
+		WHERE i.session_uid = p.session_uid AND i.chat = p.chat AND i.id = p.id`, limit)
+	return int(tag.RowsAffected()), err
 }

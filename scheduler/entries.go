@@ -26,6 +26,7 @@ func entries(c Config) []entry {
 		{c.ProbeInterval, jobs.KindProbe, "asks workers how they are; informs people and placement"},
 		{10 * time.Second, jobs.KindExpire, "ends messages whose time is over while their session is away"},
 		{time.Hour, jobs.KindPartitions, "makes the partitions of the coming months"},
+		{time.Second, jobs.KindIndexWords, "makes the documents that search reads, of messages that are new"},
 		{10 * time.Minute, jobs.KindRetention, "drops messages, events and deliveries whose time is over"},
 		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
 	}

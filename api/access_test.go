@@ -50,6 +50,7 @@ var matrix = map[string]string{
 	"send-by-key":        "133++3331",
 	"list-messages":      "1+++44441",
 	"get-message":        "1+++44441",
+	"export-messages":    "1+++44441",
 	"cancel-message":     "1+++44441",
 	"send-batch":         "1+++44441",
 	"cancel-messages":    "1+++44441",
@@ -121,10 +122,15 @@ var matrix = map[string]string{
 	"list-labels":           "1+++44441",
 	"label-chat":            "1+++44441",
 	"unlabel-chat":          "1+++44441",
+
+	"get-retention":               "1++33+++1",
+	"put-retention":               "1++33+++1",
+	"delete-contact-data":         "1++33+++1",
+	"delete-session-contact-data": "1++334441",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "delete-contact-data", "delete-session-contact-data", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)

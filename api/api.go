@@ -60,10 +60,12 @@ type Config struct {
 	TrustedProxies   []string
 	Metrics          bool // serve /metrics
 
-	Media   *media.Store   // stays the caller's to close
-	Fetcher *media.Fetcher // knows which URLs will be fetched
-	Uploads UploadLimits   // zero: DefaultUploadLimits
-	Streams StreamConfig
+	Media              *media.Store   // stays the caller's to close
+	Fetcher            *media.Fetcher // knows which URLs will be fetched
+	Uploads            UploadLimits   // zero: DefaultUploadLimits
+	Streams            StreamConfig
+	KeepMessagesDays   int // retention, 0: for ever
+	KeepDeliveriesDays int
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -82,6 +84,7 @@ type API struct {
 	credentials *credentials
 	waiter      *waiter
 	hub         *hub
+	exports     exports
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads

@@ -116,13 +116,7 @@ func (a *API) listContacts(ctx context.Context, in *ContactsInput) (*Reply[Conta
 	return reply(answer), nil
 }
 
-// ContactPath names a person.
-type ContactPath struct {
-	SessionPath
-	Address string `path:"address" maxLength:"128" doc:"Phone number with country code, or a WhatsApp address" example:"6281234567890"`
-}
-
-func (a *API) getContact(ctx context.Context, in *ContactPath) (*Reply[ContactResource], error) {
+func (a *API) getContact(ctx context.Context, in *SessionContactPath) (*Reply[ContactResource], error) {
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -147,7 +141,7 @@ type ContactPicture struct {
 const maxURL = 2048
 
 // contactPicture answers the network's URL as it is. Nobody here fetches it.
-func (a *API) contactPicture(ctx context.Context, in *ContactPath) (*Reply[ContactPicture], error) {
+func (a *API) contactPicture(ctx context.Context, in *SessionContactPath) (*Reply[ContactPicture], error) {
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
 		return nil, err

@@ -118,7 +118,8 @@ var descriptions = map[string]string{
 	"send":               "Answers 202 when the message is stored durably. It is sent when its turn comes: messages of one chat go out in order. With `Prefer: wait=N` the answer is 200 with the final status, if that is there in time.",
 	"send-message":       "The same as `/send`.",
 	"send-by-key":        "Sends from the session whose API key the request carries.",
-	"list-messages":      "Messages in and out, newest first.",
+	"list-messages":      "Messages in and out, newest first. `q` searches in their text. Each page looks through a bounded number of messages: with a filter that few pass, a page may be short or even empty while `nextCursor` leads on.",
+	"export-messages":    "The whole history as NDJSON, newest first: a message a line, as `GET /messages/{messageId}` answers it. The last line is `{\"end\":true,\"messages\":n}`; if it says `false`, or is missing, not all is there: `nextCursor` of the last line goes on. If the line is missing, repeat the export with `until` a moment after the last message that came, and pass over what you have. Two at once for an account.",
 	"get-message":        "`status` rises from pending over sending and sent to delivered and read, or ends as failed, expired, cancelled or unknown. `waitingFor` says why a pending one waits.",
 	"cancel-message":     "Only a message that was never tried can be cancelled.",
 	"send-batch":         "Up to 1,000 messages, in order, all or none: a message that is wrong refuses all of them, and `details` name it as `messages[3].to`. Each counts as one. Up to 8 MB.",
@@ -177,6 +178,10 @@ var descriptions = map[string]string{
 	"list-labels":                   "Labels of WhatsApp Business. An engine or account without them answers 501.",
 	"label-chat":                    "Repeating it changes nothing.",
 	"unlabel-chat":                  "Repeating it changes nothing.",
+	"delete-session-contact-data":   "For privacy. Deletes, of what was written before the request: all messages of the conversation, what the person wrote in groups, reactions, events and what subscribers answered to them, and what is known of the person. Messages that wait are cancelled; one that is on its way is waited for. Deliveries stay in their `sequence`, without payload. The job tells how far it is. What comes later stays: repeat the call for it.",
+	"delete-contact-data":           "The same in all sessions of the account, deleted ones too.",
+	"get-retention":                 "Messages that are not settled are never dropped.",
+	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
 }
 
 // What the webhooks of sessions and of accounts have in common.

@@ -85,7 +85,7 @@ func TestWithoutPostgres(t *testing.T) {
 		if op.body != nil {
 			body = d.example(op.body)
 		}
-		path := strings.NewReplacer("{id}", "shop", "{workerId}", "w1", "{messageId}", u.id, "{jobId}", u.id, "{deliveryId}", u.id, "{mediaId}", u.id).Replace(op.path)
+		path := strings.NewReplacer("{id}", "shop", "{workerId}", "w1", "{messageId}", u.id, "{jobId}", u.id, "{deliveryId}", u.id, "{mediaId}", u.id, "{address}", "6281234567890").Replace(op.path)
 		with := who[op.need]
 		if op.admin && op.need == "token" {
 			with = admin.auth()

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/base64"
 	"errors"
 	"slices"
 	"time"
@@ -49,11 +48,7 @@ func (p Page) after() (uuid.UUID, error) {
 	if p.Cursor == "" {
 		return uuid.Nil, nil
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	if err != nil || len(raw) != 16 {
-		return uuid.Nil, fault.Field("cursor", "expected the nextCursor of an earlier page")
-	}
-	return uuid.UUID(raw), nil
+	return decodeCursor(p.Cursor)
 }
 
 // next is the cursor of the page after one that ends with the given ID, nil if that was the last page.
@@ -61,7 +56,7 @@ func (p Page) next(count int, last uuid.UUID) *string {
 	if count <= p.Limit {
 		return nil
 	}
-	cursor := base64.RawURLEncoding.EncodeToString(last[:])
+	cursor := encodeCursor(last)
 	return &cursor
 }
 

@@ -68,6 +68,11 @@ func (a *API) routes() {
 	add(a, post, "/sessions/{id}/messages/batch", "send-batch", accessSession, "Send many messages", a.sendBatch, accepted, large, once("send-batch"))
 	add(a, post, "/sessions/{id}/messages/cancel", "cancel-messages", accessSession, "Cancel many pending messages", a.cancelMessages)
 	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
+	add(a, get, "/sessions/{id}/messages/export", "export-messages", accessSession, "Export the history", a.exportMessages, exportResponses)
+	add(a, del, "/sessions/{id}/contacts/{address}/data", "delete-session-contact-data", accessAccount, "Delete a contact's data from a session", a.forgetSessionContact, accepted)
+	add(a, del, "/contacts/{address}/data", "delete-contact-data", accessAccount, "Delete a contact's data from all sessions", a.forgetAccountContact, accepted)
+	add(a, get, "/account/retention", "get-retention", accessAccount, "Read how long messages are kept", a.getRetention)
+	add(a, put, "/account/retention", "put-retention", accessAccount, "Change how long messages are kept", a.putRetention)
 	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
 	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
 

@@ -124,7 +124,6 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		"jobs":             func() (int64, error) { return models.ForgetJobs(ctx, r.db.Pool, r.cfg.KeepJobs) },
 		"worker metrics":   func() (int64, error) { return models.ForgetMetrics(ctx, r.db.Pool, r.cfg.KeepMetrics) },
 		"thinned metrics":  func() (int64, error) { return models.ThinMetrics(ctx, r.db.Pool) },
-		"deliveries":       func() (int64, error) { return r.forgetDeliveries(ctx) },
 		"audit lines":      func() (int64, error) { return models.ForgetAudit(ctx, r.db.Pool, r.cfg.KeepLogs) },
 	} {
 		n, err := drop()
@@ -136,21 +135,4 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		}
 	}
 	return nil
-}
-
-const forgetDeliveries = 5000 // in one transaction
-
-// forgetDeliveries drops old deliveries, finished or not, for as long as a tick may take; the next one goes on.
-func (r *Runner) forgetDeliveries(ctx context.Context) (total int64, err error) {
-	if r.cfg.KeepDeliveries <= 0 {
-		return 0, nil
-	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
-		n, err := models.ForgetDeliveries(ctx, r.db.Pool, r.cfg.KeepDeliveries, forgetDeliveries)
-		total += n
-		if err != nil || n < forgetDeliveries {
-			return total, err
-		}
-	}
-	return total, nil
 }

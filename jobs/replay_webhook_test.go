@@ -135,21 +135,3 @@ func TestReplayInOrder(t *testing.T) {
 	b.drain(b.hook)
 	require.Equal(t, []int64{1, 1, 2, 2, 3, 3, 4, 4}, b.got)
 }
-
-func TestOldDeliveriesAreForgotten(t *testing.T) {
-	b := newHookBench(t)
-	b.emit(b.session, 5)
-	b.drain(b.hook)
-	b.emit(b.session, 2)
-	b.exec(`UPDATE webhook_deliveries SET created_at = now() - interval '31 days' WHERE sequence IN (1, 2, 6)`)
-	r := b.runner()
-	n, err := r.forgetDeliveries(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, n, "0 days keep all")
-	r.cfg.KeepDeliveries = 30 * 24 * time.Hour
-	n, err = r.forgetDeliveries(t.Context())
-	require.NoError(t, err)
-	require.EqualValues(t, 3, n)
-	require.Equal(t, "3 DELIVERED 1, 4 DELIVERED 1, 5 DELIVERED 1, 7 PENDING 0", b.states())
-	require.EqualValues(t, 3, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM webhook_attempts`))
-}

@@ -30,14 +30,15 @@ type Config struct {
 	KeepLogs    time.Duration
 
 	TroubleAfter   time.Duration // without the network, after which a session moves
+	KeepMessages   time.Duration // 0: for ever
+	KeepDeliveries time.Duration // and events; 0: for ever
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
 
-	Media          *media.Store   // nil: there is none, and none to look after
-	Fetcher        *media.Fetcher // takes media in that messages name by URL
-	DisableAfter   time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
-	KeepDeliveries time.Duration  // 0: for ever
-	Mailer         *mail.Mailer
+	Media        *media.Store   // nil: there is none, and none to look after
+	Fetcher      *media.Fetcher // takes media in that messages name by URL
+	DisableAfter time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
+	Mailer       *mail.Mailer
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -54,6 +55,8 @@ type Runner struct {
 	deliver *deliverer
 	metrics *monitoring.Metrics
 	log     *slog.Logger
+
+	indexing sync.Mutex // one indexWords at a time
 }
 
 // NewRunner makes a runner. What it is given stays the caller's to close. Lanes work on db; control is a small pool for ticks and
@@ -89,6 +92,7 @@ func (r *Runner) handlers() *handlers {
 		KindSweep: r.sweep, KindLeases: r.expireLeases, KindReconcile: r.reconcile, KindRebalanceTick: r.rebalanceTick,
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget, KindMediaUpkeep: r.mediaUpkeep,
+		KindRetention: r.retain, KindIndexWords: r.indexWords,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {
@@ -113,6 +117,7 @@ func (r *Runner) durables() []durable {
 		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
 		{kind: models.KindReplay, attempts: 10_000, backoff: 5 * time.Second, run: r.replayWebhook},
 		{kind: models.KindWebhookMail, attempts: 20, backoff: time.Hour, run: r.mailWebhookDisabled},
+		{kind: KindForgetContact, attempts: 1_000_000, backoff: time.Minute, run: r.forgetContact, failed: r.forgetFailed},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
 	}
 }

@@ -166,36 +166,6 @@ func MessageOf(ctx context.Context, db bun.IDB, user uuid.UUID, session *uuid.UU
 	return m, s, q.Scan(ctx)
 }
 
-// MessageFilter chooses messages of a session's history. Empty fields don't restrict.
-type MessageFilter struct {
-	Direction, Status, Type, Chat string
-	Since, Until                  time.Time
-	Before                        uuid.UUID // cursor: IDs below it
-	Limit                         int
-}
-
-// Messages lists a session's messages, newest first. Since and Until are about the ID's time, which is that of the
-// accept or, for inbound ones, the network's.
-func Messages(ctx context.Context, db bun.IDB, session uuid.UUID, f MessageFilter) ([]Message, error) {
-	var list []Message
-	q := db.NewSelect().Model(&list).Where("session_uid = ?", session).OrderExpr("id DESC").Limit(int64(f.Limit))
-	for column, value := range map[string]string{"direction": f.Direction, "status": f.Status, "message_type": f.Type, "chat": f.Chat} {
-		if value != "" {
-			q = q.Where("? = ?", bun.Ident(column), value)
-		}
-	}
-	if !f.Since.IsZero() {
-		q = q.Where("id >= kurir_uuid_from(?)", f.Since)
-	}
-	if !f.Until.IsZero() {
-		q = q.Where("id < kurir_uuid_from(?)", f.Until)
-	}
-	if f.Before != uuid.Nil {
-		q = q.Where("id < ?", f.Before)
-	}
-	return list, q.Scan(ctx)
-}
-
 // MessageStates reads the status of a few messages at once, for those who wait for an end.
 func MessageStates(ctx context.Context, q Querier, ids []uuid.UUID) (map[uuid.UUID]string, error) {
 	rows, err := q.Query(ctx, `SELECT id, status FROM messages WHERE id = ANY($1)`, ids)

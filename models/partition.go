@@ -16,7 +16,7 @@ const MonthsAhead = 3
 func AddPartitions(ctx context.Context, db bun.IDB, now time.Time) (int, error) {
 	made := 0
 	first := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
-	for _, parent := range []string{"messages", "events"} {
+	for _, parent := range []string{"message_index", "messages", "events"} {
 		for ahead := range MonthsAhead + 1 {
 			month := first.AddDate(0, ahead, 0)
 			var added bool

@@ -22,7 +22,7 @@ func TestAddPartitions(t *testing.T) {
 	next := time.Date(now.UTC().Year(), now.UTC().Month()+1, 1, 0, 0, 0, 0, time.UTC)
 	made, err = models.AddPartitions(t.Context(), db, next)
 	require.NoError(t, err)
-	require.Equal(t, 2, made)
+	require.Equal(t, 3, made)
 	made, err = models.AddPartitions(t.Context(), db, next.Add(-time.Second))
 	require.NoError(t, err)
 	require.Zero(t, made)
@@ -52,6 +52,6 @@ func TestAddPartitionsAtOnce(t *testing.T) {
 			})
 		}
 		group.Wait()
-		require.EqualValues(t, 2*(models.MonthsAhead+1), made.Load(), "round %d", round)
+		require.EqualValues(t, 3*(models.MonthsAhead+1), made.Load(), "round %d", round)
 	}
 }

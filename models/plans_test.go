@@ -109,7 +109,7 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	require.NoError(t, err)
 	_, err = models.ReplayPage(t.Context(), r.db, models.Replay{WebhookID: account}, models.ReplayProgress{Next: 1, End: 10}, 5)
 	require.NoError(t, err)
-	_, err = models.ForgetDeliveries(t.Context(), pool, time.Hour, 10)
+	_, err = models.DropDeliveries(t.Context(), pool, time.Now().Add(-time.Hour), 10)
 	require.NoError(t, err)
 	_, err = models.ReleaseLane(t.Context(), pool, models.LaneWebhook, hold)
 	require.NoError(t, err)

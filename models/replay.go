@@ -156,11 +156,3 @@ func WaitingOf(ctx context.Context, q Querier, webhook uuid.UUID) (w Waiting, er
 		(SELECT created_at FROM webhook_deliveries WHERE webhook_id = $1 AND sequence = `+firstUnfinished+`)`, webhook, maxWaiting).Scan(&w.Count, &w.Since)
 	return w, err
 }
-
-// ForgetDeliveries drops deliveries that are older than the given age, finished or not, up to limit.
-func ForgetDeliveries(ctx context.Context, q Querier, age time.Duration, limit int) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM webhook_deliveries WHERE id = ANY (ARRAY (
-		SELECT d.id FROM webhooks w CROSS JOIN LATERAL (SELECT o.id FROM webhook_deliveries o
-			WHERE o.webhook_id = w.id AND o.created_at < now() - make_interval(secs => $1) ORDER BY o.created_at LIMIT $2) d LIMIT $2))`, age.Seconds(), limit)
-	return tag.RowsAffected(), err
-}

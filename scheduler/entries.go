@@ -27,6 +27,8 @@ func entries(c Config) []entry {
 		{10 * time.Second, jobs.KindExpire, "ends messages whose time is over while their session is away"},
 		{time.Hour, jobs.KindPartitions, "makes the partitions of the coming months"},
 		{10 * time.Minute, jobs.KindMediaUpkeep, "drops media that no message refers to and nobody used for a day"},
-		{time.Hour, jobs.KindForget, "drops finished jobs, deliveries, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
+		{time.Second, jobs.KindIndexWords, "makes the documents that search reads, of messages that are new"},
+		{10 * time.Minute, jobs.KindRetention, "drops messages, events and deliveries whose time is over"},
+		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
 	}
 }

@@ -126,8 +126,9 @@ type config struct {
 	UploadsPerUser    int      `env:"MEDIA_UPLOADS_PER_USER" envDefault:"8"`
 	UploadTimeout     duration `env:"MEDIA_UPLOAD_TIMEOUT" envDefault:"5m"`
 
-	KeepMetricsDays int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
-	KeepLogsDays    int `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
+	KeepMessagesDays int `env:"RETENTION_MESSAGES_DAYS" envDefault:"0"` // 0: for ever
+	KeepMetricsDays  int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
+	KeepLogsDays     int `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
 
 	WebhookDisableAfter duration `env:"WEBHOOK_DISABLE_AFTER" envDefault:"5d"`
 	KeepDeliveriesDays  int      `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`

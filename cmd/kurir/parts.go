@@ -143,7 +143,8 @@ func (p *parts) watch() {
 
 // runAPI serves until ctx ends.
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
-	a := api.New(api.Config{
+	a := api.New(api.Config{KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
+
 		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
@@ -188,7 +189,7 @@ func (p *parts) runRunner(ctx context.Context) error {
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
 		Media: p.media, Fetcher: p.fetcher(),
-		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

@@ -1,0 +1,59 @@
+package jobs
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kurir/models"
+	"kurir/models/modelstest"
+)
+
+// A user who wants less than the installation gets it; the others' messages stay, and so does what is not settled.
+func TestRetentionOfAUser(t *testing.T) {
+	p := newPrivacy(t)
+	week, month := time.Now().AddDate(0, 0, -8), time.Now().AddDate(0, 0, -40)
+	for _, s := range []*models.Session{p.a, p.b, p.x} {
+		for _, at := range []time.Time{time.Now(), week, month} {
+			p.message(s, "INBOUND", sari, "", "DELIVERED", at)
+		}
+		p.message(s, "OUTBOUND", sari, "", "PENDING", month)
+	}
+	p.exec(`UPDATE events SET id = kurir_uuid_from(now() - interval '10 days') WHERE id IN (SELECT id FROM events WHERE session_uid = $1 ORDER BY id LIMIT 1)`, p.a.UID)
+	p.exec(`UPDATE sessions SET desired = 'DELETED', deleted_at = now() WHERE uid = $1`, p.b.UID)
+	require.NoError(t, p.r.retain(t.Context(), tick{}))
+	require.EqualValues(t, 12, p.count(`messages`), "nobody wants anything dropped")
+
+	seven := 7
+	require.NoError(t, models.SetRetention(t.Context(), p.db.Pool, p.user.ID, &seven))
+	for range 2 {
+		require.NoError(t, p.r.retain(t.Context(), tick{}))
+		for s, left := range map[*models.Session]int64{p.a: 2, p.b: 2, p.x: 4} {
+			require.EqualValues(t, left, p.count(`messages WHERE session_uid = $1`, s.UID), s.ID)
+		}
+		require.EqualValues(t, 3, p.count(`events WHERE session_uid = $1`, p.a.UID))
+		require.EqualValues(t, 3, p.count(`messages WHERE status = 'PENDING'`))
+	}
+	days, err := models.RetentionOf(t.Context(), p.db, p.user.ID)
+	require.NoError(t, err)
+	require.Equal(t, 7, *days)
+	require.NoError(t, models.SetRetention(t.Context(), p.db.Pool, p.user.ID, nil))
+	keepers, err := models.Keepers(t.Context(), p.db.Pool, models.LowestID(time.Time{}), 10)
+	require.NoError(t, err)
+	require.Empty(t, keepers)
+}
+
+// The installation's retention goes by months, and by rows for deliveries.
+func TestRetentionOfTheInstallation(t *testing.T) {
+	p := newPrivacy(t)
+	hook := addHook(t, p.db, p.a)
+	p.message(p.a, "INBOUND", sari, "", "DELIVERED", time.Now().AddDate(0, -3, 0))
+	p.message(p.a, "INBOUND", sari, "", "DELIVERED", time.Now())
+	p.exec(`UPDATE webhook_deliveries SET status = 'DELIVERED', created_at = now() - interval '31 days' WHERE sequence = 1 AND webhook_id = $1`, hook)
+	p.r.cfg.KeepMessages, p.r.cfg.KeepDeliveries = 30*24*time.Hour, 30*24*time.Hour
+	require.NoError(t, p.r.retain(t.Context(), tick{}))
+	require.EqualValues(t, 1, p.count(`webhook_deliveries`))
+	require.EqualValues(t, 2, p.count(`messages`), "there is no month that is over")
+	require.Equal(t, "2", modelstest.Scalar[string](t, p.db, `SELECT max(sequence)::text FROM webhook_deliveries`))
+}

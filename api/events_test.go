@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -146,7 +147,7 @@ func TestNothingIsLostOrToldTwice(t *testing.T) {
 					}
 					return nil
 				})
-				if err != nil && err != io.ErrUnexpectedEOF {
+				if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Errorf("write: %v", err)
 				}
 			}

@@ -22,10 +22,10 @@ import (
 
 const exportPath = "/api/v1/sessions/shop/messages/export"
 
-// historyOf gives a session n messages of a size.
-func (t *tenant) historyOf(session string, n, size int) uuid.UUID {
+// history gives the session shop n messages of a size.
+func (t *tenant) history(n, size int) uuid.UUID {
 	t.Helper()
-	uid := modelstest.Scalar[uuid.UUID](t, t.db, `SELECT uid FROM sessions WHERE id = $1`, session)
+	uid := modelstest.Scalar[uuid.UUID](t, t.db, `SELECT uid FROM sessions WHERE id = 'shop'`)
 	t.exec(`INSERT INTO messages (id, session_uid, direction, chat, to_number, message_type, content, status, whatsapp_id)
 		SELECT kurir_uuid_v7(), $1, CASE WHEN n % 3 = 0 THEN 'INBOUND' ELSE 'OUTBOUND' END, '628' || 1000000 + n % 7 || '@s.whatsapp.net', 't', 'TEXT',
 			'number ' || n || ' ' || repeat('x', $3), 'SENT', 'w' || n FROM generate_series(1, $2::int) n`, uid, n, size)
@@ -75,7 +75,7 @@ func TestExport(t *testing.T) {
 	u := w.register("u")
 	key := u.connected("shop")
 	require.Equal(t, exported{last: map[string]any{"end": true, "messages": 0.0, "nextCursor": nil}}, u.export(""))
-	u.historyOf("shop", 1003, 10)
+	u.history(1003, 10)
 	all := u.pages("/api/v1/sessions/shop/messages", "messages", 200)
 	require.Len(t, all, 1003)
 	require.Equal(t, exported{ids: all, last: map[string]any{"end": true, "messages": 1003.0, "nextCursor": nil}}, u.export(""))
@@ -127,7 +127,7 @@ func TestExportsAtOnce(t *testing.T) {
 	u, other := w.register("u"), w.register("other")
 	u.connected("shop")
 	other.connected("elsewhere")
-	u.historyOf("shop", 600, large)
+	u.history(600, large)
 	a, b := u.idle(), u.idle()
 	require.NotEmpty(t, u.do("GET", exportPath, u.auth(), nil).refused(429, "export_limit").header.Get("Retry-After"))
 	other.do("GET", "/api/v1/sessions/elsewhere/messages", other.auth(), nil).ok(200)
@@ -149,7 +149,7 @@ func TestExportThatNobodyReads(t *testing.T) {
 	w.worker()
 	u := w.register("u")
 	u.connected("shop")
-	u.historyOf("shop", 600, large)
+	u.history(600, large)
 	i := u.idle()
 	w.eventually("the end of it", func() bool { return strings.Contains(w.log.String(), "the client does not read") })
 	body, _ := io.ReadAll(i.resp.Body)
@@ -166,7 +166,7 @@ func TestExportWithoutPostgres(t *testing.T) {
 	w.worker()
 	u := w.register("u")
 	u.connected("shop")
-	u.historyOf("shop", 600, large)
+	u.history(600, large)
 	all := u.pages("/api/v1/sessions/shop/messages", "messages", 200)
 	i := u.idle()
 	way.cut()
@@ -189,7 +189,7 @@ func TestExportAtShutdown(t *testing.T) {
 	w.worker()
 	u := w.register("u")
 	u.connected("shop")
-	u.historyOf("shop", 600, large)
+	u.history(600, large)
 	i := u.idle()
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.stop(t.Context()) }()

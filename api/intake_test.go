@@ -23,8 +23,8 @@ const echoPath = "/api/v1/sessions/shop/echo/send"
 // withEcho adds a route that takes media in its body, as those that send do, and answers what became of it.
 func withEcho(w *world, _ *api.Config) { w.made = api.AddEcho }
 
-func newEcho(t testing.TB, settings ...setting) (*world, *tenant) {
-	w := start(t, append(settings, withEcho)...)
+func newEcho(t testing.TB) (*world, *tenant) {
+	w := start(t, withEcho)
 	w.worker()
 	u := w.register("u")
 	u.session("shop")

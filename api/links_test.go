@@ -33,9 +33,9 @@ func (t *tenant) link(body any) string {
 }
 
 // showQR has a session show a code, as its worker would.
-func (w *world) showQR(id, code string, until time.Time) {
+func (w *world) showQR(code string, until time.Time) {
 	w.Helper()
-	uid := w.uid(id)
+	uid := w.uid("shop")
 	require.NoError(w, w.db.InPgxTx(context.Background(), func(tx pgx.Tx) error {
 		_, err := tx.Exec(context.Background(), `UPDATE sessions SET status = 'QR_REQUIRED', qr_code = $2, qr_expires_at = $3 WHERE uid = $1`, uid, code, until)
 		emitIn(w, tx, uid, "session.qr", map[string]any{"qr": code, "expiresAt": until})
@@ -103,14 +103,14 @@ func TestLinkPage(t *testing.T) {
 	live := w.follow(path+"/events", nil)
 	live.reaches("waiting")
 
-	w.showQR("shop", "2@first", time.Now().Add(time.Minute))
+	w.showQR("2@first", time.Now().Add(time.Minute))
 	view := live.reaches("scan")
 	shown := w.page(path, nil, 200, "scan")
 	require.Equal(t, view["qr"], html.UnescapeString(pageQR.FindStringSubmatch(shown.text)[1]), "the page shows what its stream says")
 	picture, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(view["qr"].(string), "data:image/svg+xml;base64,"))
 	require.NoError(t, err)
 	require.Contains(t, string(picture), `<svg xmlns="http://www.w3.org/2000/svg"`)
-	w.showQR("shop", "2@second", time.Now().Add(2*time.Second))
+	w.showQR("2@second", time.Now().Add(2*time.Second))
 	w.eventually("another code", func() bool { return len(live.states()) == 3 })
 	require.NotEqual(t, view["qr"], live.reaches("scan")["qr"])
 	live.reaches("waiting") // the code has run out, and there is none yet
@@ -118,7 +118,7 @@ func TestLinkPage(t *testing.T) {
 	w.emit("shop", "session.status")
 	live.reaches("trouble")
 	w.page(path, nil, 200, "trouble")
-	w.showQR("shop", "2@third", time.Now().Add(time.Minute))
+	w.showQR("2@third", time.Now().Add(time.Minute))
 	live.reaches("scan")
 
 	// Another link ends the former, open pages too.
@@ -194,7 +194,7 @@ func TestLinkIsUsedOnce(t *testing.T) {
 	require.NoError(t, err)
 	resp.Body.Close()
 	w.eventually("the end of the link", func() bool { return w.count("sessions WHERE linked_at IS NULL") == 1 })
-	w.showQR("shop", "2@anew", time.Now().Add(time.Minute))
+	w.showQR("2@anew", time.Now().Add(time.Minute))
 	require.NotContains(t, w.page(path, nil, 200, "linked").text, "data:image/svg")
 	w.page(u.link(nil), nil, 200, "scan")
 }

@@ -77,7 +77,7 @@ type ReplayInput struct {
 // ReplayFields choose deliveries.
 type ReplayFields struct {
 	Since  time.Time  `json:"since" doc:"Of what was written down at that time or later" example:"2026-01-02T15:04:05Z"`
-	Until  *time.Time `json:"until,omitempty" doc:"Of what was written down before. Left out: now"`
+	Until  *time.Time `json:"until,omitempty" doc:"Of what was written down before. Left out: now" example:"2026-01-03T15:04:05Z"`
 	Status string     `json:"status,omitempty" enum:"delivered,failed" doc:"Left out: both" example:"failed"`
 }
 

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,7 +127,7 @@ func TestWorkerTellsWhatHappened(t *testing.T) {
 
 	sent := str(u.do("POST", "/api/v1/sessions/shop/send", u.auth(), text(phone, "out")).ok(202), "messageId")
 	strange := received
-	strange.WhatsappID, strange.Message = "B", "a\x00b"
+	strange.WhatsappID, strange.Message = "B", strings.Repeat("x", 70_000)
 	unknown := event(5, wire.EventMessageReceived, received)
 	unknown.SessionID = uuid.NewString()
 	nonsense := event(6, "session.exploded", nil)

@@ -131,7 +131,7 @@ func (d *ProxyDialer) connect(ctx context.Context, conn net.Conn, target string)
 	}
 	limited := &io.LimitedReader{R: conn, N: proxyHeaderBytes}
 	reader := bufio.NewReader(limited)
-	resp, err := http.ReadResponse(reader, req)
+	resp, err := http.ReadResponse(reader, req) //nolint:bodyclose // an answer to CONNECT has none: what follows is the tunnel
 	if err != nil {
 		return nil, err
 	}

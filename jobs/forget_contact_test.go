@@ -69,9 +69,9 @@ func (p *privacy) message(s *models.Session, direction, chat, from, status strin
 	return id
 }
 
-func (p *privacy) start(session *uuid.UUID, address string, before time.Time) uuid.UUID {
+func (p *privacy) start(session *uuid.UUID, before time.Time) uuid.UUID {
 	p.Helper()
-	params, err := ForgetContactParams(address, before)
+	params, err := ForgetContactParams(sari, before)
 	require.NoError(p, err)
 	j := &models.Job{ID: models.NewID(), Kind: KindForgetContact, UserID: &p.user.ID, SessionUID: session, Params: params}
 	require.NoError(p, models.InsertJob(p.Context(), p.db, j))
@@ -129,7 +129,7 @@ func TestForgetContact(t *testing.T) {
 	p.exec(`UPDATE webhook_deliveries SET status = 'DELIVERED', response_body = 'thanks for secret'`)
 	p.exec(`INSERT INTO webhook_attempts (delivery_id, attempt, response_body, duration_ms) SELECT id, 1, response_body, 1 FROM webhook_deliveries`)
 
-	job := p.start(&p.a.UID, sari, now)
+	job := p.start(&p.a.UID, now)
 	sum := p.finish(job)
 	require.Equal(t, forgotten{Sessions: 1, Cancelled: 1, Messages: 5, Events: 6}, sum, "the cancellation was an event too")
 	require.Zero(t, p.count(`messages WHERE id = ANY($1)`, gone))
@@ -152,7 +152,7 @@ func TestForgetContact(t *testing.T) {
 	require.Zero(t, p.count(`system_logs l WHERE l::text LIKE '%81234567%'`))
 	require.EqualValues(t, 1, p.count(`system_logs WHERE message = 'contact.forgotten'`))
 
-	again := p.finish(p.start(&p.a.UID, sari, now))
+	again := p.finish(p.start(&p.a.UID, now))
 	require.Equal(t, forgotten{Sessions: 1}, again, "twice is once")
 }
 
@@ -165,7 +165,7 @@ func TestForgetContactEverywhere(t *testing.T) {
 	}
 	p.exec(`INSERT INTO chats (session_uid, chat, phone, lid) VALUES ($1, '777@lid', '+6281234567890', '777@lid')`, p.a.UID)
 	p.exec(`UPDATE sessions SET desired = 'DELETED', deleted_at = now() WHERE uid = $1`, p.b.UID)
-	sum := p.finish(p.start(nil, sari, time.Now()))
+	sum := p.finish(p.start(nil, time.Now()))
 	require.Equal(t, forgotten{Sessions: 2, Messages: 3, Events: 3}, sum, "under the other name too, where that is known")
 	require.EqualValues(t, 2, p.count(`messages WHERE session_uid = $1`, p.x.UID))
 	require.EqualValues(t, 1, p.count(`messages WHERE session_uid = $1`, p.b.UID))
@@ -177,7 +177,7 @@ func TestForgetContactWaitsForWhatIsOnItsWay(t *testing.T) {
 	past := time.Now().Add(-time.Hour)
 	id := p.message(p.a, "OUTBOUND", sari, "", "SENDING", past)
 	p.message(p.a, "OUTBOUND", sari, "", "SENT", past)
-	job := p.start(nil, sari, time.Now())
+	job := p.start(nil, time.Now())
 	for range 3 {
 		require.True(t, p.attempt(t.Context(), job))
 	}
@@ -196,7 +196,7 @@ func TestForgetContactKilled(t *testing.T) {
 		p.message(p.a, "INBOUND", group, "+6281234567890", "DELIVERED", past.Add(time.Duration(i)*time.Second))
 		p.message(p.a, "INBOUND", other, "+6289999999999", "DELIVERED", past.Add(time.Duration(i)*time.Second))
 	}
-	job := p.start(nil, sari, time.Now())
+	job := p.start(nil, time.Now())
 	for steps := 0; ; steps++ {
 		require.Less(t, steps, 100)
 		f := &forgetter{r: p.r, job: &models.Job{}}
@@ -229,7 +229,7 @@ func TestForgetContactKilled(t *testing.T) {
 // PostgreSQL's being away is no end, and when it is given up the number is not kept.
 func TestForgetContactGivenUp(t *testing.T) {
 	p := newPrivacy(t)
-	job := p.start(nil, sari, time.Now())
+	job := p.start(nil, time.Now())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	j, ok, err := models.StartJob(t.Context(), p.db, job, 1, p.r.id)

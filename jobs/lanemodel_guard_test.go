@@ -80,7 +80,6 @@ type gates struct {
 	guarded, sessionGuarded             bool
 	cooling                             bool
 	until, repliesAt, nextAt, newChatAt time.Time
-	state                               pacing.State
 	warm                                map[string]bool
 }
 
@@ -106,7 +105,7 @@ func (m *laneModel) gates() *gates {
 }
 
 // pass is when a message that could go at some time passes the gates.
-func (g *gates) pass(r *modelRow, at *time.Time, now time.Time) *time.Time {
+func (g *gates) pass(r *modelRow, at *time.Time) *time.Time {
 	t := maxTime(*at, g.nextAt)
 	if g.cooling {
 		t = maxTime(t, g.repliesAt)

@@ -572,7 +572,7 @@ func (m *laneModel) earliest() *time.Time {
 		if at == nil {
 			at = &now
 		}
-		at = g.pass(r, at, now)
+		at = g.pass(r, at)
 		if best == nil || at.Before(*best) {
 			best = at
 		}

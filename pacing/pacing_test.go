@@ -124,9 +124,9 @@ func TestThrottled(t *testing.T) {
 	require.Equal(t, now.Add(5*time.Minute), pacing.Throttled(none, pacing.RateLimited, 0, false, now).Until, "a default")
 
 	t.Run("in a row it doubles, up to a day", func(t *testing.T) {
-		c, at := first, now
+		c := first
 		for i := range 30 {
-			at = c.Until.Add(time.Second)
+			at := c.Until.Add(time.Second)
 			next := pacing.Throttled(c, pacing.RateLimited, time.Minute, false, at)
 			require.True(t, c.Begins(next, at), "it begins anew, so subscribers are told")
 			require.Equal(t, min(time.Minute<<min(i+1, 20), 24*time.Hour), next.Until.Sub(at))

@@ -71,7 +71,7 @@ func dial(c *conn) (*link, error) {
 	}
 	ctx, stop := context.WithTimeout(c.ctx, c.engine.cfg.DialTimeout)
 	defer stop()
-	ws, _, err := websocket.Dial(ctx, c.engine.url, nil)
+	ws, _, err := websocket.Dial(ctx, c.engine.url, nil) //nolint:bodyclose // the library: it never has to be closed
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreachable, err)
 	}

@@ -251,15 +251,11 @@ func (f *forgetter) answers(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-func (f *forgetter) events(ctx context.Context) (bool, error) {
-	below := uuid.Max // receipts of old messages may be new
-	if f.at.Below != nil {
-		below = *f.at.Below
-	}
-	s, err := models.ForgetEvents(ctx, f.r.db.Pool, f.session, f.person, f.until, below, forgetRows)
-	f.sum.Events += s.Changed
-	f.at.Below = &s.Next
-	return s.Done, err
+func (f *forgetter) events(ctx context.Context) (bool, error) { // all of them: receipts of old messages may be new
+	changed, next, err := models.ForgetEvents(ctx, f.r.db.Pool, f.session, f.person, f.until, f.at.BelowN, forgetRows)
+	f.sum.Events += changed
+	f.at.BelowN = next
+	return next == 0, err
 }
 
 func (f *forgetter) contact(ctx context.Context) (bool, error) {

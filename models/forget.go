@@ -161,13 +161,20 @@ func ForgetAnswers(ctx context.Context, q Querier, session uuid.UUID, p *Person,
 	return next, err
 }
 
-// ForgetEvents deletes events about a person. Their deliveries stay, so that sequences have no gaps, without payload.
-func ForgetEvents(ctx context.Context, q Querier, session uuid.UUID, p *Person, messages, below uuid.UUID, limit int) (Swept, error) {
-	return sweepStep(ctx, q, "events", `WITH seen AS (
-			SELECT id FROM events WHERE session_uid = $1 AND id < $6 ORDER BY id DESC LIMIT $7
+// ForgetEvents deletes events about a person, and says how many. Their deliveries stay, so that sequences have no gaps, without
+// payload. Events are looked through by the transactions that wrote them, downwards and each as a whole; next is where to go
+// on, 0 at the end.
+func ForgetEvents(ctx context.Context, q Querier, session uuid.UUID, p *Person, messages uuid.UUID, below int64, limit int) (changed int, next int64, err error) {
+	err = q.QueryRow(ctx, `WITH seen AS (
+			SELECT id, xid FROM events WHERE session_uid = $1 AND xid < $6::bigint::text::xid8 ORDER BY xid DESC FETCH FIRST $7 ROWS WITH TIES
 		), gone AS (
 			DELETE FROM events e USING seen WHERE e.session_uid = $1 AND e.id = seen.id AND `+tellsOf+` RETURNING 1
-		) SELECT (SELECT count(*) FROM gone), (SELECT id FROM seen ORDER BY id LIMIT 1)`, session, p.Chats, p.Phones, p.LIDs, messages, below, limit)
+		) SELECT (SELECT count(*) FROM gone), coalesce((SELECT min(xid::text::bigint) FROM seen), 0)`,
+		session, p.Chats, p.Phones, p.LIDs, messages, below, limit).Scan(&changed, &next)
+	if err != nil {
+		return 0, 0, fmt.Errorf("forget events: %w", err)
+	}
+	return changed, next, nil
 }
 
 // ForgetPerson deletes what is known of the person beside messages.

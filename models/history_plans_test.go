@@ -3,6 +3,7 @@ package models_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,14 +73,14 @@ func (b *bulk) readings() []reading {
 			s, err := models.ForgetAuthor(ctx, q, large, person, uuid.Max, 1000)
 			return s.Changed, err
 		}},
-		{"deleting a contact: his among 1,000 events", "session_uid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
-			s, err := models.ForgetEvents(ctx, q, large, person, uuid.Max, uuid.Max, 1000)
-			return s.Changed, err
+		{"deleting a contact: his among 1,000 events", "session_uid_xid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+			n, _, err := models.ForgetEvents(ctx, q, large, person, uuid.Max, math.MaxInt64, 1000)
+			return n, err
 		}},
 		{"retention: 2,000 messages of a session", "session_uid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
 			return models.DropMessages(ctx, q, large, middle, 2000)
 		}},
-		{"retention: 2,000 events of a user", "user_id_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
+		{"retention: 2,000 events of a user", "user_id_xid_id_idx", -1, func(ctx context.Context, q models.Querier) (int, error) {
 			return models.DropEvents(ctx, q, b.user.ID, middle, 2000)
 		}},
 	}

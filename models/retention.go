@@ -58,11 +58,11 @@ func DropMessages(ctx context.Context, q Querier, session uuid.UUID, before time
 	return int(tag.RowsAffected()), err
 }
 
-// DropEvents drops up to limit of a user's oldest events from before a time, and says how many. Deliveries of them stay, without
+// DropEvents drops those of a user's oldest events, limit of them, that are from before a time, and says how many. Deliveries of them stay, without
 // their payload.
 func DropEvents(ctx context.Context, q Querier, user uuid.UUID, before time.Time, limit int) (int, error) {
-	tag, err := q.Exec(ctx, `WITH old AS (SELECT id FROM events WHERE user_id = $1 AND id < $2 ORDER BY id LIMIT $3)
-		DELETE FROM events e USING old WHERE e.user_id = $1 AND e.id = old.id`, user, lowestID(before), limit)
+	tag, err := q.Exec(ctx, `WITH old AS (SELECT id FROM events WHERE user_id = $1 ORDER BY xid, id LIMIT $3)
+		DELETE FROM events e USING old WHERE e.user_id = $1 AND e.id = old.id AND e.id < $2`, user, lowestID(before), limit)
 	return int(tag.RowsAffected()), err
 }
 

@@ -1,12 +1,14 @@
 package jobs
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"kurir/message"
 	"kurir/models"
 	"kurir/models/modelstest"
 )
@@ -53,6 +55,37 @@ func TestASlowFetchKeepsItsHold(t *testing.T) {
 	require.NoError(t, (&fetcher{b.sender}).run(t.Context(), FetchMedia{MessageID: id}))
 	b.drain()
 	require.Equal(t, []string{"image"}, b.shown())
+}
+
+// endless is a host that sends a byte now and then.
+type endless struct{ asked chan struct{} }
+
+func (e endless) Fetch(ctx context.Context, _ uuid.UUID, _, _ string) (message.Media, error) {
+	close(e.asked)
+	<-ctx.Done()
+	return message.Media{}, ctx.Err()
+}
+
+// A fetch of a message that was cancelled meanwhile is given up, and counts for nothing.
+func TestAFetchForNothingIsGivenUp(t *testing.T) {
+	b := newPaceBench(t)
+	e := endless{make(chan struct{})}
+	b.sender.media = e
+	id := b.image("a")
+	b.drain()
+	done := make(chan error)
+	go func() { done <- (&fetcher{b.sender}).run(t.Context(), FetchMedia{MessageID: id}) }()
+	<-e.asked
+	ok, _, err := models.CancelMessage(t.Context(), b.db, &models.Message{ID: id, SessionUID: b.session.UID}, "shop")
+	require.NoError(t, err)
+	require.True(t, ok)
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(fetchTimeout / 2):
+		t.Fatal("the fetch goes on")
+	}
+	require.Equal(t, "CANCELLED - 0", b.state(id))
 }
 
 // What waits in a queue is not lost: it is not to be queued again and again.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,8 +18,9 @@ import (
 )
 
 // KindFetchMedia fetches the medium of a message that names a URL, before the message may go to a worker. The lane starts it when
-// it meets such a message, and the sweep a minute before a scheduled one is due. The message is held meanwhile; if the
-// task gets lost, or its runner dies, the hold ends and the lane meets the message anew.
+// it meets such a message, and the sweep a minute before a scheduled one is due. The message is held meanwhile. The hold is
+// short, and renewed by whoever fetches: if the task gets lost, or its runner dies, it ends soon and the lane meets the
+// message anew.
 const KindFetchMedia = "media:fetch"
 
 // FetchMedia is its payload.
@@ -59,7 +61,8 @@ func fetcherOf(f *media.Fetcher) MediaFetcher {
 
 const (
 	fetchTimeout     = 100 * time.Second
-	fetchHold        = 2 * time.Minute // of the message: a fetch, and what is under way at its end
+	fetchHold        = 10 * time.Second // of the message, renewed three times as often
+	fetchQueued      = 30 * time.Second // of messages whose fetches are stuck in a queue: they are not lost
 	fetchTries       = 5
 	fetchBackoff     = 5 * time.Minute
 	fetchAhead       = time.Minute // of a scheduled message's time
@@ -78,7 +81,7 @@ func (f *fetcher) run(ctx context.Context, p FetchMedia) error {
 	if err != nil || !ok {
 		return err
 	}
-	item, id, err := f.fetch(ctx, user, m)
+	item, id, err := f.fetchHeld(ctx, user, m)
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	if err != nil {
@@ -92,6 +95,31 @@ func (f *fetcher) run(ctx context.Context, p FetchMedia) error {
 		f.waker.Messages(m.SessionUID)
 	}
 	return nil
+}
+
+// fetchHeld fetches while it renews the hold. If there is nothing to hold any more, since the message was cancelled or has
+// its medium, the fetch is given up. When it returns, nobody renews.
+func (f *fetcher) fetchHeld(ctx context.Context, user uuid.UUID, m *models.Message) (message.Media, uuid.UUID, error) {
+	ctx, stop := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	defer renewing.Wait()
+	defer stop()
+	renewing.Go(func() {
+		tick := time.NewTicker(fetchHold / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			// Without PostgreSQL the hold may end, and another fetch begin: harmless.
+			if _, _, held, err := models.BeginFetch(ctx, f.db.Pool, m.ID, fetchHold); err == nil && !held {
+				stop()
+			}
+		}
+	})
+	return f.fetch(ctx, user, m)
 }
 
 func (f *fetcher) fetch(ctx context.Context, user uuid.UUID, m *models.Message) (message.Media, uuid.UUID, error) {
@@ -166,6 +194,15 @@ func (s *sender) startFetches(ctx context.Context, messages []uuid.UUID) {
 
 // endHolds lets go of messages whose hold is over, and has media fetched that are needed soon. It is a part of the sweep.
 func (r *Runner) endHolds(ctx context.Context) error {
+	for r.backlogged(QueueMedia) {
+		n, err := models.ProlongFetches(ctx, r.db.Pool, fetchQueued, sweepLimit)
+		if err != nil {
+			return err
+		}
+		if n < sweepLimit {
+			break
+		}
+	}
 	for {
 		lanes, err := models.EndHolds(ctx, r.db.Pool, sweepLimit)
 		if err != nil {

@@ -53,11 +53,26 @@ func HoldUnfetched(ctx context.Context, q Querier, ahead, hold time.Duration, li
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
+// ProlongFetches holds messages for so long again whose hold for a medium is over, up to limit of them, and says how many there
+// were.
+func ProlongFetches(ctx context.Context, q Querier, hold time.Duration, limit int) (int, error) {
+	tag, err := q.Exec(ctx, `WITH over AS (
+			SELECT id, session_uid FROM messages WHERE status = 'PENDING' AND next_attempt_at <= now() AND waiting_for = 'media'
+			ORDER BY next_attempt_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+		) UPDATE messages m SET next_attempt_at = now() + make_interval(secs => $1) FROM over o
+		WHERE m.id = o.id AND m.session_uid = o.session_uid AND m.status = 'PENDING' AND m.waiting_for = 'media' AND m.next_attempt_at <= now()`,
+		hold.Seconds(), limit)
+	if err != nil {
+		return 0, fmt.Errorf("prolong holds for media: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
 // Unfetched reports whether the gateway has to fetch the message's medium before it can be sent.
 func (m *Message) Unfetched() bool { return m.MediaURL != nil && *m.MediaURL != "" && m.MediaID == nil }
 
-// BeginFetch finds a held message whose medium is to be fetched, with its session's owner, and holds it for as long as the fetch
-// may take. It is SENDING if the runner that claimed it first died: others of its chat may be in doubt behind it, so it keeps that
+// BeginFetch finds a held message whose medium is to be fetched, with its session's owner, and holds it for so long from now; the
+// fetch calls it again to renew that. It is SENDING if the runner that claimed it first died: others of its chat may be in doubt behind it, so it keeps that
 // state. False: it was cancelled, or is fetched, or is not held for that.
 func BeginFetch(ctx context.Context, q Querier, id uuid.UUID, hold time.Duration) (m *Message, user uuid.UUID, ok bool, err error) {
 	m = new(Message)

@@ -139,6 +139,8 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	r.release(h)
 	_, err = models.EndHolds(t.Context(), pool, 1000)
 	require.NoError(t, err)
+	_, err = models.ProlongFetches(t.Context(), pool, time.Minute, 1000)
+	require.NoError(t, err)
 	_, err = models.HoldUnfetched(t.Context(), pool, time.Minute, time.Minute, 100)
 	require.NoError(t, err)
 

@@ -12,6 +12,7 @@ const afterFault = 20 * time.Second
 // TestChaosNothing is the load without any fault.
 func TestChaosNothing(t *testing.T) {
 	c := newCluster(t)
+	c.subscribe()
 	sessions := c.linkedSessions(size.sessions)
 	started := time.Now()
 	accepted := c.send(sessions, size, nil)
@@ -20,12 +21,14 @@ func TestChaosNothing(t *testing.T) {
 	took := time.Since(started)
 	t.Logf("all read after %s, %.0f/s end to end", took, float64(size.messages)/took.Seconds())
 	c.prove(0)
+	c.provePictures()
 	c.proveEvents(60 * time.Second)
 }
 
 // TestChaosFaults flushes Redis twice, kills a runner and takes Redis away in the middle of the load.
 func TestChaosFaults(t *testing.T) {
 	c := newCluster(t)
+	c.subscribe()
 	sessions := c.linkedSessions(size.sessions)
 	var faultEnd atomic.Int64
 	c.send(sessions, size, map[int]func(){
@@ -43,5 +46,6 @@ func TestChaosFaults(t *testing.T) {
 	c.settled(time.Until(end.Add(afterFault)) + time.Second)
 	t.Logf("last message read %s after the fault ended", time.Since(end).Round(time.Millisecond))
 	c.prove(0)
+	c.provePictures()
 	c.proveEvents(30 * time.Second)
 }

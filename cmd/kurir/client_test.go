@@ -94,6 +94,12 @@ func (c *cluster) orderedJob(path string, body any, within time.Duration) {
 	})
 }
 
+// subscribe adds a webhook of the whole account, which hears of everything from now on.
+func (c *cluster) subscribe() {
+	c.t.Helper()
+	c.call(http.MethodPut, "/webhook", map[string]any{"url": c.hooks.url + "/" + account, "secret": hookSecret}, nil, http.StatusOK)
+}
+
 // linkedSessions makes sessions with a webhook each and waits until all are connected.
 func (c *cluster) linkedSessions(n int) []string {
 	c.t.Helper()
@@ -122,6 +128,7 @@ func (c *cluster) linkedSessions(n int) []string {
 		return int(n) == len(names), fmt.Sprint(n)
 	})
 	c.t.Logf("%d sessions linked in %s", n, round(time.Since(began)))
+	c.upload(names[0])
 	return names
 }
 

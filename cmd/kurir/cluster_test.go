@@ -79,8 +79,13 @@ type cluster struct {
 	apiKey  string
 	admin   string // an administrator's token
 
-	mu       sync.Mutex
-	accepted []string // IDs of all messages
+	pictures string // URL
+	mediaID  string // of a picture in the store
+	cancels  sync.WaitGroup
+
+	mu          sync.Mutex
+	accepted    []accepted // all messages
+	uncancelled error      // of the calls to cancel some
 }
 
 type process struct {
@@ -109,7 +114,7 @@ const (
 func (p plan) start(t *testing.T) *cluster {
 	t.Helper()
 	began := time.Now()
-	c := &cluster{t: t, plan: p, dir: t.TempDir(), procs: map[string]*process{}, ways: map[string]*ways{}, hooks: newSubscriber(t),
+	c := &cluster{t: t, plan: p, dir: t.TempDir(), procs: map[string]*process{}, ways: map[string]*ways{}, hooks: newSubscriber(t), pictures: servePictures(t),
 		http: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}}
 	url := p.databaseURL(t)
 	c.redis = embeddedtest.NewRedis(t, "")
@@ -120,7 +125,7 @@ func (p plan) start(t *testing.T) *cluster {
 		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4",
 		"SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000", "LIMIT_MESSAGES_PER_HOUR_MAX=10000000", "LIMIT_SESSION_OPS_PER_MINUTE=1000000",
 		"RATE_LIMIT_MAX_REQUESTS=1000000", "WORKER_MAX_SESSIONS=400", "WORKER_HANDOVER=1s", "SHUTDOWN_DELAY=0s", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
-		"WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_PORT=" + portOf(c.simnet), "CORS_ORIGIN=*",
+		"WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "MEDIA_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_PORT=" + portOf(c.simnet), "CORS_ORIGIN=*",
 		"ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + adminPassword,
 	}, p.env...)
 	require.NoError(t, run(t.Context(), []string{"migrate"}, c.env, io.Discard, io.Discard))

@@ -69,7 +69,7 @@ func (c *cluster) freeze(sessions []string, cut embeddedtest.Fault) {
 	c.prove(backWithin)
 }
 
-// unread tells how many of the messages accepted so far are not READ yet, and how old the oldest of them is.
+// unread tells how many of the messages accepted so far are not settled yet, and how old the oldest of them is.
 func (c *cluster) unread() (n int64, oldest time.Duration) {
 	c.t.Helper()
 	type waiting struct {
@@ -77,7 +77,7 @@ func (c *cluster) unread() (n int64, oldest time.Duration) {
 		Oldest float64 // seconds
 	}
 	list, err := rows[waiting](c, `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
-		FROM messages WHERE direction = 'OUTBOUND' AND status <> 'READ'`)
+		FROM messages WHERE direction = 'OUTBOUND' AND status NOT IN ('READ', 'CANCELLED')`)
 	require.NoError(c.t, err)
 	return list[0].N, time.Duration(list[0].Oldest * float64(time.Second))
 }

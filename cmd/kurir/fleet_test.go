@@ -30,6 +30,7 @@ func TestChaosWorkers(t *testing.T) {
 		c.step("one dies before it is heard", func() { c.dieUnheard(sessions, cut.loss) })
 	}
 	c.step("all are killed", func() { c.killAll(sessions) })
+	c.provePictures()
 	c.proveEvents(backWithin)
 }
 
@@ -44,6 +45,7 @@ func TestChaosGateway(t *testing.T) {
 	c.step("a session is moved", func() { c.move(sessions[0]) })
 	c.step("PostgreSQL crashes", func() { c.withoutPostgres(sessions, pg.Crash, 0, pg.Start) })
 	c.step("PostgreSQL is away", func() { c.withoutPostgres(sessions, pg.Stop, fleet.postgresAway, pg.Start) })
+	c.provePictures()
 	c.proveEvents(backWithin)
 	for i := range fleetWorkers {
 		c.kill(fmt.Sprintf("w%d", i)) // the last one would wait in vain for somebody to take over
@@ -87,6 +89,7 @@ func (f fleetSize) start(t *testing.T, p plan) (*cluster, []string) {
 	p.env = append(p.env, "LEASE_TTL="+f.lease.String(), "HEARTBEAT_INTERVAL="+f.heartbeat.String(),
 		"NETWORK_TROUBLE_AFTER="+f.trouble.String(), "SHUTDOWN_DELAY="+f.shutdownDelay.String())
 	c := p.start(t)
+	c.subscribe()
 	return c, c.linkedSessions(f.sessions)
 }
 

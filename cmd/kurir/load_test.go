@@ -47,6 +47,7 @@ func (c *cluster) send(sessions []string, l load, faults map[int]func()) time.Du
 	group.Wait()
 	took := time.Since(started)
 	faulting.Wait()
+	c.cancelsDone()
 	return took
 }
 
@@ -128,6 +129,7 @@ func (f *flow) end() {
 		f.c.t.Error(err)
 	}
 	f.c.t.Logf("%d messages accepted, %d calls failed", f.accepted.Load(), len(f.failed))
+	f.c.cancelsDone()
 }
 
 // sendings is how many messages have been sent so far.
@@ -137,20 +139,25 @@ func (c *cluster) sendings() int {
 	return len(c.accepted)
 }
 
-// sendOne sends the i-th message and remembers its ID. A patient client repeats a call that fails, as long as an outage may
-// last.
+// sendOne sends the i-th message and remembers what must become of it. A patient client repeats a call that fails, as long as
+// an outage may last.
 func (c *cluster) sendOne(sessions []string, i int, patient bool) error {
-	url := c.entries[i%len(c.entries)] + "/api/v1/sessions/" + sessions[i%len(sessions)] + "/send"
-	body := map[string]any{"to": fmt.Sprintf("62812000%05d", 11111+i/len(sessions)%3), "message": fmt.Sprintf("message %d", i)}
+	entry := c.entries[i%len(c.entries)]
+	url := entry + "/api/v1/sessions/" + sessions[i%len(sessions)] + "/send"
+	m := c.mixedMessage(i, len(sessions))
 	var headers []string
 	if patient {
 		headers = []string{"Idempotency-Key", fmt.Sprintf("key-%d", i)}
 	}
 	for began := time.Now(); ; {
-		status, data, err := c.request(context.Background(), http.MethodPost, url, body, headers...)
+		status, data, err := c.request(context.Background(), http.MethodPost, url, m.body, headers...)
 		switch {
 		case err == nil && status == http.StatusAccepted:
-			return c.remember(data)
+			n, err := c.remember(data, m)
+			if err == nil && !m.cancel.IsZero() {
+				c.cancelAt(entry, n, m.cancel, patient)
+			}
+			return err
 		case !patient || time.Since(began) > time.Minute,
 			err == nil && status < 500 && status != http.StatusConflict && status != http.StatusTooManyRequests:
 			return errors.Join(fmt.Errorf("send: %d %s", status, data), err)
@@ -159,13 +166,14 @@ func (c *cluster) sendOne(sessions []string, i int, patient bool) error {
 	}
 }
 
-func (c *cluster) remember(data json.RawMessage) error {
+// remember returns the message's place among all.
+func (c *cluster) remember(data json.RawMessage, m mixed) (n int, err error) {
 	var answer struct{ MessageID string }
 	if err := json.Unmarshal(data, &answer); err != nil || answer.MessageID == "" {
-		return fmt.Errorf("send: no messageId in %s", data)
+		return 0, fmt.Errorf("send: no messageId in %s", data)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.accepted = append(c.accepted, answer.MessageID)
-	return nil
+	c.accepted = append(c.accepted, accepted{id: answer.MessageID, sha256: m.sha256})
+	return len(c.accepted) - 1, nil
 }

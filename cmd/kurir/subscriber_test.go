@@ -19,17 +19,26 @@ type subscriber struct {
 	url string
 
 	mu     sync.Mutex
-	seen   map[string]map[int64]string  // by session: type by sequence
-	events map[string]int               // by type, each sequence once
+	seen   map[string]map[int64]string  // by session, or account: type by sequence
+	told   map[telling]int              // each sequence once
 	kept   map[string][]json.RawMessage // by type and session, of the types that happen rarely: data, each sequence once
 	bad    []string
 	answer func(session string) int
 }
 
+// account is where the webhook of the whole account leads to; those of sessions lead to their names.
+const account = "account"
+
+// telling is an event of a message, as the webhooks of sessions or that of the account heard it.
+type telling struct {
+	account        bool
+	event, message string
+}
+
 const hookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 func newSubscriber(t *testing.T) *subscriber {
-	s := &subscriber{seen: map[string]map[int64]string{}, events: map[string]int{}, kept: map[string][]json.RawMessage{},
+	s := &subscriber{seen: map[string]map[int64]string{}, told: map[telling]int{}, kept: map[string][]json.RawMessage{},
 		answer: func(string) int { return http.StatusNoContent }}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
@@ -61,7 +70,7 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session := strings.TrimPrefix(r.URL.Path, "/")
-	if err == nil && e.SessionID != session {
+	if err == nil && e.SessionID != session && session != account {
 		err = fmt.Errorf("event of %s came to %s", e.SessionID, session)
 	}
 	if err != nil {
@@ -81,7 +90,13 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.bad = append(s.bad, fmt.Sprintf("%s: sequence %d is %s and %s", session, e.Sequence, known, e.Type))
 	} else if !again {
 		s.seen[session][e.Sequence] = e.Type
-		s.events[e.Type]++
+		if strings.HasPrefix(e.Type, "message.") {
+			var message struct{ ID string }
+			if err := json.Unmarshal(e.Data, &message); err != nil {
+				s.bad = append(s.bad, err.Error())
+			}
+			s.told[telling{session == account, e.Type, message.ID}]++
+		}
 		if e.Type == "message.received" || e.Type == "session.migrated" {
 			s.kept[e.Type+" "+session] = append(s.kept[e.Type+" "+session], e.Data)
 		}

@@ -1,0 +1,106 @@
+package jobs
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"kurir/message"
+	"kurir/models"
+	"kurir/models/modelstest"
+)
+
+// heldUntil is by PostgreSQL's clock.
+func (b *paceBench) heldUntil(id uuid.UUID) time.Time {
+	b.t.Helper()
+	return modelstest.Scalar[time.Time](b.t, b.db, `SELECT next_attempt_at FROM messages WHERE id = $1`, id)
+}
+
+// heldFor is how long a message is held from now.
+func (b *paceBench) heldFor(id uuid.UUID) time.Duration {
+	b.t.Helper()
+	return time.Until(b.heldUntil(id))
+}
+
+// A task that nobody has, because Redis lost it or its runner was killed, holds up its chat for seconds only.
+func TestALostFetchIsSoonMadeAnew(t *testing.T) {
+	b := newPaceBench(t)
+	b.sender.media = &store{}
+	id := b.image("a")
+	b.drain()
+	require.LessOrEqual(t, b.heldFor(id), fetchHold, "nobody has begun")
+	_, _, ok, err := models.BeginFetch(t.Context(), b.db.Pool, id, fetchHold)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.LessOrEqual(t, b.heldFor(id), fetchHold, "who began may die")
+	require.LessOrEqual(t, fetchHold, 10*time.Second)
+}
+
+// A slow fetch renews its hold as long as it goes on.
+func TestASlowFetchKeepsItsHold(t *testing.T) {
+	b := newPaceBench(t)
+	s := &store{}
+	b.sender.media = s
+	id := b.image("a")
+	b.drain()
+	s.then = func() {
+		for range 2 {
+			before := b.heldUntil(id)
+			require.Eventually(t, func() bool { return b.heldUntil(id).After(before) }, 30*time.Second, 50*time.Millisecond)
+		}
+	}
+	require.NoError(t, (&fetcher{b.sender}).run(t.Context(), FetchMedia{MessageID: id}))
+	b.drain()
+	require.Equal(t, []string{"image"}, b.shown())
+}
+
+// endless is a host that sends a byte now and then.
+type endless struct{ asked chan struct{} }
+
+func (e endless) Fetch(ctx context.Context, _ uuid.UUID, _, _ string) (message.Media, error) {
+	close(e.asked)
+	<-ctx.Done()
+	return message.Media{}, ctx.Err()
+}
+
+// A fetch of a message that was cancelled meanwhile is given up, and counts for nothing.
+func TestAFetchForNothingIsGivenUp(t *testing.T) {
+	b := newPaceBench(t)
+	e := endless{make(chan struct{})}
+	b.sender.media = e
+	id := b.image("a")
+	b.drain()
+	done := make(chan error)
+	go func() { done <- (&fetcher{b.sender}).run(t.Context(), FetchMedia{MessageID: id}) }()
+	<-e.asked
+	ok, _, err := models.CancelMessage(t.Context(), b.db, &models.Message{ID: id, SessionUID: b.session.UID}, "shop")
+	require.NoError(t, err)
+	require.True(t, ok)
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(fetchTimeout / 2):
+		t.Fatal("the fetch goes on")
+	}
+	require.Equal(t, "CANCELLED - 0", b.state(id))
+}
+
+// What waits in a queue is not lost: it is not to be queued again and again.
+func TestFetchesInAQueueAreHeldOn(t *testing.T) {
+	b := newPaceBench(t)
+	b.sender.media = &store{}
+	over, fresh := b.image("a"), b.image("b")
+	b.drain()
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, over)
+	n, err := models.ProlongFetches(t.Context(), b.db.Pool, fetchQueued, 100)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Greater(t, b.heldFor(over), fetchHold)
+	require.LessOrEqual(t, b.heldFor(fresh), fetchHold)
+	lanes, err := models.EndHolds(t.Context(), b.db.Pool, 100)
+	require.NoError(t, err)
+	require.Empty(t, lanes, "it is not met anew")
+}

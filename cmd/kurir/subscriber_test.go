@@ -22,6 +22,7 @@ type subscriber struct {
 	seen   map[string]map[int64]string  // by session: type by sequence
 	events map[string]int               // by type, each sequence once
 	kept   map[string][]json.RawMessage // by type and session, of the types that happen rarely: data, each sequence once
+	all    bool                         // keep those of every type
 	bad    []string
 	answer func(session string) int
 }
@@ -82,10 +83,17 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if !again {
 		s.seen[session][e.Sequence] = e.Type
 		s.events[e.Type]++
-		if e.Type == "message.received" || e.Type == "session.migrated" {
+		if s.all || e.Type == "message.received" || e.Type == "session.migrated" {
 			s.kept[e.Type+" "+session] = append(s.kept[e.Type+" "+session], e.Data)
 		}
 	}
+}
+
+// keepAll has the subscriber keep the data of every event from now on.
+func (s *subscriber) keepAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = true
 }
 
 // of returns the data of a session's events of a type that is kept.

@@ -309,8 +309,10 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	switch {
 	case strings.HasPrefix(route, "/health"): // asked every second, and a 503 is an answer
 		level = slog.LevelDebug
-	case status >= 500:
+	case status == http.StatusInternalServerError:
 		level = slog.LevelError
+	case status > http.StatusNotImplemented: // a worker or a server of ours; its cause is logged where it is known
+		level = slog.LevelWarn
 	}
 	method := c.Method()
 	if method == "" {

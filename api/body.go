@@ -26,8 +26,12 @@ type incoming struct {
 	ended    bool // read to its end: the connection can be used again
 }
 
-// Read reports a body whose sender went away half way; the server's stream calls that its end.
+// Read reports a body whose sender went away half way; the server's stream calls that its end. The end can be read again and
+// again: behind a chunked body the stream would wait for another chunk.
 func (in *incoming) Read(b []byte) (int, error) {
+	if in.ended {
+		return 0, io.EOF
+	}
 	n, err := in.stream.Read(b)
 	in.read += n
 	if !errors.Is(err, io.EOF) {

@@ -188,6 +188,11 @@ func TestWorkersFetchAndHandOverMedia(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, str(m, "id"), put.ID)
 	require.Equal(t, "image/png", put.MIMEType)
+	for _, content := range []string{picture, "GIF89a"} { // of unknown length, as it comes from the network
+		put, err := g.PutMedia(t.Context(), owner, io.MultiReader(strings.NewReader(content)))
+		require.NoError(t, err)
+		require.Equal(t, content, w.do("GET", put.URL, u.auth(), nil).text)
+	}
 	put, err = g.PutMedia(t.Context(), owner, strings.NewReader(page)) // whatever comes in
 	require.NoError(t, err)
 	require.Equal(t, page, w.do("GET", put.URL, u.auth(), nil).text)

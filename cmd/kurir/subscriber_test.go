@@ -22,6 +22,7 @@ type subscriber struct {
 	seen   map[string]map[int64]string  // by session, or account: type by sequence
 	told   map[telling]int              // each sequence once
 	kept   map[string][]json.RawMessage // by type and session, of the types that happen rarely: data, each sequence once
+	all    bool                         // keep those of every type
 	bad    []string
 	answer func(session string) int
 }
@@ -97,10 +98,17 @@ func (s *subscriber) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			s.told[telling{session == account, e.Type, message.ID}]++
 		}
-		if e.Type == "message.received" || e.Type == "session.migrated" {
+		if s.all || e.Type == "message.received" || e.Type == "session.migrated" {
 			s.kept[e.Type+" "+session] = append(s.kept[e.Type+" "+session], e.Data)
 		}
 	}
+}
+
+// keepAll has the subscriber keep the data of every event from now on.
+func (s *subscriber) keepAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = true
 }
 
 // of returns the data of a session's events of a type that is kept.

@@ -11,7 +11,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
 # Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine.
-TEST = go test -p 2 -timeout 10m
+TEST = go test -p 2 -timeout 30m
 FUZZTIME ?= 30s
 
 # Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so

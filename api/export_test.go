@@ -23,7 +23,7 @@ import (
 const exportPath = "/api/v1/sessions/shop/messages/export"
 
 // history gives the session shop n messages of a size.
-func (t *tenant) history(n, size int) uuid.UUID {
+func (t *tenant) history(n, size int) {
 	t.Helper()
 	uid := modelstest.Scalar[uuid.UUID](t, t.db, `SELECT uid FROM sessions WHERE id = 'shop'`)
 	t.exec(`INSERT INTO messages (id, session_uid, direction, chat, to_number, message_type, content, status, whatsapp_id)
@@ -34,7 +34,6 @@ func (t *tenant) history(n, size int) uuid.UUID {
 		n, err = models.IndexWords(context.Background(), t.db.Pool, 1000)
 		require.NoError(t, err)
 	}
-	return uid
 }
 
 // exported is what an export answered: the messages' IDs and the last line.

@@ -10,8 +10,11 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # git describe has said it: go's own stamping fails in a checkout that belongs to somebody else.
 BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-# Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine.
+# Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine. The tests of the
+# whole program come last and alone: their leases last seconds, and a dozen processes need the cores that there are.
 TEST = go test -p 2 -timeout 30m
+WHOLE = kurir/cmd/kurir
+PARTS = $$(go list ./... | grep -vx $(WHOLE))
 FUZZTIME ?= 30s
 
 # Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
@@ -42,14 +45,15 @@ test: servers lint test-race ## all that CI runs: installs servers where it can,
 
 .PHONY: test-fast
 test-fast: ## all tests, without race detector and linters
-	$(TEST) ./...
+	$(TEST) $(PARTS)
+	$(TEST) $(WHOLE)
 
 .PHONY: test-race
 test-race:
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
 	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
 	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
-	set -x; $(TEST) $$race ./...
+	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE)
 
 .PHONY: check
 check: servers lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities

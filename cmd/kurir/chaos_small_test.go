@@ -12,6 +12,6 @@ import (
 var (
 	size  = load{sessions: 10, messages: 1000, clients: 16, redisAway: 3 * time.Second}
 	fleet = fleetSize{sessions: 24, rate: 15, lease: 4 * time.Second, heartbeat: time.Second, kills: 1, frozen: 10 * time.Second,
-		postgresAway: 6 * time.Second, trouble: 3 * time.Second, shutdownDelay: time.Second, sideBySide: true, cuts: []cuts{
+		postgresAway: 6 * time.Second, trouble: 3 * time.Second, shutdownDelay: time.Second, cuts: []cuts{
 			{gateway: embeddedtest.Hole, network: embeddedtest.Refused, loss: embeddedtest.NoAnswers}}}
 )

@@ -63,7 +63,6 @@ type fleetSize struct {
 	trouble        time.Duration // NETWORK_TROUBLE_AFTER
 	cuts           []cuts
 	shutdownDelay  time.Duration
-	sideBySide     bool
 }
 
 // cuts are what is wrong with the ways of the workers that are cut off, from the gateway and from the network, and what is lost
@@ -78,13 +77,9 @@ const (
 
 const fleetWorkers = 3
 
-// start starts a cluster of workers for sessions that may all end up on one of them. In the small form, tests of fleets run
-// side by side, since they wait for most of their time.
+// start starts a cluster of workers for sessions that may all end up on one of them.
 func (f fleetSize) start(t *testing.T, p plan) (*cluster, []string) {
 	t.Helper()
-	if f.sideBySide {
-		t.Parallel()
-	}
 	p.workers = fleetWorkers
 	p.env = append(p.env, "LEASE_TTL="+f.lease.String(), "HEARTBEAT_INTERVAL="+f.heartbeat.String(),
 		"NETWORK_TROUBLE_AFTER="+f.trouble.String(), "SHUTDOWN_DELAY="+f.shutdownDelay.String())

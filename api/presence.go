@@ -209,16 +209,10 @@ func (a *API) pairingCode(ctx context.Context, in *PairingInput) (*Reply[Pairing
 	if err != nil {
 		return nil, err
 	}
-	if s.Desired != models.DesiredRunning {
-		return nil, errQRNeedsStart
-	}
-	if err := onTheMove(s); err != nil {
+	if err := toBeLinked(s); err != nil {
 		return nil, err
 	}
-	switch {
-	case s.Status == models.SessionConnected || s.Status == models.SessionReconnecting && s.LinkedAt != nil:
-		return nil, errAlreadyLinked
-	case s.Status != models.SessionQRRequired:
+	if s.Status != models.SessionQRRequired {
 		return nil, errQRNotReady
 	}
 	code, err := ask(ctx, a, s, wire.GetPairingCode, wire.Pairing{PhoneNumber: number})

@@ -322,6 +322,20 @@ func onTheMove(s *models.Session) error {
 	return nil
 }
 
+// toBeLinked refuses what leads to a linked phone where that is done, or nobody is at it.
+func toBeLinked(s *models.Session) error {
+	if s.Desired != models.DesiredRunning {
+		return errQRNeedsStart
+	}
+	if err := onTheMove(s); err != nil {
+		return err
+	}
+	if s.Status == models.SessionConnected || s.Status == models.SessionReconnecting && s.LinkedAt != nil {
+		return errAlreadyLinked
+	}
+	return nil
+}
+
 const qrPixels = 320
 
 func (a *API) sessionQR(ctx context.Context, in *QRInput) (*huma.StreamResponse, error) {
@@ -329,16 +343,10 @@ func (a *API) sessionQR(ctx context.Context, in *QRInput) (*huma.StreamResponse,
 	if err != nil {
 		return nil, err
 	}
-	if s.Desired != models.DesiredRunning {
-		return nil, errQRNeedsStart
-	}
-	if err := onTheMove(s); err != nil {
+	if err := toBeLinked(s); err != nil {
 		return nil, err
 	}
-	switch {
-	case s.Status == models.SessionConnected || s.Status == models.SessionReconnecting && s.LinkedAt != nil:
-		return nil, errAlreadyLinked
-	case s.QRCode == nil || s.QRExpiresAt == nil || s.QRExpiresAt.Before(time.Now()):
+	if s.QRCode == nil || s.QRExpiresAt == nil || s.QRExpiresAt.Before(time.Now()) {
 		return nil, errQRNotReady
 	}
 	png, err := qrcode.Encode(*s.QRCode, qrcode.Medium, qrPixels)

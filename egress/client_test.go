@@ -2,9 +2,7 @@ package egress
 
 import (
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"sync/atomic"
 	"testing"
@@ -15,26 +13,14 @@ import (
 	"kurir/egress/egresstest"
 )
 
-// public stands for the internet: a server on the one loopback address that the guard of these tests lets through.
-const public = "127.9.9.9"
-
-func onlyPublic() *Guard { return NewGuard([]netip.Prefix{netip.MustParsePrefix(public + "/32")}) }
-
-func serve(t *testing.T, handler http.HandlerFunc) string {
-	t.Helper()
-	l, err := net.Listen("tcp", public+":0")
-	require.NoError(t, err)
-	server := httptest.NewUnstartedServer(handler)
-	_ = server.Listener.Close()
-	server.Listener = l
-	server.Start()
-	t.Cleanup(server.Close)
-	return "http://" + l.Addr().String()
+// onlyPublic lets through what egresstest serves.
+func onlyPublic() *Guard {
+	return NewGuard([]netip.Prefix{netip.MustParsePrefix(egresstest.Public + "/32")})
 }
 
 func TestRedirectsReachNothing(t *testing.T) {
 	p := egresstest.NewPrey(t)
-	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	base := egresstest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", r.URL.Query().Get("to"))
 		w.WriteHeader([]int{301, 302, 303, 307, 308}[len(r.URL.Query().Get("to"))%5])
 	})
@@ -57,7 +43,7 @@ func TestRedirectsReachNothing(t *testing.T) {
 
 func TestRedirects(t *testing.T) {
 	var hops atomic.Int64
-	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	base := egresstest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Empty(t, r.Header.Get("Referer"))
 		assert.Empty(t, r.Header.Get("Cookie"))
 		hops.Add(1)

@@ -2,9 +2,7 @@ package media_test
 
 import (
 	"bytes"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -21,30 +19,16 @@ import (
 	"kurir/media"
 )
 
-// public stands for the internet: the one loopback address that the guard of these tests lets through.
-const public = "127.9.9.9"
-
+// onlyPublic lets through what egresstest serves.
 func onlyPublic() *egress.Guard {
-	return egress.NewGuard([]netip.Prefix{netip.MustParsePrefix(public + "/32")})
-}
-
-func serve(t *testing.T, handler http.HandlerFunc) string {
-	t.Helper()
-	l, err := net.Listen("tcp", public+":0")
-	require.NoError(t, err)
-	server := httptest.NewUnstartedServer(handler)
-	_ = server.Listener.Close()
-	server.Listener = l
-	server.Start()
-	t.Cleanup(server.Close)
-	return "http://" + l.Addr().String()
+	return egress.NewGuard([]netip.Prefix{netip.MustParsePrefix(egresstest.Public + "/32")})
 }
 
 func TestFetchOfHostileURLsReachesNothing(t *testing.T) {
 	s, p := newShelf(t), egresstest.NewPrey(t)
 	fetcher := media.NewFetcher(s.Store, egress.NewGuard(nil), media.FetchConfig{Timeout: patience, Resolver: egresstest.Nameserver(t, egresstest.Names())})
 	through := media.NewFetcher(s.Store, onlyPublic(), media.FetchConfig{Timeout: patience, Resolver: egresstest.Nameserver(t, egresstest.Names())})
-	redirect := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	redirect := egresstest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", r.URL.Query().Get("to"))
 		w.WriteHeader(http.StatusFound)
 	})
@@ -73,7 +57,7 @@ func TestFetchOfHostileURLsReachesNothing(t *testing.T) {
 func TestFetchOfANameThatChangesItsAnswer(t *testing.T) {
 	s, p := newShelf(t), egresstest.NewPrey(t)
 	fetcher := media.NewFetcher(s.Store, onlyPublic(), media.FetchConfig{Timeout: patience,
-		Resolver: egresstest.Nameserver(t, map[string][]netip.Addr{"rebind.test": egresstest.Addrs(public, "127.0.0.1")})})
+		Resolver: egresstest.Nameserver(t, map[string][]netip.Addr{"rebind.test": egresstest.Addrs(egresstest.Public, "127.0.0.1")})})
 	_, err := fetcher.Fetch(t.Context(), s.user.ID, "http://rebind.test:"+p.Port+"/", "")
 	require.NoError(t, err, "the allowed address is reached")
 	_, err = fetcher.Fetch(t.Context(), s.user.ID, "http://rebind.test:"+p.Port+"/", "")
@@ -84,7 +68,7 @@ func TestFetchOfANameThatChangesItsAnswer(t *testing.T) {
 func TestFetch(t *testing.T) {
 	s := newShelf(t)
 	hang := make(chan struct{})
-	base := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	base := egresstest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
 		assert.Empty(t, r.Header.Get("Cookie"))
 		assert.Empty(t, r.Header.Get("Authorization"))
 		assert.Empty(t, r.Header.Get("Referer"))
@@ -153,7 +137,7 @@ func TestFetch(t *testing.T) {
 	}
 	_, err := fetcher.Fetch(t.Context(), s.user.ID, base+"/image", "video")
 	require.Equal(t, "media_type_not_allowed", fault.Code(err))
-	_, err = fetcher.Fetch(t.Context(), s.user.ID, "http://"+public+":1/", "image")
+	_, err = fetcher.Fetch(t.Context(), s.user.ID, "http://"+egresstest.Public+":1/", "image")
 	require.Equal(t, "media_unreachable", fault.Code(err))
 	_, err = fetcher.Fetch(t.Context(), s.user.ID, base+"/503", "image")
 	var f *fault.Error

@@ -29,6 +29,11 @@ type User struct {
 	LastLoginAt  *time.Time
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
+
+	EmailVerifiedAt    *time.Time
+	MaxSessions        *int       // instead of the tier's
+	MaxMessagesPerHour *int       // instead of the tier's
+	SendingPausedAt    *time.Time // since then an administrator has nothing of this user sent
 }
 
 // InsertUser adds a user. A mail address that is taken breaks "users_email_key".

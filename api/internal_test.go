@@ -11,3 +11,10 @@ func SetExportWriteTime(t testing.TB, d time.Duration) {
 	exportWriteTime = d
 	t.Cleanup(func() { exportWriteTime = former })
 }
+
+// UploadsUnderWay counts the uploads that have a place.
+func UploadsUnderWay(a *API) int {
+	a.uploads.mu.Lock()
+	defer a.uploads.mu.Unlock()
+	return a.uploads.all
+}

@@ -138,7 +138,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
-		ReadTimeout: 30 * time.Second, IdleTimeout: 120 * time.Second, ReadBufferSize: 16 << 10,
+		ReadTimeout: readTimeout, IdleTimeout: idleTimeout, ReadBufferSize: 16 << 10,
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
 	})

@@ -15,6 +15,14 @@ const (
 	restBytes = 160 << 20
 )
 
+// A connection may be without a request for idleTimeout, also before its first one: proxies keep connections in stock, and the
+// server, which allows readTimeout for the first request, would close them while a request is on its way. A request has to
+// arrive within readTimeout of its first byte.
+const (
+	idleTimeout = 120 * time.Second
+	readTimeout = 30 * time.Second
+)
+
 // patientListener makes connections that can wait so.
 type patientListener struct{ net.Listener }
 
@@ -30,15 +38,31 @@ type patientConn struct {
 	net.Conn
 	patient atomic.Bool
 	ended   atomic.Bool // the other side has sent its last
+	begun   bool        // it has sent its first
 }
 
-// Read notes the end.
+// Read waits for the first byte as for those of later requests, and notes the end. A connection on which nothing comes at all
+// ends like one that was closed: there is nobody to answer.
 func (c *patientConn) Read(b []byte) (int, error) {
+	if !c.begun {
+		return c.first(b)
+	}
 	n, err := c.Conn.Read(b)
 	if errors.Is(err, io.EOF) {
 		c.ended.Store(true)
 	}
 	return n, err
+}
+
+func (c *patientConn) first(b []byte) (int, error) {
+	_ = c.SetReadDeadline(time.Now().Add(idleTimeout)) // where that fails, reading does
+	n, err := c.Conn.Read(b)
+	if n == 0 {
+		c.ended.Store(true)
+		return 0, io.EOF
+	}
+	c.begun = true
+	return n, errors.Join(err, c.SetReadDeadline(time.Now().Add(readTimeout)))
 }
 
 // hasEnded reports whether a connection was read to its end. One of another kind never has.

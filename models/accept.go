@@ -144,7 +144,11 @@ func (a *Accepter) gather(first *acceptance) []*acceptance {
 func (a *Accepter) store(batch []*acceptance) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	stored, err := insertMessages(ctx, a.db, batch)
+	var stored map[uuid.UUID]bool
+	err := retryDeadlock(func() (err error) {
+		stored, err = insertMessages(ctx, a.db, batch)
+		return err
+	})
 	if err != nil && len(batch) > 1 {
 		a.log.Warn("accept: batch failed, trying one by one", "batch", len(batch), "error", err)
 		for _, r := range batch {

@@ -91,7 +91,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 	if err := finishLink(ctx, g.tx, s.UID); err != nil {
 		return err
 	}
-	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = true WHERE id = $1`, s.UID); err != nil {
+	// A session that comes back has its lane open. To lock it all the same would be to wait in a circle: for a batch of events in
+	// their order, for accepts in that of the lanes, for outcomes after the webhooks' lanes.
+	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = true WHERE id = $1 AND NOT open`, s.UID); err != nil {
 		return err
 	}
 	if !slices.Contains(g.out.Connected, s.UID) {

@@ -311,6 +311,24 @@ func TestSessionEventsAreFenced(t *testing.T) {
 	require.Equal(t, "CONNECTED", state())
 }
 
+// Accepts and outcomes hold the lanes of sessions that connect again in masses; whoever waited for them could be waited for.
+func TestReturnOfASessionWaitsForNoLane(t *testing.T) {
+	r := newReporter(t)
+	r.send(r.status(wire.StatusReconnecting, "network", ""))
+	tx, err := r.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `SELECT 1 FROM lanes FOR UPDATE`)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	e := r.status(wire.StatusConnected, "", "+6281111111111")
+	e.Seq = r.next
+	in, err := models.IngestEvents(ctx, r.db, quiet, r.worker.ID, wire.EventBatch{Term: r.worker.Term, Events: []wire.Event{e}})
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{r.session.UID}, in.Connected)
+}
+
 func TestQRIsShownWhileItIsWanted(t *testing.T) {
 	r := newReporter(t)
 	r.send(r.status(wire.StatusQRRequired, "", ""), r.event(wire.EventSessionQR, wire.QRData{QR: "2@abc", ExpiresAt: time.Now().Add(time.Minute)}))

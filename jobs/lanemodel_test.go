@@ -374,8 +374,8 @@ func (m *laneModel) claimBy(r *modelRunner, limit int) {
 		}
 		row.status, row.generation, row.nextAt, row.waiting = models.MessageSending, r.hold.Generation, nil, ""
 		if row.claimedAt == nil {
-			now := time.Now()
-			row.claimedAt = &now
+			at := claim.Guard.Now // ours is later by however long the answer took
+			row.claimedAt = &at
 		}
 		got = append(got, row.seq)
 	}

@@ -131,10 +131,25 @@ func (r *sendRoundState) write(ctx context.Context) error {
 		r.waker.Webhooks(woken...)
 	}
 	r.startFetches(ctx, r.fetch)
+	parked := r.held(models.WaitingNewChat)
 	if r.parked {
-		_, err = models.ParkStrangers(ctx, r.db.Pool, r.hold, parkTogether)
+		more, err := models.ParkStrangers(ctx, r.db.Pool, r.hold, parkTogether)
+		if err != nil {
+			return err
+		}
+		parked = append(parked, more...)
 	}
-	return err
+	return models.UnparkKnown(ctx, r.db.Pool, r.hold.Lane, parked)
+}
+
+// held lists the messages that the round has held for a reason.
+func (r *sendRoundState) held(reason string) (ids []uuid.UUID) {
+	for i := range r.outcomes {
+		if r.outcomes[i].WaitingFor == reason {
+			ids = append(ids, r.outcomes[i].Message.ID)
+		}
+	}
+	return ids
 }
 
 // rest is what to do with a lane that has nothing to claim now. If that is for its pace, the lane is woken when the time has come;

@@ -121,14 +121,14 @@ type sendRoundState struct {
 
 // one sends a message, or puts it back where it must wait for another one.
 func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *models.Claimed) {
-	now := time.Now()
+	now := r.clock()
 	until, blocked := r.blocked[m.Chat]
 	switch {
 	case blocked:
 		r.putBack(m, until)
 	case m.ExpiresAt != nil && m.ExpiresAt.Before(now):
 		r.expire(m, now)
-	case r.lost || r.pause > 0 || r.gated || now.After(r.end) || ctx.Err() != nil:
+	case r.lost || r.pause > 0 || r.gated || time.Now().After(r.end) || ctx.Err() != nil:
 		r.putBack(m, now)
 	case m.Attempts >= sendTries: // each time the runner died with it in hand
 		r.giveUp(m, now)
@@ -152,7 +152,7 @@ var refusedForGood = map[string]bool{wire.CodeUnsupported: true, wire.CodeInvali
 
 // settle turns the worker's answer into an outcome.
 func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err error) {
-	now := time.Now()
+	now := r.clock()
 	switch {
 	case err == nil && result.Outcome == wire.OutcomeSent:
 		if result.Timestamp.IsZero() {

@@ -61,11 +61,14 @@ func trimPlus(list []string) []string {
 }
 
 // CancelTo cancels up to limit of the messages that wait to go to a person and are older than an ID, and returns how many, and
-// the webhooks to wake. One that is being claimed at this moment is passed over.
+// the webhooks to wake. One that is being claimed at this moment is passed over. What they held up in their chat, and is
+// newer, is due.
 func CancelTo(ctx context.Context, tx pgx.Tx, session uuid.UUID, p *Person, below uuid.UUID, limit int) (int, []uuid.UUID, error) {
-	rows, err := tx.Query(ctx, `WITH late AS (SELECT id FROM messages WHERE session_uid = $1 AND status = 'PENDING' AND chat = ANY($2) AND id < $3
-			ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED)
-		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now()
+	const his = ` AND m.chat = ANY($2) AND m.id < $3 LIMIT $4`
+	rows, err := tx.Query(ctx, `WITH late AS (
+			SELECT m.id FROM (`+waitingMessages("m.id", his)+`) w JOIN messages m ON m.id = w.id
+			WHERE m.session_uid = $1 AND m.status = 'PENDING' ORDER BY m.id LIMIT $4 FOR UPDATE OF m SKIP LOCKED)
+		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), next_attempt_at = NULL, waiting_for = NULL
 		FROM late, sessions s WHERE m.session_uid = $1 AND m.id = late.id AND m.status = 'PENDING' AND s.uid = $1
 		RETURNING s.id, `+messageColumns, session, p.Chats, below, limit)
 	if err != nil {
@@ -84,14 +87,19 @@ func CancelTo(ctx context.Context, tx pgx.Tx, session uuid.UUID, p *Person, belo
 	if err := rows.Err(); err != nil {
 		return 0, nil, err
 	}
+	if len(events) > 0 {
+		if err := LanesDue(ctx, tx, []uuid.UUID{session}); err != nil {
+			return 0, nil, err
+		}
+	}
 	woken, err := Emit(ctx, tx, events)
 	return len(events), woken, err
 }
 
 // Unsettled says whether messages to a person that are older than an ID are still to be sent, or on their way.
 func Unsettled(ctx context.Context, q Querier, session uuid.UUID, p *Person, below uuid.UUID) (waiting bool, err error) {
-	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM messages WHERE session_uid = $1 AND status = 'PENDING' AND chat = ANY($2) AND id < $3)
-		OR EXISTS (SELECT 1 FROM messages WHERE session_uid = $1 AND status = 'SENDING' AND chat = ANY($2) AND id < $3)`, session, p.Chats, below).Scan(&waiting)
+	const his = ` AND m.chat = ANY($2) AND m.id < $3 LIMIT 1`
+	err = q.QueryRow(ctx, `SELECT EXISTS (`+unsettledMessages("1", his)+`)`, session, p.Chats, below).Scan(&waiting)
 	return waiting, err
 }
 
@@ -139,12 +147,16 @@ func ForgetAuthor(ctx context.Context, q Querier, session uuid.UUID, p *Person, 
 		session, p.Chats, below, limit, p.Phones, p.LIDs)
 }
 
-// tellsOf is the condition that an event e is about a person, and of a time before the given one. $2 to $5: JIDs, phones,
-// LIDs, the ID that messages must lie below.
+// tellsOf is the condition that an event e is about a person, or shows a reaction of his, and of a time before the given one: of
+// a message its own, of what else there is the event's. $2 to $5: JIDs, phones, LIDs, the ID that messages must lie below.
 const tellsOf = `(e.data->>'chat' = ANY($2) OR e.data->>'from' = ANY($2) OR e.data#>>'{from,phone}' = ANY($3) AND e.data->>'fromMe' IS DISTINCT FROM 'true'
 	AND e.data->>'direction' IS DISTINCT FROM 'outbound' OR e.data#>>'{from,lid}' = ANY($4) AND e.data->>'fromMe' IS DISTINCT FROM 'true'
-	AND e.data->>'direction' IS DISTINCT FROM 'outbound')
-	AND coalesce(e.data->>'id', e.id::text) COLLATE "C" < $5::text`
+	AND e.data->>'direction' IS DISTINCT FROM 'outbound'
+	OR e.type = 'group.updated' AND (e.data->>'id' = ANY($2) OR e.data#>>'{by,phone}' = ANY($3) OR e.data#>>'{by,lid}' = ANY($4) OR EXISTS (
+		SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof(e.data->'members') WHEN 'array' THEN e.data->'members' END) p WHERE p->>'phone' = ANY($3) OR p->>'lid' = ANY($4)))
+	OR EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof(e.data->'reactions') WHEN 'array' THEN e.data->'reactions' END) r
+		WHERE r->>'from' = ANY($2) AND r->>'fromMe' IS DISTINCT FROM 'true'))
+	AND CASE WHEN e.type LIKE 'message.%' THEN e.data->>'id' ELSE e.id::text END COLLATE "C" < $5::text`
 
 // ForgetAnswers removes what subscribers answered to events about a person. It goes first: afterwards nobody knows which they
 // were. Deliveries are looked through by their webhook's sequence, downwards; next is where to go on, 0 at the end.

@@ -127,10 +127,11 @@ func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string,
 			return err
 		}
 		failed = true
-		if woken, err = Emit(ctx, tx, []Event{{Session: f.SessionUID, Type: eventOf[MessageFailed], Data: f.Resource(session), At: *f.FinishedAt}}); err != nil {
+		if err := LanesDue(ctx, tx, []uuid.UUID{m.SessionUID}); err != nil { // what waited behind it in its chat
 			return err
 		}
-		return LanesDue(ctx, tx, []uuid.UUID{m.SessionUID}) // what waited behind it in its chat
+		woken, err = Emit(ctx, tx, []Event{{Session: f.SessionUID, Type: eventOf[MessageFailed], Data: f.Resource(session), At: *f.FinishedAt}})
+		return err
 	})
 	return failed, woken, err
 }

@@ -81,6 +81,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 			if err := g.cancelPending(ctx, s, "number_changed", "Another number was linked to the session.", MessagePending, MessageSending); err != nil {
 				return err
 			}
+			if err := forgetPace(ctx, g.tx, s.UID); err != nil {
+				return err
+			}
 		}
 		s.PhoneNumber = phone
 	}
@@ -134,7 +137,8 @@ func (g *ingestion) cancelPending(ctx context.Context, s *Session, code, sentenc
 func cancelMessages(ctx context.Context, tx pgx.Tx, s *Session, code, sentence string, states ...string) (events []Event, err error) {
 	rows, err := tx.Query(ctx, `UPDATE messages m SET status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
 			error_code = $2, error_message = $3, next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
-		WHERE m.session_uid = $1 AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
+		FROM (`+unsettledMessages("m.id", "")+`) w
+		WHERE m.session_uid = $1 AND m.id = w.id AND m.status IN ('PENDING', 'SENDING') AND m.status = ANY($4) RETURNING `+messageColumns, s.UID, code, sentence, states)
 	if err != nil {
 		return nil, err
 	}

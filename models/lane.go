@@ -140,7 +140,7 @@ type Backlog struct {
 
 // BacklogOf measures the lanes of a kind. Rows are counted up to 100,000, which bounds its cost.
 func BacklogOf(ctx context.Context, q Querier, kind string) (Backlog, error) {
-	from := `SELECT 1 FROM messages WHERE status IN ('PENDING', 'SENDING')`
+	from := unsettledOf("1", "true", "")
 	if kind == LaneWebhook {
 		from = `SELECT 1 FROM webhook_deliveries WHERE status = 'PENDING' UNION ALL SELECT 1 FROM webhook_deliveries WHERE status = 'RETRYING'`
 	}

@@ -198,10 +198,12 @@ func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (o
 			return err
 		}
 		c.WaitingFor, c.NextAttemptAt = nil, nil
-		woken, err = Emit(ctx, tx, []Event{{Session: m.SessionUID, Type: eventOf[MessageCancelled], Data: c.Resource(sessionID), At: *c.FinishedAt}})
-		if err == nil && held { // it blocked its chat
-			err = LanesDue(ctx, tx, []uuid.UUID{m.SessionUID})
+		if held { // it blocked its chat
+			if err := LanesDue(ctx, tx, []uuid.UUID{m.SessionUID}); err != nil {
+				return err
+			}
 		}
+		woken, err = Emit(ctx, tx, []Event{{Session: m.SessionUID, Type: eventOf[MessageCancelled], Data: c.Resource(sessionID), At: *c.FinishedAt}})
 		return err
 	})
 	return ok, woken, err

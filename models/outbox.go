@@ -293,11 +293,12 @@ func (o *Outcome) message() Message {
 }
 
 // What ExpireMessages ends: messages that were never tried, and those in doubt that no lane will end, since their
-// session is not connected and nobody has them in hand.
+// session is not connected or cools down, and nobody has them in hand.
 const (
 	latePending = `SELECT id, session_uid, next_attempt_at IS NOT NULL AS held FROM messages WHERE coalesce(status, '') = 'PENDING' AND expires_at <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`
-	lateSending = `SELECT m.id, m.session_uid, false AS held FROM messages m JOIN lanes l ON l.id = m.session_uid
-		WHERE m.status = 'SENDING' AND m.expires_at <= now() AND NOT ` + connectedLane + ` AND NOT coalesce(` + liveHolder + `, false)
+	lateSending = `SELECT m.id, m.session_uid, m.next_attempt_at IS NOT NULL AS held FROM messages m JOIN lanes l ON l.id = m.session_uid
+		WHERE m.status = 'SENDING' AND m.expires_at <= now() AND NOT coalesce(` + liveHolder + `, false)
+		  AND (NOT ` + connectedLane + ` OR EXISTS (SELECT 1 FROM sessions c WHERE c.uid = m.session_uid AND c.cooldown_until > now()))
 		ORDER BY m.id LIMIT $1 FOR UPDATE OF m SKIP LOCKED`
 )
 
@@ -308,20 +309,20 @@ func ExpireMessages(ctx context.Context, tx pgx.Tx, limit int) (int, []uuid.UUID
 	if err != nil {
 		return 0, nil, err
 	}
-	doubts, _, err := expireMessages(ctx, tx, lateSending, limit)
+	doubts, more, err := expireMessages(ctx, tx, lateSending, limit)
 	if err != nil {
 		return 0, nil, err
 	}
 	events = append(events, doubts...)
-	woken, err := Emit(ctx, tx, events)
-	if err == nil {
-		err = LanesDue(ctx, tx, blocking)
+	if err := LanesDue(ctx, tx, append(blocking, more...)); err != nil {
+		return 0, nil, err
 	}
+	woken, err := Emit(ctx, tx, events)
 	return len(events), woken, err
 }
 
 // LanesDue makes the lanes of sessions due at once: something that blocked a chat is gone, a held message that was cancelled for
-// example. It locks them, as the last that a transaction locks.
+// example. It locks them, after the messages and before Emit locks the lanes of webhooks, as ingest does.
 func LanesDue(ctx context.Context, q Querier, sessions []uuid.UUID) error {
 	if len(sessions) == 0 {
 		return nil
@@ -331,7 +332,7 @@ func LanesDue(ctx context.Context, q Querier, sessions []uuid.UUID) error {
 	return err
 }
 
-// expireMessages returns the events, and the sessions of messages that were held.
+// expireMessages returns the events, and the sessions of messages that were held or backed off.
 func expireMessages(ctx context.Context, tx pgx.Tx, late string, limit int) (events []Event, blocking []uuid.UUID, err error) {
 	rows, err := tx.Query(ctx, `WITH late AS (`+late+`)
 		UPDATE messages m SET finished_at = now(), updated_at = now(), next_attempt_at = NULL, waiting_for = NULL,

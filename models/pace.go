@@ -117,3 +117,13 @@ func CoolDown(ctx context.Context, q Batcher, session uuid.UUID, former, next pa
 	}
 	return woken, nil
 }
+
+// forgetPace ends what was asked of a session's former number: its pause, and the pace and caps that it had used up.
+func forgetPace(ctx context.Context, q Querier, session uuid.UUID) error {
+	if _, err := q.Exec(ctx, `UPDATE sessions SET cooldown_until = NULL, cooldown_reason = NULL, cooldown_replies_at = NULL, cooldown_count = 0
+		WHERE uid = $1`, session); err != nil {
+		return err
+	}
+	_, err := q.Exec(ctx, `UPDATE paces SET next_send_at = NULL, new_chat_at = NULL, hour_tat = NULL, day_tat = NULL WHERE session_uid = $1`, session)
+	return err
+}

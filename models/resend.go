@@ -41,7 +41,7 @@ func RetryMessage(ctx context.Context, db *DB, m *Message, force bool, expiresAt
 	return db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE messages SET status = CASE status WHEN 'UNKNOWN' THEN 'SENDING' ELSE 'PENDING' END,
 				next_attempt_at = CASE status WHEN 'UNKNOWN' THEN now() END,
-				attempts = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, updated_at = now()
+				attempts = 0, media_tries = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, updated_at = now()
 			WHERE session_uid = $1 AND id = $2 AND status = ANY($3) AND seq > 0 AND direction = 'OUTBOUND'`, m.SessionUID, m.ID, states, expiresAt)
 		if err != nil {
 			return err
@@ -90,18 +90,19 @@ func CancelMessages(ctx context.Context, db *DB, s *Session, f PendingFilter, fr
 			return err
 		}
 		cancelled = len(events)
-		if woken, err = Emit(ctx, tx, events); err != nil || !held {
-			return err
+		if held { // it blocked its chat, whose next message may be due now
+			if err := LanesDue(ctx, tx, []uuid.UUID{s.UID}); err != nil {
+				return err
+			}
 		}
-		// It blocked its chat, whose next message may be due now.
-		_, err = tx.Exec(ctx, `UPDATE lanes SET next_due_at = least(coalesce(next_due_at, now()), now()) WHERE id = $1`, s.UID)
+		woken, err = Emit(ctx, tx, events)
 		return err
 	})
 	return cancelled, next, woken, err
 }
 
 func pendingWindow(ctx context.Context, tx pgx.Tx, session uuid.UUID, from int64) (ids []uuid.UUID, last int64, err error) {
-	rows, err := tx.Query(ctx, `SELECT id, seq FROM messages WHERE session_uid = $1 AND status = 'PENDING' AND seq >= $2 ORDER BY seq LIMIT $3`,
+	rows, err := tx.Query(ctx, `SELECT id, seq FROM (`+waitingMessages("m.id, m.seq", ` AND m.seq >= $2 ORDER BY m.seq LIMIT $3`)+`) w ORDER BY seq LIMIT $3`,
 		session, from, cancelWindow)
 	if err != nil {
 		return nil, 0, err

@@ -106,8 +106,7 @@ func DropMonth(ctx context.Context, db *DB, family []string, before time.Time) (
 		}
 		if family[0] == "messages" {
 			var busy bool
-			err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM messages WHERE status = 'PENDING' AND id < $1)
-				OR EXISTS (SELECT 1 FROM messages WHERE status = 'SENDING' AND id < $1)`, lowestID(month.AddDate(0, 1, 0))).Scan(&busy)
+			err := tx.QueryRow(ctx, `SELECT EXISTS (`+unsettledOf("1", "m.id < $1", " LIMIT 1")+`)`, lowestID(month.AddDate(0, 1, 0))).Scan(&busy)
 			if err != nil || busy {
 				return err
 			}

@@ -20,11 +20,12 @@ const toldAtDeletion = 1000
 func endOfSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) error {
 	var ended []Message
 	err := tx.NewRaw(`WITH ended AS (
-			UPDATE messages SET updated_at = now(), finished_at = now(), next_attempt_at = NULL, waiting_for = NULL,
-				status = CASE status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
+			UPDATE messages m SET updated_at = now(), finished_at = now(), next_attempt_at = NULL, waiting_for = NULL,
+				status = CASE m.status WHEN 'PENDING' THEN 'CANCELLED' ELSE 'UNKNOWN' END,
 				error_code = 'session_deleted', error_message = 'The session was deleted.'
-			WHERE session_uid = ? AND status IN ('PENDING', 'SENDING') RETURNING *
-		) SELECT * FROM ended ORDER BY seq LIMIT ?`, uid, toldAtDeletion).Scan(ctx, &ended)
+			FROM (`+unsettledOf("m.id", "m.session_uid = ?0", "")+`) w
+			WHERE m.session_uid = ?0 AND m.id = w.id AND m.status IN ('PENDING', 'SENDING') RETURNING m.*
+		) SELECT * FROM ended ORDER BY seq LIMIT ?1`, uid, toldAtDeletion).Scan(ctx, &ended)
 	if err != nil {
 		return fmt.Errorf("end messages of %s: %w", uid, err)
 	}

@@ -92,6 +92,7 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	if err != nil {
 		return nil, err
 	}
+	off := found && !former.IsActive
 	if !found {
 		former = nil
 	}
@@ -118,8 +119,18 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	}
 	_, err = tx.NewUpdate().Model(w).WherePK().Column("url", "events", "secret", "previous_secret", "previous_until", "headers", "header_names",
 		"ordered", "on_failure", "skip_after", "is_active", "disabled_reason", "failing_since", "updated_at").Exec(ctx)
+	if err == nil && off && w.IsActive {
+		_, err = tx.NewRaw(retryNow, w.ID, retriedNow).Exec(ctx)
+	}
 	return w, err
 }
+
+// retryNow makes the first of a webhook's deliveries that are to be tried again due at once, since what made them fail may be
+// over: behind the first one of an ordered webhook all others wait. There may be very many, so the rest keep to their schedule.
+const retryNow = `UPDATE webhook_deliveries SET next_retry = now() WHERE status = 'RETRYING' AND id IN (
+	SELECT id FROM webhook_deliveries WHERE webhook_id = ? AND status = 'RETRYING' ORDER BY sequence LIMIT ?)`
+
+const retriedNow = 1000
 
 // lockWebhook finds an owner's webhook and holds its lane and its row: it may be switched off at this moment.
 func lockWebhook(ctx context.Context, tx bun.Tx, o HookOwner) (*Webhook, error) {

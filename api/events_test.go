@@ -68,6 +68,7 @@ func TestEventsOfASessionsLife(t *testing.T) {
 		})
 	})
 	session := w.follow(shopEvents, append(bearer(key), "Last-Event-ID", "0"))
+	u.do("PATCH", "/api/v1/sessions/shop", u.auth(), map[string]any{"metadata": map[string]any{"crm": 5}}).ok(200)
 	u.do("POST", "/api/v1/sessions/shop/send", bearer(key), text("6281234567890", "hello")).ok(202)
 	w.eventually("the message to be read", func() bool {
 		return slices.ContainsFunc(account.events(), func(e sse) bool { return e.event == "message.read" })
@@ -82,6 +83,9 @@ func TestEventsOfASessionsLife(t *testing.T) {
 		require.Equal(t, "shop", e.data["sessionId"])
 		require.NotContains(t, e.data, "sequence")
 		require.NotEmpty(t, e.data["timestamp"])
+		if e.event == "message.sent" {
+			require.Equal(t, map[string]any{"crm": 5.0}, e.data["metadata"], "the session's")
+		}
 		if e.event == "session.qr" {
 			require.Contains(t, e.data["data"].(map[string]any)["qr"], "SIMULATED@")
 		}

@@ -277,7 +277,7 @@ func (h *hub) handOut(e *models.StreamEvent, listeners []*listener) {
 }
 
 func frameOf(e *models.StreamEvent) []byte {
-	envelope := webhook.Envelope{ID: e.ID.String(), Type: e.Type, Timestamp: e.At, Data: e.Data}
+	envelope := webhook.Envelope{ID: e.ID.String(), Type: e.Type, Timestamp: e.At, Metadata: e.Metadata, Data: e.Data}
 	if e.SessionID != nil {
 		envelope.SessionID = *e.SessionID
 	}

@@ -22,6 +22,7 @@ func (a *API) describeWebhooks() {
 			"type":      {Type: "string", Enum: []any{event}},
 			"timestamp": {Type: "string", Format: "date-time"},
 			"sessionId": {OneOf: []*huma.Schema{{Type: "string"}, {Type: "null"}}, Description: "Null for the test of an account's webhook"},
+			"metadata":  {Type: "object", AdditionalProperties: true, Description: "The session's; left out where it has none"},
 			"sequence":  {Type: "integer", Description: "Counts per webhook without gaps"},
 			"data":      huma.SchemaFromType(api.Components.Schemas, reflect.TypeOf(data)),
 		}}

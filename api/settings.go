@@ -18,12 +18,23 @@ import (
 type SettingsInUse struct {
 	Paused bool            `json:"paused" doc:"Nothing is sent; messages are accepted and wait"`
 	Pacing pacing.Settings `json:"pacing"`
+	Calls  CallsInUse      `json:"calls"`
+}
+
+// CallsInUse say what is done with calls.
+type CallsInUse struct {
+	Reject  bool   `json:"reject" doc:"Every call is refused"`
+	Message string `json:"message" doc:"What whoever called gets then; empty: nothing" example:"Please write to us."`
 }
 
 func settingsInUse(s *models.Session) SettingsInUse {
 	p := s.Pace()
-	return SettingsInUse{Paused: s.Paused(), Pacing: pacing.Settings{MessagesPerMinute: &p.Rate, JitterMs: &p.Jitter, Typing: &p.Typing,
+	in := SettingsInUse{Paused: s.Paused(), Pacing: pacing.Settings{MessagesPerMinute: &p.Rate, JitterMs: &p.Jitter, Typing: &p.Typing,
 		NewChatsPerHour: &p.NewPerHour, NewChatsPerDay: &p.NewPerDay}}
+	if s.Settings != nil && s.Settings.Calls != nil {
+		in.Calls = CallsInUse(*s.Settings.Calls)
+	}
+	return in
 }
 
 // Sending is what bounds a session's sending now.
@@ -58,7 +69,7 @@ func (p *SettingsPatch) UnmarshalJSON(text []byte) error {
 // Schema documents it; models checks it.
 func (SettingsPatch) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeObject, Nullable: true, AdditionalProperties: true,
-		Description: "`paused` and `pacing`, as the session shows them. What is left out stays as it is; null resets a field, or all of pacing, or all settings, to the default of the engine.",
+		Description: "`paused`, `pacing` and `calls`, as the session shows them. What is left out stays as it is; null resets a field, or all of pacing or calls, or all settings, to the default of the engine.",
 		Examples:    []any{map[string]any{"pacing": map[string]any{"messagesPerMinute": 20, "newChatsPerDay": nil}}}}
 }
 

@@ -34,6 +34,13 @@ func TestUpdateSession(t *testing.T) {
 	require.Equal(t, "Other", session["name"])
 	require.Nil(t, session["metadata"])
 
+	calls := func(session map[string]any) any { return session["settings"].(map[string]any)["calls"] }
+	require.Equal(t, map[string]any{"reject": false, "message": ""}, calls(session))
+	session = patch(json.RawMessage(`{"settings": {"calls": {"reject": true, "message": "Please write"}}}`))
+	require.Equal(t, map[string]any{"reject": true, "message": "Please write"}, calls(session), "what was set is shown")
+	session = patch(json.RawMessage(`{"settings": {"calls": {"message": null}}}`))
+	require.Equal(t, map[string]any{"reject": true, "message": ""}, calls(session))
+
 	before := s.rows()
 	for field, body := range map[string]string{
 		"settings.pacing.messagesPerMinute": `{"settings": {"pacing": {"messagesPerMinute": -1}}}`,

@@ -257,7 +257,7 @@ func (d *deliverer) attempt(ctx context.Context, t *target, due []models.DueDeli
 
 // envelope is what is sent of a delivery, whatever the sink.
 func envelope(due *models.DueDelivery) webhook.Envelope {
-	return webhook.Envelope{ID: due.EventID.String(), Type: due.Event, Timestamp: due.At, SessionID: due.SessionID, Sequence: due.Sequence, Data: due.Data}
+	return webhook.Envelope{ID: due.EventID.String(), Type: due.Event, Timestamp: due.At, SessionID: due.SessionID, Metadata: due.Metadata, Sequence: due.Sequence, Data: due.Data}
 }
 
 // httpSink posts what is signed.

@@ -37,6 +37,7 @@ type hookBench struct {
 	got    []int64                                                     // sequences, as they came
 	taken  []int64                                                     // those that were answered well
 	bad    []string
+	last   string // body
 }
 
 var noRedis = redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
@@ -102,7 +103,7 @@ func (b *hookBench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		b.bad = append(b.bad, err.Error())
 	}
-	b.got = append(b.got, e.Sequence)
+	b.got, b.last = append(b.got, e.Sequence), string(body)
 	answer := b.answer
 	b.mu.Unlock()
 	status := answer(e.Sequence, w, r)
@@ -301,6 +302,19 @@ func TestLongFailureSwitchesOff(t *testing.T) {
 	require.Equal(t, "false failing", modelstest.Scalar[string](t, b.db, `SELECT is_active || ' ' || disabled_reason FROM webhooks`))
 	require.Equal(t, "1 RETRYING 3", b.states())
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:webhook-disabled'`))
+}
+
+// What a session's owner notes of it comes with all that happens to it.
+func TestMetadataOfTheSessionComeAlong(t *testing.T) {
+	b := newHookBench(t)
+	b.emit(b.session, 1)
+	b.drain(b.hook)
+	require.NotContains(t, b.last, `"metadata"`)
+	b.exec(`UPDATE sessions SET metadata = '{"crm": 5}'`)
+	b.emit(b.session, 1)
+	b.drain(b.hook)
+	require.Regexp(t, `"metadata":\{"crm":5\},"sequence":2,`, b.last)
+	require.Empty(t, b.bad)
 }
 
 // The subscriber may hold either secret while both are valid, and needs the new one after that.

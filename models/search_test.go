@@ -49,7 +49,7 @@ func (o *outbox) found(f models.MessageFilter) string {
 
 func TestSearch(t *testing.T) {
 	o := newOutbox(t)
-	for _, text := range []string{"Order 1234 is on its way", "Your second reminder: invoice 77", "invoice paid, thank you", "Café Größe “Ação” naïve", "Привет, мир", "ἄλφα ΒΗΤΑ", "東京 ラーメン", "a👍b", "''' \\ & | ! <-> (:*)"} {
+	for _, text := range []string{"Order 1234 is on its way", "Your second reminder: invoice 77", "invoice paid, thank you", "Café Größe “Ação” naïve", "Привет, мир", "ἄλφα ΒΗΤΑ", "東京 ラーメン", "a👍b", "Done today.Gracias, see example.com/shop", "''' \\ & | ! <-> (:*)"} {
 		o.add("a", text)
 	}
 	o.exec(`INSERT INTO messages (id, session_uid, direction, chat, to_number, message_type, content, caption, filename, status, whatsapp_id)
@@ -64,7 +64,10 @@ func TestSearch(t *testing.T) {
 		"1234 or paid": "invoice paid, thank you|Order 1234 is on its way",
 		"cafe":         "Café Größe “Ação” naïve", "CAFÉ": "Café Größe “Ação” naïve", "acao": "Café Größe “Ação” naïve", "ação naive": "Café Größe “Ação” naïve",
 		"привет": "Привет, мир", "ПРИВЕТ МИР": "Привет, мир", "αλφα βητα": "ἄλφα ΒΗΤΑ", "東京": "東京 ラーメン", "b": "a👍b",
-		"caption": "doc", "report-2026.pdf": "doc", "-invoice -order caption": "doc",
+		"caption": "doc", "report-2026.pdf": "doc", "report": "doc", "caption report pdf": "doc",
+		"gracias": "Done today.Gracias, see example.com/shop", "shop": "Done today.Gracias, see example.com/shop",
+		"example.com/shop today.gracias": "Done today.Gracias, see example.com/shop", `"see example com"`: "Done today.Gracias, see example.com/shop",
+		"-invoice -order caption": "doc",
 	} {
 		require.Equal(t, want, o.found(models.MessageFilter{Query: query}), query)
 	}

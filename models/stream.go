@@ -35,7 +35,8 @@ type StreamEvent struct {
 	EventPlace
 	User      uuid.UUID
 	Session   *uuid.UUID
-	SessionID *string // public name
+	SessionID *string         // public name
+	Metadata  json.RawMessage // the session's, as it is now
 	Type      string
 	Data      json.RawMessage
 	At        time.Time
@@ -60,14 +61,14 @@ func EventHorizon(ctx context.Context, q Querier) (xact uint64, err error) {
 	return xact, err
 }
 
-const streamColumns = `e.xid, e.id, e.user_id, e.session_uid, s.id, e.type, e.data, e.created_at`
+const streamColumns = `e.xid, e.id, e.user_id, e.session_uid, s.id, s.metadata, e.type, e.data, e.created_at`
 
 func scanStreamEvents(rows pgx.Rows, err error) ([]StreamEvent, error) {
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e StreamEvent, err error) {
-		err = row.Scan(&e.Xact, &e.ID, &e.User, &e.Session, &e.SessionID, &e.Type, &e.Data, &e.At)
+		err = row.Scan(&e.Xact, &e.ID, &e.User, &e.Session, &e.SessionID, &e.Metadata, &e.Type, &e.Data, &e.At)
 		return e, err
 	})
 }

@@ -88,6 +88,7 @@ type Envelope struct {
 	Type      string          // one of Events
 	Timestamp time.Time       // of what happened; sent in UTC with milliseconds
 	SessionID string          // the session's public name; empty, sent as null, for what belongs to no session
+	Metadata  json.RawMessage // the session's; left out where it has none
 	Sequence  int64           // counts per webhook without gaps, so that the subscriber can see a loss
 	Data      json.RawMessage // the resource, by type; empty is sent as null
 }
@@ -100,12 +101,14 @@ func (e Envelope) Body() []byte {
 		Type      string          `json:"type"`
 		Timestamp string          `json:"timestamp"`
 		SessionID *string         `json:"sessionId"`
+		Metadata  json.RawMessage `json:"metadata,omitempty"`
 		Sequence  int64           `json:"sequence"`
 		Data      json.RawMessage `json:"data"`
 	}{
 		ID:        e.ID,
 		Type:      e.Type,
 		Timestamp: e.Timestamp.UTC().Format("2006-01-02T15:04:05.000Z"),
+		Metadata:  e.Metadata,
 		Sequence:  e.Sequence,
 		Data:      e.data(),
 	}
@@ -115,7 +118,7 @@ func (e Envelope) Body() []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	// The encoder cannot fail: Data is valid JSON and everything else is a string or a number.
+	// The encoder cannot fail: Data and Metadata are valid JSON and everything else is a string or a number.
 	_ = enc.Encode(body)
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }

@@ -53,6 +53,10 @@ func TestEnvelopeBody(t *testing.T) {
 		`"data":{"text":"a < b & c","b":[1,2]}}`
 	assert.Equal(t, want, string(e.Body()))
 	assert.Equal(t, e.Body(), e.Body(), "the same envelope gives the same bytes")
+
+	e.Metadata, e.Data = json.RawMessage(`{"crm": 5}`), nil
+	assert.Contains(t, string(e.Body()), `"sessionId":"shop","metadata":{"crm":5},"sequence":7,`)
+	assert.Contains(t, string(e.Frame()), `"sessionId":"shop","metadata":{"crm":5},"data":null}`)
 }
 
 func TestEnvelopeBodyIsAlwaysJSON(t *testing.T) {

@@ -12,12 +12,13 @@ type StreamEvent struct {
 	Type      string          `json:"type" example:"message.received"`
 	Timestamp string          `json:"timestamp" format:"date-time" doc:"Of what happened"`
 	SessionID *string         `json:"sessionId" example:"shop"`
+	Metadata  json.RawMessage `json:"metadata,omitempty" doc:"The session's"`
 	Data      json.RawMessage `json:"data" doc:"As in the webhook of the same type"`
 }
 
 // Frame returns the event as text/event-stream carries it, the blank line at its end included.
 func (e Envelope) Frame() []byte {
-	body := StreamEvent{ID: e.ID, Type: e.Type, Timestamp: e.Timestamp.UTC().Format("2006-01-02T15:04:05.000Z"), Data: e.data()}
+	body := StreamEvent{ID: e.ID, Type: e.Type, Timestamp: e.Timestamp.UTC().Format("2006-01-02T15:04:05.000Z"), Metadata: e.Metadata, Data: e.data()}
 	if e.SessionID != "" {
 		body.SessionID = &e.SessionID
 	}

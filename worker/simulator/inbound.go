@@ -70,6 +70,9 @@ func (c *conn) fetch(m *simnet.Medium) worker.Fetch {
 // contact is somebody as far as JID and network tell. A LID doesn't tell the number.
 func contact(jid, phone, lid, name string) wire.Contact {
 	var c wire.Contact
+	if phone != "" {
+		phone = "+" + strings.TrimPrefix(phone, "+") // the network takes both
+	}
 	if number, ok := strings.CutSuffix(jid, "@s.whatsapp.net"); ok {
 		phone = "+" + number
 	}

@@ -64,3 +64,19 @@ func TestARunnersClockDoesNotCount(t *testing.T) {
 	require.Equal(t, id, r.outcomes[0].Message.ID)
 	require.WithinDuration(t, there.Add(time.Second), *r.outcomes[0].NextAttemptAt, time.Minute)
 }
+
+// What a cap holds up for hours is looked at when the cap is gone.
+func TestACapThatIsGoneHoldsNothing(t *testing.T) {
+	b := newPaceBench(t)
+	b.settings(`{"pacing":{"newChatsPerHour":4}}`)
+	for _, chat := range []string{"a", "b", "c"} {
+		b.send(chat, chat)
+	}
+	b.drain()
+	require.Equal(t, []string{"a"}, b.shown())
+	require.Greater(t, b.dueIn(), time.Minute)
+	b.settings(`{"pacing":null}`)
+	require.LessOrEqual(t, b.dueIn(), time.Duration(0))
+	b.drain()
+	require.Equal(t, []string{"b", "c"}, b.shown())
+}

@@ -199,12 +199,15 @@ func TestDeliverFailureSentences(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newTestClient(t, ClientConfig{Timeout: 500 * time.Millisecond, Resolver: egresstest.Nameserver(t, nil)})
+			timeout := time.Minute // a busy machine takes its time to read the system's roots
+			if tt.want == "timed out" {
+				timeout = 500 * time.Millisecond
+			}
+			client := newTestClient(t, ClientConfig{Timeout: timeout, Resolver: egresstest.Nameserver(t, nil)})
 			got := client.Deliver(context.Background(), Request{URL: tt.url, Body: []byte("{}")})
 			assert.False(t, got.OK())
 			assert.False(t, got.Aborted)
 			assert.EqualError(t, got.Err, tt.want, "%v", got.Err)
-			assert.Less(t, got.Duration, 5*time.Second)
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -148,6 +149,16 @@ type humaContext = huma.Context // so that it can be embedded: one of its method
 
 // Unwrap lets the adapter find its own.
 func (c inMemory) Unwrap() huma.Context { return c.humaContext }
+
+// Param is a part of the path as the client meant it: many write @ and + as %40 and %2B. What is no text names nothing.
+func (c inMemory) Param(name string) string {
+	raw := c.humaContext.Param(name)
+	text, err := url.PathUnescape(raw)
+	if err != nil || strings.ContainsRune(text, 0) {
+		text = raw
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
+}
 
 // BodyReader reads what is in memory. huma copies what it reads.
 func (c inMemory) BodyReader() io.Reader {

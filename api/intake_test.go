@@ -5,8 +5,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -16,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/api"
+	"kurir/media"
+	"kurir/wire"
 )
 
 const echoPath = "/api/v1/sessions/shop/echo/send"
@@ -107,6 +112,7 @@ func TestBase64InSendRequests(t *testing.T) {
 	}
 	w.unchanged(before, "a refused medium")
 	u.echo("application/json", `{"mediaBase64":"YWJj","x":{},"mediaBase64":"YWJj"}`).refused(422, "invalid_request")
+	require.Contains(t, u.echo("application/json", `{"mediaBase64":"YWJj","mediaId":"x"}`).refused(422, "invalid_request").text, "mediaBase64: expected either this or mediaId")
 	u.echo("application/json", `{"mediaBase64":"YWJj"`).refused(400, "malformed_json")
 	u.echo("text/plain", `{"mediaBase64":"YWJj"}`).refused(415, "unsupported_media_type")
 	u.do("POST", "/api/v1/sessions/nothing/echo/send", u.auth(), `{"mediaBase64":"YWJj"}`).refused(404, "session_not_found")
@@ -285,9 +291,20 @@ func (b *begun) answer() *answer {
 }
 
 func TestUploadsAtOnce(t *testing.T) {
-	w := start(t, func(_ *world, c *api.Config) {
+	folder := t.TempDir()
+	w := start(t, func(w *world, c *api.Config) {
 		c.Uploads = api.UploadLimits{AtOnce: 2, PerUser: 1, Timeout: time.Minute}
+		var err error
+		c.Media, err = media.Open(t.Context(), media.Config{URL: folder}, w.db, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		w.Cleanup(func() { _ = c.Media.Close() })
 	})
+	underWay := func(n int) {
+		w.eventually("uploads", func() bool {
+			list, err := os.ReadDir(filepath.Join(folder, "tmp"))
+			return err == nil && len(list) == n
+		})
+	}
 	w.worker()
 	u, v, x := w.register("u"), w.register("v"), w.register("x")
 	u.session("shop")
@@ -295,11 +312,14 @@ func TestUploadsAtOnce(t *testing.T) {
 		who.session(id)
 	}
 	one := w.begin(t, u, 20_000)
-	w.eventually("the first upload", func() bool {
-		return w.do("POST", uploadPath, u.auth(), picture).status == http.StatusTooManyRequests
-	})
+	underWay(1)
 	w.do("POST", uploadPath, u.auth(), picture).refused(429, "too_many_uploads")
 	w.do("POST", "/api/v1/sessions/v/media", v.auth(), picture).ok(201)
+	for _, content := range []string{picture, page} { // what comes in has places of its own
+		_, err := wire.NewGateway(wire.NewHTTPClient(), w.url, workerToken).PutMedia(t.Context(),
+			wire.MediaOwner{WorkerID: "w1", Secret: w.vault.WorkerSecret("w1", 1), Term: 1, SessionID: w.uid("shop").String()}, strings.NewReader(content))
+		require.NoError(t, err)
+	}
 	two := w.begin(t, u, 20_000) // refused before it is sent
 	two.answer().refused(429, "too_many_uploads")
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
@@ -307,9 +327,7 @@ func TestUploadsAtOnce(t *testing.T) {
 	defer conn.Close()
 	_, err = fmt.Fprintf(conn, "POST /api/v1/sessions/v/media HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 100000\r\n\r\n%s", v.token, strings.Repeat("x", 10_000))
 	require.NoError(t, err)
-	w.eventually("all places to be taken", func() bool {
-		return w.do("POST", "/api/v1/sessions/x/media", x.auth(), picture).status == http.StatusServiceUnavailable
-	})
+	underWay(2)
 	w.do("POST", "/api/v1/sessions/x/media", x.auth(), picture).refused(503, "uploads_busy")
 	require.NoError(t, conn.Close()) // half way
 	w.eventually("its place", func() bool { return w.do("POST", "/api/v1/sessions/x/media", x.auth(), picture).status == 201 })

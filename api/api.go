@@ -272,9 +272,7 @@ func (a *API) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler
 			next(r)
 			return
 		}
-		c := a.app.AcquireCtx(r)
-		defer a.app.ReleaseCtx(c)
-		_ = a.fiberError(c, fiber.ErrMethodNotAllowed) // its one error is of encoding, and a Failure can be encoded
+		a.refuse(r, fiber.ErrMethodNotAllowed)
 	}
 }
 

@@ -66,6 +66,12 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			next(r)
 			return
 		}
+		if r.Request.Header.ContentLength() < 0 && twoLengths(r.Request.Header.RawHeaders()) {
+			r.SetConnectionClose()
+			awaitRest(r.Conn())
+			a.refuse(r, fiber.ErrBadRequest)
+			return
+		}
 		in := &incoming{stream: r.RequestBodyStream(), conn: r.Conn(), declared: r.Request.Header.ContentLength()}
 		defer func() {
 			if !in.ended {
@@ -86,14 +92,25 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			}
 		}()
 		if err := bounded(buffer, in, bodyLimit); err != nil {
-			c := a.app.AcquireCtx(r)
-			defer a.app.ReleaseCtx(c)
-			_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
+			a.refuse(r, err)
 			return
 		}
 		r.Request.SetBodyRaw(buffer.Bytes())
 		next(r)
 	}
+}
+
+// refuse answers a request that has not come to Fiber.
+func (a *API) refuse(r *fasthttp.RequestCtx, err error) {
+	c := a.app.AcquireCtx(r)
+	defer a.app.ReleaseCtx(c)
+	_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
+}
+
+// twoLengths finds a Content-Length beside chunks. The server goes by the chunks; a proxy before it may not, and would take
+// the rest for another request than we do.
+func twoLengths(headers []byte) bool {
+	return bytes.Contains(bytes.ToLower(append([]byte("\n"), headers...)), []byte("\ncontent-length:"))
 }
 
 // bounded reads a body of at most limit bytes.

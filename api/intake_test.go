@@ -411,3 +411,26 @@ func TestUploadsThatEndHalfWay(t *testing.T) {
 	w.eventually("places", func() bool { return w.do("POST", uploadPath, u.auth(), picture).status == 201 })
 	require.EqualValues(t, 1, w.count("media"))
 }
+
+// What two readers would end at different places is no request: a proxy before us may be the other one.
+func TestBodiesWithTwoLengths(t *testing.T) {
+	w := start(t)
+	smuggled := "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, lengths := range []string{"Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\ncontent-length: 5", "Content-Length: 5\r\nContent-Length: 5",
+		"Content-Length: 5\r\nContent-Length: 50", "Transfer-Encoding: chunked, identity", "Transfer-Encoding: xchunked", "Content-Length: +5", "Content-Length: 5, 5", "Content-Length: -1"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		_, err = io.WriteString(conn, "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+lengths+"\r\n\r\n0\r\n\r\n"+smuggled)
+		require.NoError(t, err)
+		answers := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err, lengths)
+		a := read(t, resp)
+		require.Equal(t, 400, a.status, "%s: %s", lengths, a.text)
+		a.refused(400, "bad_request")
+		_, err = answers.ReadByte()
+		require.ErrorIs(t, err, io.EOF, "%s: nothing but the one answer", lengths)
+		require.NoError(t, conn.Close())
+	}
+}

@@ -88,6 +88,8 @@ type API struct {
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
+	intakes     *uploads // of workers: no tenant takes their places
+	proxies     proxies
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
@@ -115,7 +117,8 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
-		checks: checks, started: time.Now(), uploads: newUploads(cfg.Uploads)}
+		checks: checks, started: time.Now(),
+		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads), proxies: newProxies(cfg.TrustedProxies)}
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)
@@ -142,12 +145,13 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
 	})
-	a.app.Server().Handler = a.bodies(a.knownMethods(a.app.Server().Handler))
+	a.app.Server().Handler = inTime(a.bodies(a.knownMethods(a.app.Server().Handler)))
+	a.app.Server().ConnState = endOfAnswer
 	a.middleware()
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.unambiguous, a.idempotent)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
@@ -156,8 +160,10 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	return a
 }
 
-// ourFailures makes huma write our form of a failure. huma keeps that in variables of its package, so it is set once.
+// ourFailures makes huma write our form of a failure, and look at names as they are written: a field in another case would
+// pass its checks unseen and reach the handler all the same. huma keeps both in variables of its package, so they are set once.
 var ourFailures = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = validationFailure
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return validationFailure(nil, status, message, errs...)
@@ -266,9 +272,7 @@ func (a *API) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler
 			next(r)
 			return
 		}
-		c := a.app.AcquireCtx(r)
-		defer a.app.ReleaseCtx(c)
-		_ = a.fiberError(c, fiber.ErrMethodNotAllowed) // its one error is of encoding, and a Failure can be encoded
+		a.refuse(r, fiber.ErrMethodNotAllowed)
 	}
 }
 
@@ -320,7 +324,7 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	}
 	a.metrics.Request(method, route, status, took)
 	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
-		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", c.IP())}
+		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", a.proxies.client(c))}
 	if info.user != uuid.Nil {
 		attrs = append(attrs, slog.String("user", info.user.String()))
 	}

@@ -48,7 +48,7 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 		m, err := a.compose(ctx, session, &in.Body.Messages[i], now)
 		if err != nil {
 			var f *fault.Error
-			if err := inside(fmt.Sprintf("messages[%d]", i), err); !errors.As(err, &f) || f.Kind != fault.Invalid {
+			if err := inside(fmt.Sprintf("messages[%d]", i), err); !errors.As(err, &f) || f.Kind != fault.Invalid || len(f.Details) == 0 {
 				return nil, atMessage(i, err)
 			}
 			if wrong = joined(wrong, f); len(wrong.Details) >= maxDetails {

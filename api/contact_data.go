@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"kurir/address"
@@ -44,11 +44,7 @@ func (a *API) forgetAccountContact(ctx context.Context, in *ContactPath) (*Start
 
 // forgetContact starts the deletion in one session, or in all of the caller's.
 func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Session) (*Started[ForgottenContact], error) {
-	text, err := url.PathUnescape(in.Address)
-	if err != nil {
-		return nil, errAddress
-	}
-	jid, err := address.Parse(text)
+	jid, err := address.Parse(in.Address)
 	if err != nil {
 		return nil, errAddress
 	}
@@ -74,8 +70,9 @@ func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Sessi
 var errAddress = fault.Field("address", "expected a phone number with country code, or a WhatsApp address")
 
 // masked is an address as the audit trail may hold it.
-func masked(address string) string {
-	return "…" + address[max(len(address)-len("@s.whatsapp.net")-3, 0):]
+func masked(jid string) string {
+	user, server, _ := strings.Cut(jid, "@")
+	return "…" + user[max(len(user)-3, 0):] + "@" + server
 }
 
 // RetentionInput changes how long messages are kept.

@@ -51,13 +51,13 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	c, p := humafiber.Unwrap(ctx), callerOf(ctx.Context())
-	session := c.Params("id")
+	session := ctx.Param("id")
 	if session == "" {
 		session = p.name
 	}
 	hash := sha256.New()
 	hash.Write([]byte(session + "\x00"))
-	hash.Write([]byte(c.Params("messageId"))) // empty for most
+	hash.Write([]byte(ctx.Param("messageId"))) // empty for most
 	hash.Write(c.Body())
 	k, err := models.ReserveKey(ctx.Context(), a.db, p.owner(), scope, key, hash.Sum(nil))
 	if err != nil {

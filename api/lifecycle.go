@@ -139,8 +139,8 @@ func (a *API) forward(ctx context.Context, in *ForwardInput) (*Started[SentData]
 // RetryInput sends a message again.
 type RetryInput struct {
 	MessagePath
-	SendHeaders
-	Body *struct {
+	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when the message is sent or has failed" example:"wait=10"`
+	Body   *struct {
 		Force bool `json:"force,omitempty" doc:"Also if nobody knows whether it went out. The person could get it twice" example:"false"`
 	}
 }
@@ -156,7 +156,7 @@ func (a *API) retryMessage(ctx context.Context, in *RetryInput) (*Started[SentDa
 		return nil, stored(err)
 	}
 	a.waker.Messages(s.UID)
-	return a.sent(ctx, m.ID, in.SendHeaders)
+	return a.sent(ctx, m.ID, SendHeaders{Prefer: in.Prefer})
 }
 
 // CancelInput cancels messages that wait.

@@ -6,7 +6,29 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
+
+// answerTime is how long a client may take to read an answer. Those that are streams have times of their own.
+const answerTime = 2 * time.Minute
+
+// inTime gives up clients that do not read their answers, and would keep them in memory.
+func inTime(next fasthttp.RequestHandler) fasthttp.RequestHandler {
+	return func(r *fasthttp.RequestCtx) {
+		next(r)
+		if !r.Response.IsBodyStream() {
+			_ = r.Conn().SetWriteDeadline(time.Now().Add(answerTime)) // a connection that is closed already needs none
+		}
+	}
+}
+
+// endOfAnswer takes the time of an answer, or of a stream, off its connection: it is not that of the next answer.
+func endOfAnswer(c net.Conn, state fasthttp.ConnState) {
+	if state == fasthttp.StateIdle {
+		_ = c.SetWriteDeadline(time.Time{})
+	}
+}
 
 // A client that is still sending when its request is refused would be told so by a reset, which throws away the answer
 // that is on its way. So what is left of its request is read first, up to these bounds.

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -78,6 +79,27 @@ func tag(need access, path string) string {
 		return "Jobs"
 	}
 	return "Sessions"
+}
+
+// maybeDone reports whether an operation that starts work may answer with its end: if the client waits, or asks for it.
+func maybeDone[I, O any]() bool {
+	_, starts := reflect.TypeFor[O]().FieldByName("PreferenceApplied")
+	_, waits := reflect.TypeFor[I]().FieldByName("Prefer")
+	_, forces := reflect.TypeFor[I]().FieldByName("Force")
+	return starts && (waits || forces)
+}
+
+// answersAtOnce documents that an operation answers 200 as well as 202.
+func answersAtOnce(api *huma.OpenAPI, o huma.Operation) {
+	item := api.Paths[o.Path]
+	for _, registered := range []*huma.Operation{item.Post, item.Delete} {
+		if registered == nil || registered.OperationID != o.OperationID {
+			continue
+		}
+		done := *registered.Responses["202"]
+		done.Description = "It is done"
+		registered.Responses["200"] = &done
+	}
 }
 
 // describe is the longer text of an operation.

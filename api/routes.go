@@ -156,7 +156,7 @@ var securityOf = map[access][]map[string][]string{
 func add[I, O any](a *API, method, path, id string, need access, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
 	o := huma.Operation{OperationID: id, Method: method, Path: basePath + path, Summary: summary, Description: describe(id),
 		Metadata: map[string]any{metaAccess: need}, Security: securityOf[need], Tags: []string{tag(need, path)},
-		MaxBodyBytes: bodyLimit, Errors: []int{401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
+		MaxBodyBytes: bodyLimit, Errors: []int{400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
 	if need == accessPublic {
 		o.Security = []map[string][]string{}
 	}
@@ -171,4 +171,7 @@ func add[I, O any](a *API, method, path, id string, need access, summary string,
 		return out, nil
 	})
 	document(a.huma.OpenAPI(), o)
+	if maybeDone[I, O]() {
+		answersAtOnce(a.huma.OpenAPI(), o)
+	}
 }

@@ -38,13 +38,16 @@ type principal struct {
 
 	key        *uuid.UUID // the API key that calls
 	version    *int       // or the version of the token,
-	until      *time.Time // which ends then
+	until      *time.Time // either ends then
 	credential string     // names either, for limits
+
+	keyVersion *int           // of the key's secret
+	scopes     []models.Scope // of the key
 }
 
 // grant is what must stay true for a stream of the caller to go on.
 func (p *principal) grant() models.StreamGrant {
-	return models.StreamGrant{User: p.user.ID, Key: p.key, Version: p.version}
+	return models.StreamGrant{User: p.user.ID, Key: p.key, Version: p.version, KeyVersion: p.keyVersion, Manage: p.key != nil && p.holds(models.ScopeManage)}
 }
 
 // owner is in whose name an Idempotency-Key is remembered.
@@ -82,6 +85,9 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	p, err := a.identify(ctx, need)
 	if err == nil {
 		err = p.may(need)
+	}
+	if err == nil {
+		err = p.mayScope(ctx.Operation())
 	}
 	if err != nil {
 		a.writeError(ctx, err)

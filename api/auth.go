@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"net/http"
 	"strings"
@@ -130,7 +129,7 @@ func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
 		if token == "" {
 			token = bearer
 		}
-		if token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(a.cfg.WorkerToken)) != 1 {
+		if token == "" || !a.isWorkerToken(token) {
 			a.metrics.RegistrationRefused("wrong_token")
 			return nil, errBadWorker
 		}
@@ -178,16 +177,16 @@ const (
 )
 
 func (a *API) newToken(u *models.User, audience string, lifetime time.Duration, now time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
+	return a.tokenKeys.sign(claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: u.ID.String(), ID: models.NewID().String(), Issuer: "kurir",
 			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(lifetime))},
 		Email: u.Email, Role: strings.ToLower(u.Role), Tier: strings.ToLower(u.Tier), Version: u.TokenVersion,
-	}).SignedString(a.cfg.JWTSecret)
+	})
 }
 
 func (a *API) byToken(ctx context.Context, token, audience string) (*principal, error) {
 	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.cfg.JWTSecret, nil },
+	_, err := jwt.ParseWithClaims(token, &c, a.tokenKeys.verifies,
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuer("kurir"), jwt.WithAudience(audience))
 	if err != nil {
 		return nil, errBadToken.WithCause(err)

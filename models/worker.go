@@ -30,6 +30,7 @@ type Worker struct {
 	Version        string
 	Description    *string
 	Term           int64
+	SecretKey      string    // names the key that the term's secret is derived from, see Vault
 	LeaseExpiresAt time.Time `bun:"-"`
 	Maintenance    bool      // wanted by an administrator; outlives terms
 	SessionCap     *int      // an administrator's bound beside MaxSessions

@@ -106,6 +106,6 @@ func TestRotationOfWhatWorkersShow(t *testing.T) {
 	u.connected("shop")
 	for _, at := range []*world{w, b} {
 		a := at.do("GET", "/api/v1/sessions/shop/groups", u.auth(), nil)
-		require.Equal(t, http.StatusOK, a.status, a.text)
+		require.Equal(t, http.StatusOK, a.status, "%s, the secret of %v", a.text, at.vault.KeyIDs())
 	}
 }

@@ -66,7 +66,9 @@ func TestRotateEncryptionKey(t *testing.T) {
 	at := loopback(embeddedtest.Port(t))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"api"}, append(env(old), "PORT="+portOf(at)), io.Discard, io.Discard) }()
+	go func() {
+		ended <- run(ctx, []string{"api"}, append(env(old), "PORT="+portOf(at)), io.Discard, io.Discard)
+	}()
 	require.Eventually(t, func() bool {
 		resp, err := http.Get(at + "/health/ready")
 		if err != nil {

@@ -160,9 +160,8 @@ func TestKeysMakeNoKeys(t *testing.T) {
 	u := w.register("u")
 	session := u.connected("shop")
 	limited := u.newKey(nil, "read")
-	before := w.rows()
 	for _, secret := range []string{u.key, limited.secret, session, u.newKey(nil, "manage").secret} {
-		before = w.rows()
+		before := w.rows()
 		for _, with := range []headers{{"X-Api-Key", secret}, bearer(secret)} {
 			w.do("GET", keysPath, with, nil).refused(403, "forbidden")
 			w.do("POST", keysPath, with, map[string]any{"name": "x", "scopes": []string{"send", "read", "manage"}}).refused(403, "forbidden")

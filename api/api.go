@@ -66,6 +66,9 @@ type Config struct {
 	Streams            StreamConfig
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
+
+	MoreJWTSecrets   [][]byte // verify tokens too, and sign none
+	MoreWorkerTokens []string // let workers in too
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -82,6 +85,7 @@ type API struct {
 	guard       *egress.Guard
 	accepter    *models.Accepter
 	credentials *credentials
+	tokenKeys   tokenKeys
 	waiter      *waiter
 	hub         *hub
 	exports     exports
@@ -119,6 +123,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
 		checks: checks, started: time.Now(),
 		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads), proxies: newProxies(cfg.TrustedProxies)}
+	a.tokenKeys = newTokenKeys(append([][]byte{cfg.JWTSecret}, cfg.MoreJWTSecrets...))
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)

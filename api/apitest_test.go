@@ -343,6 +343,7 @@ func (w *world) rows() map[string]int64 {
 		counts[table] = w.count(table)
 	}
 	counts["revocations"] = modelstest.Scalar[int64](w, w.db, "SELECT coalesce(sum(token_version), 0)::bigint FROM users")
+	counts["rotations"] = modelstest.Scalar[int64](w, w.db, "SELECT coalesce(sum(secret_version), 0)::bigint FROM api_keys")
 	counts["inactive keys"] = w.count("api_keys WHERE NOT is_active")
 	counts["deleted"] = w.count("sessions WHERE deleted_at IS NOT NULL")
 	counts["cancelled"] = w.count("messages WHERE status = 'CANCELLED'")

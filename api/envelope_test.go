@@ -116,7 +116,8 @@ func newStage(t testing.TB) *stage {
 	s.exec(`UPDATE messages SET media_id = $1`, content.ID)
 	s.holds = headers{"X-Kurir-Term", "1", "X-Kurir-Session", modelstest.Scalar[uuid.UUID](s, s.db, `SELECT uid FROM sessions`).String()}
 	s.scripted()
-	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1",
+	spare := s.owner.newKey(nil, "send", "read", "manage")
+	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1", "keyId": spare.id,
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s

@@ -22,7 +22,7 @@ func (a *API) openAPI() huma.Config {
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The token of a login. API keys may be sent this way too."},
-		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…)."},
+		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…). The scopes of an operation (send, read, manage) are asked of account keys."},
 		"ticket":      {Type: "apiKey", In: "query", Name: "ticket", Description: "For one event stream, from POST …/events/ticket: browsers' EventSource sends no headers."},
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
@@ -63,7 +63,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/api-keys"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -203,6 +203,11 @@ var descriptions = map[string]string{
 	"delete-session-contact-data":   "For privacy. Deletes, of what was written before the request: all messages of the conversation, what the person wrote in groups, reactions, events and what subscribers answered to them, and what is known of the person. Messages that wait are cancelled; one that is on its way is waited for. Deliveries stay in their `sequence`, without payload. The job tells how far it is. What comes later stays: repeat the call for it.",
 	"delete-contact-data":           "The same in all sessions of the account, deleted ones too.",
 	"get-retention":                 "Messages that are not settled are never dropped.",
+	"list-api-keys":                 "Newest first, those that have expired too. At most 50, so there are no pages. The keys of sessions are not among them.",
+	"create-api-key":                "The key is shown this once. `scopes` say what it may do: `send` is what goes out to people, `read` what is there, `manage` what should be. With an `Idempotency-Key`, the repeat answers the same key, without its secret. Only with a token: no API key makes keys.",
+	"update-api-key":                "Its name, or what it may do, from the next request on. Event streams that it may no longer follow end.",
+	"delete-api-key":                "It stops working at once, with its event streams.",
+	"rotate-api-key":                "Answers a new secret for the key, this once. The former one is good for `overlap` seconds more, a day unless you say otherwise; 0 ends it at once. There are never more than two: what was replaced before ends now.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
 }
 

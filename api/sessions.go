@@ -394,7 +394,7 @@ func (a *API) rotateSessionKey(ctx context.Context, in *SessionPath) (*Reply[Rot
 		}
 		if err := models.InsertAPIKey(ctx, tx, row); err != nil {
 			if models.IsUnique(err, "api_keys_session_key") {
-				return fault.New(fault.Conflict, "rotation_in_progress", "The key is being replaced by another request.")
+				return models.ErrRotationUnderWay
 			}
 			return err
 		}

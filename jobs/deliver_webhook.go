@@ -33,8 +33,8 @@ func (DeliverWebhook) options() []asynq.Option { return laneOptions(QueueWebhook
 
 // Purposes under which the parts of a webhook are sealed in the vault.
 const (
-	SealSecret  = "webhook secret"
-	SealHeaders = "webhook headers"
+	SealSecret  = models.SealWebhookSecret
+	SealHeaders = models.SealWebhookHeaders
 )
 
 const (

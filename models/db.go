@@ -50,7 +50,10 @@ var planning = map[string]string{
 
 // Open makes the pool. Columns that this version does not know are passed over: the schema is migrated before the last process
 // of the version before has ended. It does not connect: a database that is down at start is waited for by whoever needs it.
-func Open(url string, maxConns int) (*DB, error) {
+func Open(url string, maxConns int) (*DB, error) { return OpenAs("kurir", url, maxConns) }
+
+// OpenAs is Open under a name that PostgreSQL shows of the connections.
+func OpenAs(name, url string, maxConns int) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL cannot be read: %w", err)
@@ -64,7 +67,7 @@ func Open(url string, maxConns int) (*DB, error) {
 	for name, value := range planning {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
-	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir"
+	cfg.ConnConfig.RuntimeParams["application_name"] = name
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -157,16 +156,16 @@ type config struct {
 	SimReply       string   `env:"SIM_REPLY" envDefault:"echo"`
 
 	// What the fields above come to.
-	level         *slog.LevelVar // a worker's can be changed while it runs
-	schedule      webhook.Schedule
-	allow         []netip.Prefix
-	mediaAllow    []netip.Prefix // where media may be fetched from besides the internet
-	mediaRules    media.Rules
-	tiers         limits.Config
-	selfTier      limits.Tier
-	encryptionKey []byte
-	operator      string          // WEBHOOK_SECRET in whsec_ form
-	explicit      map[string]bool // variables that are set
+	level          *slog.LevelVar // a worker's can be changed while it runs
+	schedule       webhook.Schedule
+	allow          []netip.Prefix
+	mediaAllow     []netip.Prefix // where media may be fetched from besides the internet
+	mediaRules     media.Rules
+	tiers          limits.Config
+	selfTier       limits.Tier
+	encryptionKeys [][]byte        // the first seals
+	operator       string          // WEBHOOK_SECRET in whsec_ form
+	explicit       map[string]bool // variables that are set
 }
 
 const (
@@ -357,19 +356,25 @@ func (c *config) needSecrets(names ...string) error {
 		c.fill(kept)
 	}
 	var faults []error
+	given := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}
 	for _, name := range names {
-		value := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}[name]
-		switch {
-		case value == "":
+		if given[name] == "" {
 			faults = append(faults, fmt.Errorf("%s is not set", name))
-		case c.Env == production && (publicSecrets[value] || len(value) < shortestSecret):
-			faults = append(faults, fmt.Errorf("%s is too short or publicly known: give it %d random bytes or more, for example by: openssl rand -base64 32", name, shortestSecret))
+			continue
+		}
+		for _, value := range several(given[name]) {
+			switch {
+			case value == "":
+				faults = append(faults, fmt.Errorf("%s has an empty part: several are separated by one comma each", name))
+			case c.Env == production && (publicSecrets[value] || len(value) < shortestSecret):
+				faults = append(faults, fmt.Errorf("%s is too short or publicly known: give it %d random bytes or more, for example by: openssl rand -base64 32", name, shortestSecret))
+			}
 		}
 	}
 	if c.EncryptionKey != "" {
 		var err error
-		if c.encryptionKey, err = base64.StdEncoding.DecodeString(c.EncryptionKey); err != nil || len(c.encryptionKey) != 32 {
-			faults = append(faults, errors.New("ENCRYPTION_KEY must be 32 bytes in base64, for example from: openssl rand -base64 32"))
+		if c.encryptionKeys, err = encryptionKeys(c.EncryptionKey); err != nil {
+			faults = append(faults, err)
 		}
 	}
 	return errors.Join(faults...)

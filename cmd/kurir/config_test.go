@@ -52,7 +52,7 @@ func TestDevelopmentMakesAndKeepsSecrets(t *testing.T) {
 	}
 	a, b := read(), read()
 	require.Equal(t, a.JWTSecret, b.JWTSecret)
-	require.Equal(t, a.encryptionKey, b.encryptionKey)
+	require.Equal(t, a.encryptionKeys, b.encryptionKeys)
 	info, err := os.Stat(filepath.Join(home, "secrets.json"))
 	require.NoError(t, err)
 	require.EqualValues(t, 0o600, info.Mode().Perm())

@@ -69,14 +69,14 @@ func newLog(cfg *config, command string, out io.Writer) (*slog.Logger, func()) {
 }
 
 // openParts opens what api, runner and scheduler share. Its settings have been checked.
-func openParts(cfg *config, log *slog.Logger) (*parts, error) {
+func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
 	p := &parts{cfg: cfg, log: log, metrics: monitoring.New(version)}
 	redis.SetLogger(redisLog{log})
 	var err error
-	if p.vault, err = models.NewVault(cfg.encryptionKey); err != nil {
+	if p.vault, err = models.NewVault(cfg.encryptionKeys...); err != nil {
 		return nil, err
 	}
-	if p.db, err = models.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
+	if p.db, err = models.OpenAs(connectionName(command, p.vault), cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
 		return nil, err
 	}
 	p.onClose(func() { _ = p.db.Close() })
@@ -145,8 +145,8 @@ func (p *parts) watch() {
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
 	a := api.New(api.Config{KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
 
-		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
-		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
+		Version: version, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
+		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
@@ -176,7 +176,7 @@ const controlConns = 4
 func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
-	control, err := models.Open(p.cfg.DatabaseURL, controlConns)
+	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.DatabaseURL, controlConns)
 	if err != nil {
 		return err
 	}
@@ -202,7 +202,7 @@ func (p *parts) runScheduler(ctx context.Context) error {
 // runWorker is a worker node with simulated phones.
 func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
 	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
-	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
+	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: several(cfg.WorkerToken)[0], ID: id, Listener: l, Endpoint: endpoint,
 		MaxSessions: cfg.WorkerSessions, Version: version, HandOver: time.Duration(cfg.WorkerHandOver), LogLevel: cfg.level,
 		Logger: log}, engine)
 	metrics := monitoring.New(version)

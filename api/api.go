@@ -66,6 +66,8 @@ type Config struct {
 	Streams            StreamConfig
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
+
+	RequireEmailVerification bool // of accounts that are opened from now on
 }
 
 // API serves requests. It holds nothing that another API process needs.

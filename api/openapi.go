@@ -62,7 +62,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/users"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -182,6 +182,15 @@ var descriptions = map[string]string{
 	"delete-contact-data":           "The same in all sessions of the account, deleted ones too.",
 	"get-retention":                 "Messages that are not settled are never dropped.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
+
+	"get-profile":         "The account that the credential belongs to, as it is now.",
+	"update-profile":      "Changes what is given. Another mail address takes the password, and the former address is told of it; links that were mailed there open nothing any more. Where `REQUIRE_EMAIL_VERIFICATION` is on, the address stands in `pendingEmail` until `POST /auth/verify` proves it.",
+	"close-account":       "For good. No credential works any more from this moment, and the mail address is free. A job then deletes the sessions, which unlinks their phones, and removes messages, events, webhooks, keys and media. The audit trail and what was counted for billing stay, under the account's ID. The last administrator cannot close his account.",
+	"change-password":     "Answers a new token: all others, on every device, stop working, and so does what was mailed. API keys go on.",
+	"forgot-password":     "Mails a link and a code to choose a new password, good for an hour and once. The answer is the same whether there is such an account or not. At most three an hour go to one address.",
+	"reset-password":      "Chooses a new password with the code from the mail. All tokens and all other codes stop working; API keys go on. The page that the mail links to does the same.",
+	"verify-email":        "Proves a mail address with the code from the mail, which is good for 24 hours and once.",
+	"resend-verification": "Mails the code again. The answer is the same whether there is anything to prove or not. At most three an hour go to one address.",
 }
 
 // What the webhooks of sessions and of accounts have in common.

@@ -300,7 +300,7 @@ func TestLongFailureSwitchesOff(t *testing.T) {
 	try()
 	require.Equal(t, "false failing", modelstest.Scalar[string](t, b.db, `SELECT is_active || ' ' || disabled_reason FROM webhooks`))
 	require.Equal(t, "1 RETRYING 3", b.states())
-	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:webhook-disabled'`))
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:letter' AND params->>'letter' = 'webhook_disabled'`))
 }
 
 // The subscriber may hold either secret while both are valid, and needs the new one after that.

@@ -46,6 +46,9 @@ var errPassword = fault.New(fault.Forbidden, "wrong_password", "The current pass
 func (a *API) updateProfile(ctx context.Context, in *ProfileInput) (*Reply[ProfileData], error) {
 	user := callerOf(ctx).user.ID
 	change := models.ProfileChange{Prove: a.cfg.RequireEmailVerification}
+	if in.Body.Name == nil && in.Body.Email == nil {
+		return nil, fault.Field("body", "expected name, email or both")
+	}
 	if in.Body.Name != nil {
 		name := strings.TrimSpace(*in.Body.Name)
 		if name == "" || utf8.RuneCountInString(name) > maxName {

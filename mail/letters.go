@@ -22,13 +22,13 @@ type Reset struct {
 }
 
 // Letter writes it.
-func (r Reset) Letter() (Letter, error) { return letter("reset", withLink{r.Page, r.Token}) }
+func (r Reset) Letter() (Letter, error) { return letter("reset", withLink(r)) }
 
 // Verify has somebody prove that an address is his.
 type Verify Reset
 
 // Letter writes it.
-func (v Verify) Letter() (Letter, error) { return letter("verify", withLink{v.Page, v.Token}) }
+func (v Verify) Letter() (Letter, error) { return letter("verify", withLink(v)) }
 
 // withLink puts the token behind the #: so it is sent to no server, and stands in no log and no Referer.
 type withLink struct{ Page, Token string }

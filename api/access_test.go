@@ -138,6 +138,15 @@ var matrix = map[string]string{
 	"put-retention":               "1++33+++1 33+",
 	"delete-contact-data":         "1++33+++1 33+",
 	"delete-session-contact-data": "1++334441 33+",
+
+	"change-password":     "1+333++31",
+	"forgot-password":     "+++++++++",
+	"reset-password":      "+++++++++",
+	"verify-email":        "+++++++++",
+	"resend-verification": "+++++++++",
+	"get-profile":         "1++33+++1 3+3",
+	"update-profile":      "1+333++31",
+	"close-account":       "1+333++31",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.

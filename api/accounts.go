@@ -12,6 +12,7 @@ import (
 	"kurir/fault"
 	"kurir/limits"
 	"kurir/models"
+	"kurir/password"
 )
 
 // UserResource is an account as its owner sees it.
@@ -24,11 +25,15 @@ type UserResource struct {
 	IsActive    bool       `json:"isActive"`
 	CreatedAt   time.Time  `json:"createdAt"`
 	LastLoginAt *time.Time `json:"lastLoginAt"`
+
+	EmailVerified bool    `json:"emailVerified" doc:"Whether it was proved that the address is the account's"`
+	PendingEmail  *string `json:"pendingEmail" doc:"Takes the place of email when it is proved"`
 }
 
 func userResource(u *models.User) UserResource {
 	return UserResource{ID: u.ID.String(), Email: u.Email, Name: u.Name, Role: strings.ToLower(u.Role), Tier: strings.ToLower(u.Tier),
-		IsActive: u.IsActive, CreatedAt: u.CreatedAt.UTC(), LastLoginAt: utc(u.LastLoginAt)}
+		IsActive: u.IsActive, CreatedAt: u.CreatedAt.UTC(), LastLoginAt: utc(u.LastLoginAt),
+		EmailVerified: u.EmailVerifiedAt != nil, PendingEmail: u.PendingEmail}
 }
 
 // RegisterInput opens an account.
@@ -49,7 +54,7 @@ type RegisterData struct {
 }
 
 var (
-	errEmailTaken   = fault.New(fault.Conflict, "email_taken", "There is an account with this mail address. Log in instead.")
+	errEmailTaken   = models.ErrEmailTaken
 	errRegistration = fault.New(fault.Forbidden, "registration_closed", "This installation does not open accounts by itself. Ask its administrator.")
 	errTier         = fault.New(fault.Forbidden, "tier_not_allowed", "This tier cannot be chosen at registration. Ask the administrator.")
 	errLogin        = fault.New(fault.Unauthenticated, "invalid_credentials", "Mail address or password is wrong.")
@@ -63,8 +68,8 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	if err != nil {
 		return nil, err
 	}
-	if n := len(in.Body.Password); n < 8 || n > maxPassword {
-		return nil, fault.Field("password", "expected 8 to 72 bytes")
+	if err := password.Check("password", in.Body.Password, email); err != nil {
+		return nil, err
 	}
 	tier := limits.Basic
 	if in.Body.Tier != "" {
@@ -86,7 +91,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	}
 	now := time.Now()
 	u := &models.User{ID: models.NewID(), Name: name, Email: email, PasswordHash: hash, Role: models.RoleUser, Tier: string(tier),
-		IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now}
+		IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now, MustVerifyEmail: a.cfg.RequireEmailVerification}
 	key, row := models.NewAPIKey(u.ID, nil, "Account key", now)
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		if err := models.InsertUser(ctx, tx, u); err != nil {
@@ -94,6 +99,11 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 				return errEmailTaken
 			}
 			return err
+		}
+		if u.MustVerifyEmail {
+			if err := models.QueueProof(ctx, models.InBun(tx), u.ID, email); err != nil {
+				return err
+			}
 		}
 		return models.InsertAPIKey(ctx, tx, row)
 	})
@@ -109,7 +119,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 
 // Limits of an account's fields: bcrypt takes no more bytes, and PostgreSQL no more characters.
 const (
-	maxPassword = 72
+	maxPassword = password.Max
 	maxName     = 200
 )
 
@@ -142,6 +152,9 @@ func (a *API) login(ctx context.Context, in *LoginInput) (*Reply[LoginData], err
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proved(u); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	token, err := a.newToken(u, audienceAPI, a.cfg.JWTLifetime, now)
 	if err != nil {
@@ -163,7 +176,7 @@ func hashOfNothing(rounds int) []byte {
 	return hash
 }
 
-func (a *API) checkPassword(ctx context.Context, email, password string) (*models.User, error) {
+func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.User, error) {
 	u, err := models.UserByEmail(ctx, a.db, strings.ToLower(strings.TrimSpace(email)))
 	ok, err := models.Found(err)
 	if err != nil {
@@ -178,19 +191,19 @@ func (a *API) checkPassword(ctx context.Context, email, password string) (*model
 	if ok {
 		hash = []byte(u.PasswordHash)
 	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || len(password) > maxPassword || !ok || !u.IsActive {
+	if bcrypt.CompareHashAndPassword(hash, []byte(plain)) != nil || len(plain) > maxPassword || !ok || !u.IsActive {
 		return nil, errLogin
 	}
 	return u, nil
 }
 
-func (a *API) hash(ctx context.Context, password string) (string, error) {
+func (a *API) hash(ctx context.Context, plain string) (string, error) {
 	release, err := a.hashSlot(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer release()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), a.cfg.BcryptRounds)
+	hash, err := bcrypt.GenerateFromPassword([]byte(plain), a.cfg.BcryptRounds)
 	return string(hash), err
 }
 

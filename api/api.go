@@ -67,8 +67,9 @@ type Config struct {
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
 
-	MoreJWTSecrets   [][]byte // verify tokens too, and sign none
-	MoreWorkerTokens []string // let workers in too
+	MoreJWTSecrets           [][]byte // verify tokens too, and sign none
+	MoreWorkerTokens         []string // let workers in too
+	RequireEmailVerification bool     // of accounts that are opened from now on
 }
 
 // API serves requests. It holds nothing that another API process needs.

@@ -55,6 +55,7 @@ type world struct {
 	redis redis.UniversalClient
 	vault *models.Vault
 	media *media.Store
+	box   string         // a folder that the runner puts mail into
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
 	scan  time.Duration // that phones have to scan a QR code; 0: as long as WhatsApp's
@@ -363,9 +364,9 @@ func (w *world) runner() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
-	mailer, err := mail.New(mail.Config{}, slog.New(slog.DiscardHandler))
+	mailer, err := mail.New(mail.Config{Folder: w.box}, slog.New(slog.DiscardHandler))
 	require.NoError(w, err)
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer, PublicURL: w.url, Media: w.media}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {

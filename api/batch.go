@@ -62,6 +62,9 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 	if wrong != nil {
 		return nil, wrong
 	}
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
 	if err := a.accepter.AcceptAll(ctx, list); err != nil {
 		return nil, err
 	}

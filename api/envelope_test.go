@@ -397,6 +397,13 @@ func TestExamplesAreTaken(t *testing.T) {
 				defer s.exec(`UPDATE sessions SET status = 'CONNECTED' WHERE id = 'shop'`)
 			case "migrate-session":
 				modelstest.Worker(s, s.db, body["workerId"].(string), 10)
+			case "update-profile", "change-password", "close-account":
+				leaver := s.register(op.id)
+				body["currentPassword"], s.owner = password, leaver // the others go on with the stage's own
+			case "reset-password":
+				body["token"] = s.register(op.id).mailed(models.TokenReset, op.id+"@example.com")
+			case "verify-email":
+				body["token"] = s.register(op.id).mailed(models.TokenVerify, op.id+"@example.com")
 			}
 			a := s.do(op.method, s.pathOf(op, nil), s.caller(op), body)
 			require.Less(t, a.status, 300, a.text)

@@ -150,6 +150,9 @@ func (a *API) retryMessage(ctx context.Context, in *RetryInput) (*Started[SentDa
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
 	force := in.Body != nil && in.Body.Force
 	err = models.RetryMessage(ctx, a.db, m, force, time.Now().Add(a.cfg.MessageTTL))
 	if err != nil {

@@ -63,7 +63,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/api-keys"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/users"), strings.HasPrefix(path, "/api-keys"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -209,6 +209,15 @@ var descriptions = map[string]string{
 	"delete-api-key":                "It stops working at once, with its event streams.",
 	"rotate-api-key":                "Answers a new secret for the key, this once. The former one is good for `overlap` seconds more, a day unless you say otherwise; 0 ends it at once. There are never more than two: what was replaced before ends now.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
+
+	"get-profile":         "The account that the credential belongs to, as it is now.",
+	"update-profile":      "Changes what is given. Another mail address takes the password, and the former address is told of it; links that were mailed there open nothing any more. Where `REQUIRE_EMAIL_VERIFICATION` is on, the address stands in `pendingEmail` until `POST /auth/verify` proves it.",
+	"close-account":       "For good. No credential works any more from this moment, and the mail address is free. A job then deletes the sessions, which unlinks their phones, and removes messages, events, webhooks, keys and media. The audit trail and what was counted for billing stay, under the account's ID. The last administrator cannot close his account.",
+	"change-password":     "Answers a new token: all others, on every device, stop working, and so does what was mailed. API keys go on.",
+	"forgot-password":     "Mails a link and a code to choose a new password, good for an hour and once. The answer is the same whether there is such an account or not. At most three an hour go to one address.",
+	"reset-password":      "Chooses a new password with the code from the mail. All tokens and all other codes stop working; API keys go on. The page that the mail links to does the same.",
+	"verify-email":        "Proves a mail address with the code from the mail, which is good for 24 hours and once.",
+	"resend-verification": "Mails the code again. The answer is the same whether there is anything to prove or not. At most three an hour go to one address.",
 }
 
 // What the webhooks of sessions and of accounts have in common.

@@ -84,6 +84,9 @@ func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders
 
 // store accepts a message and answers when it is durable, or, where the client waits, when it is settled.
 func (a *API) store(ctx context.Context, m *models.NewMessage, headers SendHeaders) (*Started[SentData], error) {
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
 	if err := a.accepter.Accept(ctx, m); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ func (a *API) systemRoutes() {
 	a.app.Use("/docs", pagePolicy, fromHTTP(docs))
 
 	a.linkRoutes()
+	a.accountPages()
 
 	a.app.Get(loginPath, a.loginPage)
 	a.app.Post(loginPath, a.loginForm)

@@ -39,6 +39,7 @@ type Config struct {
 	Fetcher      *media.Fetcher // takes media in that messages name by URL
 	DisableAfter time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
 	Mailer       *mail.Mailer
+	PublicURL    string // what links in mails begin with, without a / at the end; empty: mails have no links
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -50,6 +51,7 @@ type Runner struct {
 	queue   *Queue
 	waker   *Waker
 	workers *Workers
+	vault   *models.Vault
 	lanes   *Lanes
 	sender  *sender
 	deliver *deliverer
@@ -67,7 +69,7 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	log = log.With("runner", id.String())
 	queue := NewQueue(client, log)
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
-		workers: NewWorkers(control, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
+		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
 		media: fetcherOf(cfg.Fetcher), luck: rand.Float64}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
@@ -93,6 +95,7 @@ func (r *Runner) handlers() *handlers {
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget, KindMediaUpkeep: r.mediaUpkeep,
 		KindRetention: r.retain, KindIndexWords: r.indexWords,
+		KindKeysExpiring: r.keysExpiring,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {
@@ -116,7 +119,8 @@ func (r *Runner) durables() []durable {
 		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},
 		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
 		{kind: models.KindReplay, attempts: 10_000, backoff: 5 * time.Second, run: r.replayWebhook},
-		{kind: models.KindWebhookMail, attempts: 20, backoff: time.Hour, run: r.mailWebhookDisabled},
+		{kind: KindLetter, attempts: 20, backoff: time.Hour, run: r.mailLetter, failed: r.letterFailed},
+		{kind: KindCloseAccount, attempts: 1_000_000, backoff: time.Minute, run: r.closeAccount},
 		{kind: KindForgetContact, attempts: 1_000_000, backoff: time.Minute, run: r.forgetContact, failed: r.forgetFailed},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
 	}

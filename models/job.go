@@ -49,7 +49,7 @@ func InsertJob(ctx context.Context, db bun.IDB, j *Job) error {
 }
 
 // AddNotice adds a job that tells somebody something: params is what.
-func AddNotice(ctx context.Context, q Querier, id uuid.UUID, kind string, params any) error {
+func AddNotice(ctx context.Context, q Execer, id uuid.UUID, kind string, params any) error {
 	body, err := json.Marshal(params)
 	if err != nil {
 		return err

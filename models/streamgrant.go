@@ -58,6 +58,7 @@ type StreamTicket struct {
 const (
 	ticketPrefix = "kut_"
 	linkPrefix   = "kul_"
+	tokenPrefix  = "kum_" // mailed
 )
 
 // newSecret makes 32 random bytes behind a prefix, and the hash under which they are stored.

@@ -34,6 +34,11 @@ type User struct {
 	MaxSessions        *int       // instead of the tier's
 	MaxMessagesPerHour *int       // instead of the tier's
 	SendingPausedAt    *time.Time // since then an administrator has nothing of this user sent
+
+	MustVerifyEmail   bool       // sends nothing and does not log in before EmailVerifiedAt, where that is demanded
+	PendingEmail      *string    // takes the place of Email when it is proved
+	PasswordChangedAt *time.Time // nil: never
+	ClosedAt          *time.Time // the account is being closed: the row names nobody any more
 }
 
 // InsertUser adds a user. A mail address that is taken breaks "users_email_key".
@@ -85,7 +90,7 @@ func HasAdministrator(ctx context.Context, db bun.IDB) (bool, error) {
 // SetPassword replaces a password hash and revokes all tokens.
 func SetPassword(ctx context.Context, db bun.IDB, id uuid.UUID, hash string) error {
 	_, err := db.NewUpdate().Model((*User)(nil)).
-		Set("password_hash = ?", hash).Set("token_version = token_version + 1").Set("updated_at = now()").
+		Set("password_hash = ?", hash).Set("token_version = token_version + 1").Set("password_changed_at = now()").Set("updated_at = now()").
 		Where("id = ?", id).Exec(ctx)
 	return err
 }

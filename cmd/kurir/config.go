@@ -82,6 +82,8 @@ type config struct {
 	QueryAPIKey   bool     `env:"ALLOW_QUERY_API_KEY" envDefault:"true"`
 	SelfTier      string   `env:"SELF_SERVICE_TIER" envDefault:"BASIC"`
 
+	VerifyEmail bool `env:"REQUIRE_EMAIL_VERIFICATION"`
+
 	LimitSessionsBasic int `env:"LIMIT_SESSIONS_BASIC" envDefault:"1"`
 	LimitSessionsPro   int `env:"LIMIT_SESSIONS_PRO" envDefault:"5"`
 	LimitSessionsMax   int `env:"LIMIT_SESSIONS_MAX" envDefault:"20"`
@@ -244,6 +246,12 @@ func (c *config) check() (faults []error) {
 	if c.Registration != "open" && c.Registration != "invite" && c.Registration != "closed" {
 		bad("REGISTRATION: %q is none of open, invite, closed", c.Registration)
 	}
+	if c.VerifyEmail && c.Env == production && (c.SMTPHost == "" || c.PublicURL == "") {
+		bad("REQUIRE_EMAIL_VERIFICATION: SMTP_HOST and PUBLIC_URL are not set, so nobody could confirm his address")
+	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		bad("PUBLIC_URL: expected an http or https URL")
+	}
 	if c.APIVersion != "v1" {
 		bad("API_VERSION: %q is not served; there is v1", c.APIVersion)
 	}
@@ -333,6 +341,19 @@ func (c *config) mail() mail.Config {
 		m.Folder = filepath.Join(c.Home, "mail")
 	}
 	return m
+}
+
+// linksTo is what links in mails begin with. A request's host is none to go by: whoever asks for a mail could choose it.
+func (c *config) linksTo() string {
+	switch {
+	case c.PublicURL != "":
+		return strings.TrimSuffix(c.PublicURL, "/")
+	case c.Env == production:
+		return ""
+	case c.GatewayURL != "":
+		return strings.TrimSuffix(c.GatewayURL, "/")
+	}
+	return fmt.Sprintf("http://localhost:%d", c.Port)
 }
 
 func (c *config) streams() limits.Streams {

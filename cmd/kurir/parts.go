@@ -151,7 +151,8 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
 		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
-		Streams: api.StreamConfig{Limits: p.cfg.streams()},
+		Streams:                  api.StreamConfig{Limits: p.cfg.streams()},
+		RequireEmailVerification: p.cfg.VerifyEmail,
 	}, p.db, p.redis, p.vault, egress.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
 	go func() { served <- a.Listen(l) }()
@@ -189,7 +190,7 @@ func (p *parts) runRunner(ctx context.Context) error {
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
 		Media: p.media, Fetcher: p.fetcher(),
-		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer, PublicURL: p.cfg.linksTo()}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }

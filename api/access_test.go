@@ -123,6 +123,23 @@ var matrix = map[string]string{
 	"label-chat":            "1+++44441",
 	"unlabel-chat":          "1+++44441",
 
+	"list-users":          "133333+31",
+	"create-user":         "133333+31",
+	"get-user":            "133333+31",
+	"update-user":         "133333+31",
+	"delete-user":         "133333+31",
+	"reset-user-password": "133333+31",
+	"pause-user":          "133333+31",
+	"resume-user":         "133333+31",
+	"list-all-sessions":   "133333+31",
+	"pause-session":       "133333+31",
+	"resume-session":      "133333+31",
+	"pause-platform":      "133333+31",
+	"resume-platform":     "133333+31",
+	"get-settings":        "133333+31",
+	"list-logs":           "133333+31",
+	"list-own-logs":       "1+333++31",
+
 	"get-retention":               "1++33+++1",
 	"put-retention":               "1++33+++1",
 	"delete-contact-data":         "1++33+++1",
@@ -145,7 +162,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
-	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(),
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(), "userId": uuid.NewString(),
 		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890"}
 	for _, op := range operations {
 		row, ok := matrix[op.id]

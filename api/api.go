@@ -66,6 +66,8 @@ type Config struct {
 	Streams            StreamConfig
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
+
+	Settings []Setting // the whole environment, for administrators
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -147,7 +149,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
@@ -222,6 +224,7 @@ func proxyHeader(cfg Config) string {
 // requestInfo is what is known of a request, for its one log line.
 type requestInfo struct {
 	id   string
+	ip   string // where it came from
 	user uuid.UUID
 }
 
@@ -277,7 +280,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
 	a.running.Add(1)
 	defer a.running.Add(-1)
-	info := &requestInfo{id: requestIDFor(c)}
+	info := &requestInfo{id: requestIDFor(c), ip: c.IP()}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), requestTimeout)
 	defer cancel()
 	c.SetUserContext(ctx)

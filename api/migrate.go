@@ -106,6 +106,7 @@ func (a *API) rebalance(ctx context.Context, _ *OnceHeader) (*Started[StartedJob
 	err := a.db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		added, err := models.AskFor(ctx, tx, job, jobs.KindRebalance, callerOf(ctx).user.ID)
 		if err != nil || !added { // the first request with this Idempotency-Key died after its commit
+			tellNothing(ctx)
 			return err
 		}
 		return a.audit(ctx, tx, models.Audit{Message: "sessions.rebalance_requested", Details: map[string]string{"job": job.String()}})

@@ -62,7 +62,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/users"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -145,6 +145,23 @@ var descriptions = map[string]string{
 	"worker-put-media":   "A medium of a message that came in, as the body. It is handed over before the message is reported, which names it by its `mediaId`.",
 	"worker-get-media":   "The content of a medium of the session's owner.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
+
+	"list-users":          "Newest first, in numbered pages. `search` finds whole words and beginnings of words in name and mail address.",
+	"create-user":         "For installations that do not open accounts by themselves. No API key is made: its owner makes his own. A password of ours is shown this once.",
+	"get-user":            "With the limits that hold for him.",
+	"update-user":         "What is left out stays. A user who is deactivated is locked out at once, and his sessions stop; activated again, those that ran then run again. The last active administrator stays one.",
+	"delete-user":         "He is locked out at once, and everything of his is removed bit by bit. The audit trail keeps his ID. The last active administrator stays.",
+	"reset-user-password": "Ends all his tokens. His API keys go on.",
+	"pause-user":          "Nothing of any of his sessions is sent, but for what is on its way at this moment. Messages are accepted, and wait: `waitingFor` says `paused_by_administrator`.",
+	"resume-user":         "What waited goes out in its order, unless its session or everything is paused too.",
+	"list-all-sessions":   "Newest first, with their owners.",
+	"pause-session":       "Nothing of it is sent, but for what is on its way at this moment, until an administrator resumes it. Messages are accepted, and wait.",
+	"resume-session":      "What waited goes out in its order. A pause by its owner, of his account or of everything is another one, and stays.",
+	"pause-platform":      "Nothing of anybody is sent, but for what is on its way at this moment. Messages are accepted, and wait.",
+	"resume-platform":     "What waited goes out, but for sessions and users that are paused themselves.",
+	"get-settings":        "Every variable of the environment, as it holds. Of secrets it only says whether they are set.",
+	"list-logs":           "Who did what to what, from where: every change by a user, administrator, worker or job, newest first. It holds IDs, and no names, mail addresses, numbers, messages or secrets.",
+	"list-own-logs":       "What you did, and what administrators and we did with your account, newest first. Failed attempts to log in are there too.",
 
 	"rotate-webhook-secret":         rotateDescription,
 	"rotate-account-webhook-secret": rotateDescription,

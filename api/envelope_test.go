@@ -399,6 +399,7 @@ func TestExamplesAreTaken(t *testing.T) {
 			}
 			a := s.do(op.method, s.pathOf(op, nil), s.caller(op), body)
 			require.Less(t, a.status, 300, a.text)
+			s.leaves(op, a)
 		})
 	}
 }

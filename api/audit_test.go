@@ -51,13 +51,17 @@ func TestEveryChangeIsWrittenDown(t *testing.T) {
 	s := newStage(t)
 	d := s.document()
 	operations := d.operations()
-	last := append(slices.Clone(harmful), "delete-user")
+	last := append(slices.DeleteFunc(slices.Clone(harmful), func(id string) bool { return id == "logout" }), "delete-user", "logout")
+	s.exec(`UPDATE lanes SET next_seq = 100 WHERE kind = 'WEBHOOK'`) // the stage's delivery has a place already
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(last, a.id) - slices.Index(last, b.id) })
 	for _, op := range operations {
 		if op.bodyNeeded {
 			continue
 		}
+		s.exec(`UPDATE sessions SET moving_to = NULL, desired = 'RUNNING', status = 'CONNECTED', reason = NULL WHERE id = 'shop' AND deleted_at IS NULL`)
 		switch op.id {
+		case "replay-delivery":
+			s.exec(`INSERT INTO events (id, user_id, type, data) SELECT event_id, $1, 'message.read', '{}' FROM webhook_deliveries WHERE id = $2`, s.owner.id, s.ids["deliveryId"])
 		case "create-link":
 			s.exec(`UPDATE sessions SET linked_at = NULL WHERE id = 'shop'`)
 		case "delete-link":
@@ -65,22 +69,21 @@ func TestEveryChangeIsWrittenDown(t *testing.T) {
 			s.exec(`UPDATE sessions SET linked_at = now() WHERE id = 'shop'`)
 		case "retry-message":
 			s.exec(`UPDATE messages SET status = 'FAILED' WHERE id = $1`, s.ids["messageId"])
+			s.exec(`UPDATE lanes SET open = true`)
 		case "cancel-message":
 			s.exec(`UPDATE messages SET status = 'PENDING', finished_at = NULL WHERE id = $1`, s.ids["messageId"])
 		case "revoke-message":
 			s.exec(`UPDATE messages SET status = 'PENDING', finished_at = NULL WHERE id = $1`, s.ids["messageId"])
 		case "delete-account-webhook", "test-account-webhook", "rotate-account-webhook-secret":
 			s.do("PUT", "/api/v1/webhook", s.owner.auth(), map[string]any{"url": "http://127.0.0.1:9/"}).ok(200)
-		case "start-session", "restart-session":
-			s.exec(`UPDATE sessions SET moving_to = NULL, desired = 'RUNNING', status = 'CONNECTED', reason = NULL WHERE id = 'shop'`)
 		case "migrate-session":
 			modelstest.Worker(s, s.db, "w2", 10)
 		case "list-account-deliveries", "get-session-qr", "get-account-webhook", "upload-media":
 			continue // nothing to read here; what is uploaded has no JSON body
 		}
 		a := s.do(op.method, s.pathOf(op, nil), s.caller(op), nil)
-		if op.method != "GET" && !slices.Contains(silent, op.id) {
-			require.Less(t, a.status, 300, "%s: %s", op.id, a.text)
+		if op.method != "GET" && !slices.Contains(silent, op.id) && a.status >= 300 {
+			t.Errorf("%s: %s", op.id, a.text)
 		}
 		s.leaves(op, a)
 		// Once more: it may be refused, or succeed again.

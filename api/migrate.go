@@ -48,6 +48,7 @@ func (a *API) migrateSession(ctx context.Context, in *MigrateInput) (*Started[Mi
 	if ok, err := models.Found(err); err != nil {
 		return nil, databaseFault(err)
 	} else if ok { // the first request with this Idempotency-Key died after its commit
+		tellNothing(ctx)
 		return migrating(s, former), nil
 	}
 	if to != "" {

@@ -117,6 +117,7 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 		if ok, err := models.Found(err); err != nil {
 			return err
 		} else if ok { // the first request with this Idempotency-Key died after its commit
+			tellNothing(ctx)
 			*s, answer.APIKey = *former, ""
 			job, err = models.FirstJobOf(ctx, tx, s.UID, jobs.KindCreateSession)
 			return err

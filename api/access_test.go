@@ -147,6 +147,22 @@ var matrix = map[string]string{
 	"get-profile":         "1++33+++1 3+3",
 	"update-profile":      "1+333++31",
 	"close-account":       "1+333++31",
+	"list-users":          "133333+31",
+	"create-user":         "133333+31",
+	"get-user":            "133333+31",
+	"update-user":         "133333+31",
+	"delete-user":         "133333+31",
+	"reset-user-password": "133333+31",
+	"pause-user":          "133333+31",
+	"resume-user":         "133333+31",
+	"list-all-sessions":   "133333+31",
+	"pause-session":       "133333+31",
+	"resume-session":      "133333+31",
+	"pause-platform":      "133333+31",
+	"resume-platform":     "133333+31",
+	"get-settings":        "133333+31",
+	"list-logs":           "133333+31",
+	"list-own-logs":       "1+333++31",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
@@ -211,6 +227,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 	seen := map[string]bool{}
 	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(),
 		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "keyId": uuid.NewString()}
+	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(), "userId": uuid.NewString(),
+		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890"}
 	for _, op := range operations {
 		names, gets := rowOf(t, op.id)
 		seen[op.id] = true

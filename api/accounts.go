@@ -93,6 +93,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	u := &models.User{ID: models.NewID(), Name: name, Email: email, PasswordHash: hash, Role: models.RoleUser, Tier: string(tier),
 		IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now, MustVerifyEmail: a.cfg.RequireEmailVerification}
 	key, row := models.NewAPIKey(u.ID, nil, "Account key", now)
+	tell(ctx, func(line *models.Audit) { line.Actor, line.User, line.Target = models.ActorUser, u.ID, u.ID })
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		if err := models.InsertUser(ctx, tx, u); err != nil {
 			if models.IsUnique(err, "users_email_key") {
@@ -160,6 +161,7 @@ func (a *API) login(ctx context.Context, in *LoginInput) (*Reply[LoginData], err
 	if err != nil {
 		return nil, err
 	}
+	tell(ctx, func(line *models.Audit) { line.Actor, line.User, line.Target = models.ActorUser, u.ID, u.ID })
 	if err := models.TouchLogin(ctx, a.db, u.ID); err != nil {
 		return nil, databaseFault(err)
 	}
@@ -192,6 +194,10 @@ func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.U
 		hash = []byte(u.PasswordHash)
 	}
 	if bcrypt.CompareHashAndPassword(hash, []byte(plain)) != nil || len(plain) > maxPassword || !ok || !u.IsActive {
+		if !ok {
+			u = nil
+		}
+		a.loginFailed(ctx, email, u)
 		return nil, errLogin
 	}
 	return u, nil

@@ -67,9 +67,10 @@ type Config struct {
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
 
-	MoreJWTSecrets           [][]byte // verify tokens too, and sign none
-	MoreWorkerTokens         []string // let workers in too
-	RequireEmailVerification bool     // of accounts that are opened from now on
+	MoreJWTSecrets           [][]byte  // verify tokens too, and sign none
+	MoreWorkerTokens         []string  // let workers in too
+	RequireEmailVerification bool      // of accounts that are opened from now on
+	Settings                 []Setting // the whole environment, for administrators
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -157,7 +158,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.unambiguous, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
@@ -234,6 +235,7 @@ func proxyHeader(cfg Config) string {
 // requestInfo is what is known of a request, for its one log line.
 type requestInfo struct {
 	id   string
+	ip   string // where it came from
 	user uuid.UUID
 }
 
@@ -287,7 +289,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
 	a.running.Add(1)
 	defer a.running.Add(-1)
-	info := &requestInfo{id: requestIDFor(c)}
+	info := &requestInfo{id: requestIDFor(c), ip: c.IP()}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), requestTimeout)
 	defer cancel()
 	c.SetUserContext(ctx)

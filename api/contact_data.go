@@ -51,10 +51,10 @@ func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Sessi
 	user := callerOf(ctx).user.ID
 	before := time.Now().UTC().Truncate(time.Millisecond).Add(time.Millisecond) // what has an ID of this millisecond is from before
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindForgetContact, UserID: &user}
-	line := models.Audit{Message: "contact.forget_requested", Details: map[string]any{"job": job.ID, "contact": masked(jid)}}
 	if s != nil {
-		job.SessionUID, line.Session = &s.UID, s.ID
+		job.SessionUID = &s.UID
 	}
+	tell(ctx, func(line *models.Audit) { line.Details = map[string]any{"job": job.ID, "contact": masked(jid)} })
 	if job.Params, err = jobs.ForgetContactParams(jid, before); err != nil {
 		return nil, err
 	}
@@ -62,7 +62,6 @@ func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Sessi
 	if err != nil {
 		return nil, stored(err)
 	}
-	a.auditDone(ctx, line)
 	a.queue.StartJob(ctx, job.Kind, job.ID)
 	return started(http.StatusAccepted, job.ID, "", ForgottenContact{JobID: job.ID.String(), Status: "deleting", Before: before}), nil
 }

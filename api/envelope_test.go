@@ -117,7 +117,7 @@ func newStage(t testing.TB) *stage {
 	s.holds = headers{"X-Kurir-Term", "1", "X-Kurir-Session", modelstest.Scalar[uuid.UUID](s, s.db, `SELECT uid FROM sessions`).String()}
 	s.scripted()
 	spare := s.owner.newKey(nil, "send", "read", "manage")
-	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1", "keyId": spare.id,
+	s.ids = map[string]string{"userId": s.register("somebody").id, "address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1", "keyId": spare.id,
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s
@@ -407,6 +407,7 @@ func TestExamplesAreTaken(t *testing.T) {
 			}
 			a := s.do(op.method, s.pathOf(op, nil), s.caller(op), body)
 			require.Less(t, a.status, 300, a.text)
+			s.leaves(op, a)
 		})
 	}
 }
@@ -463,6 +464,12 @@ func TestQueriesThatDoNotFit(t *testing.T) {
 				values = []string{"yesterday", "2026-13-01T00:00:00Z", "2026-01-01", "1"}
 			case name == "types", name == "event":
 				values = []string{"nonsense", "\x00", "message.read,nonsense"}
+			case name == "page":
+				values = []string{"0", "-1", "abc", "1.5", "99999999999999999999"}
+			case name == "search":
+				values = []string{"\x00", "\xff", strings.Repeat("x", 201)}
+			case schema["format"] == "uuid", name == "ip", schema["pattern"] != nil:
+				values = []string{"\x00", "1;drop", "'", strings.Repeat("x", 201)}
 			case name == "lastEventId": // what it does not know it says so of
 				values = []string{strings.Repeat("1", 101)}
 			case name == "chat":

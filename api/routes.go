@@ -137,6 +137,23 @@ func (a *API) routes() {
 	add(a, post, "/admin/sessions/{id}/migrate", "migrate-session", accessAdmin, "Move a session to another worker", a.migrateSession, accepted, once("migrate-session"))
 	add(a, get, "/admin/scaling", "get-scaling", accessAdmin, "Read how many workers there should be", a.getScaling)
 
+	add(a, get, "/admin/users", "list-users", accessAdmin, "List users", a.listUsers)
+	add(a, post, "/admin/users", "create-user", accessAdmin, "Open an account for somebody", a.createUser, created)
+	add(a, get, "/admin/users/{userId}", "get-user", accessAdmin, "Read a user", a.getUser)
+	add(a, patch, "/admin/users/{userId}", "update-user", accessAdmin, "Change a user", a.updateUser)
+	add(a, del, "/admin/users/{userId}", "delete-user", accessAdmin, "Close a user's account", a.closeUser, accepted)
+	add(a, post, "/admin/users/{userId}/reset-password", "reset-user-password", accessAdmin, "Give a user another password", a.resetUserPassword)
+	add(a, post, "/admin/users/{userId}/pause", "pause-user", accessAdmin, "Pause the sending of a user", a.pauseUser)
+	add(a, post, "/admin/users/{userId}/resume", "resume-user", accessAdmin, "Resume the sending of a user", a.resumeUser)
+	add(a, get, "/admin/sessions", "list-all-sessions", accessAdmin, "List sessions of all tenants", a.listAllSessions)
+	add(a, post, "/admin/sessions/{id}/pause", "pause-session", accessAdmin, "Pause the sending of a session", a.pauseSession)
+	add(a, post, "/admin/sessions/{id}/resume", "resume-session", accessAdmin, "Resume the sending of a session", a.resumeSession)
+	add(a, post, "/admin/platform/pause", "pause-platform", accessAdmin, "Pause all sending", a.pausePlatform)
+	add(a, post, "/admin/platform/resume", "resume-platform", accessAdmin, "Resume all sending", a.resumePlatform)
+	add(a, get, "/admin/settings", "get-settings", accessAdmin, "Read the configuration", a.getSettings)
+	add(a, get, "/admin/logs", "list-logs", accessAdmin, "Read the audit trail", a.listLogs)
+	add(a, get, "/users/me/logs", "list-own-logs", accessToken, "Read what was done with the account", a.listOwnLogs)
+
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
 	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)
@@ -174,6 +191,9 @@ func add[I, O any](a *API, method, path, id string, need access, summary string,
 		MaxBodyBytes: bodyLimit, Errors: []int{400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
 	if need == accessPublic {
 		o.Security = []map[string][]string{}
+	}
+	if method != http.MethodGet {
+		o.Metadata[metaAudit] = actionOf(id)
 	}
 	for _, option := range options {
 		option(&o)

@@ -111,11 +111,13 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 	key, keyRow := models.NewAPIKey(user.ID, &s.UID, "Session key of "+s.ID, now)
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindCreateSession, UserID: &user.ID, SessionUID: &s.UID}
 	answer := CreatedSession{SessionID: s.ID, APIKey: key}
+	tell(ctx, func(line *models.Audit) { line.Session = s.ID })
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		former, err := models.SessionByUID(ctx, tx, s.UID)
 		if ok, err := models.Found(err); err != nil {
 			return err
 		} else if ok { // the first request with this Idempotency-Key died after its commit
+			tellNothing(ctx)
 			*s, answer.APIKey = *former, ""
 			job, err = models.FirstJobOf(ctx, tx, s.UID, jobs.KindCreateSession)
 			return err

@@ -104,7 +104,7 @@ func (a *API) queuesOnly(c *fiber.Ctx) error {
 	if token != "" {
 		p, err := a.byToken(c.UserContext(), token, audience)
 		if err == nil && p.user.Role == models.RoleAdministrator {
-			return c.Next()
+			return a.changeQueues(c, p.user)
 		}
 		if err == nil {
 			return errForbidden
@@ -156,5 +156,6 @@ func (a *API) loginForm(c *fiber.Ctx) error {
 	}
 	c.Cookie(&fiber.Cookie{Name: queuesCookie, Value: token, Path: queuesPath, HTTPOnly: true, SameSite: fiber.CookieSameSiteStrictMode,
 		Secure: c.Protocol() == "https" || strings.HasPrefix(a.cfg.PublicURL, "https://"), MaxAge: int(queuesLogin.Seconds())})
+	a.auditQueues(c, u, "queues.logged_in", nil)
 	return c.Redirect(queuesPath, http.StatusSeeOther)
 }

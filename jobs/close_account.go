@@ -48,7 +48,7 @@ func (r *Runner) closeAccount(ctx context.Context, j *models.Job) (any, error) {
 }
 
 func (c *closer) steps() []func(context.Context) error {
-	return []func(context.Context) error{c.deliveries, c.sessions, c.history, c.events, c.media, c.account}
+	return []func(context.Context) error{c.deliveries, c.sessions, c.history, c.events, c.media, c.trail, c.account}
 }
 
 // all repeats a bounded statement until it finds nothing, or the run has lasted long enough.
@@ -114,6 +114,13 @@ func (c *closer) media(ctx context.Context) error {
 		c.r.log.Warn("upkeep of media not asked for, its own tick will do", "error", err)
 	}
 	return later{closeLook}
+}
+
+func (c *closer) trail(ctx context.Context) error {
+	return c.all(func() (int, error) {
+		n, err := models.ForgetAddresses(ctx, c.r.db.Pool, c.user, closeRows)
+		return int(n), err
+	})
 }
 
 func (c *closer) account(ctx context.Context) error {

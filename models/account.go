@@ -182,13 +182,7 @@ func CloseAccount(ctx context.Context, tx pgx.Tx, user uuid.UUID) (job uuid.UUID
 		return job, err
 	}
 	if u.Role == RoleAdministrator && u.IsActive {
-		if err := LockAdministrators(ctx, tx); err != nil {
-			return job, err
-		}
-		if others, err := OtherAdministrators(ctx, tx, user); err != nil || !others {
-			if err == nil {
-				err = ErrLastAdministrator
-			}
+		if err := keepAdministrator(ctx, tx, user); err != nil {
 			return job, err
 		}
 	}
@@ -196,6 +190,7 @@ func CloseAccount(ctx context.Context, tx pgx.Tx, user uuid.UUID) (job uuid.UUID
 		`UPDATE users SET is_active = false, closed_at = now(), updated_at = now(), token_version = token_version + 1, email = id || '@closed.invalid',
 			name = 'Closed account', password_hash = '', pending_email = NULL, email_verified_at = NULL, last_login_at = NULL WHERE id = $1`,
 		`UPDATE api_keys SET is_active = false, deactivated_at = now() WHERE user_id = $1 AND is_active`,
+		`UPDATE sessions SET suspended_at = NULL WHERE user_id = $1 AND suspended_at IS NOT NULL`,
 		`DELETE FROM account_tokens WHERE user_id = $1`,
 		`DELETE FROM stream_tickets WHERE user_id = $1`,
 	} {

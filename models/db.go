@@ -82,14 +82,42 @@ func (db *DB) Close() error {
 	return err
 }
 
-// InTx runs fn in a bun transaction, and again (up to three times) when PostgreSQL chose it as a deadlock's victim.
+// InTx runs fn in a bun transaction, and again (up to three times) when PostgreSQL chose it as a deadlock's victim. The
+// context's trail, if there is one, is told in it.
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
-	return retryDeadlock(func() error { return db.RunInTx(ctx, &sql.TxOptions{}, fn) })
+	trail, told := TrailOf(ctx), false
+	err := retryDeadlock(func() error {
+		return db.RunInTx(ctx, &sql.TxOptions{}, func(ctx context.Context, tx bun.Tx) (err error) {
+			if err = fn(ctx, tx); err == nil {
+				told, err = trail.write(bunExec(ctx, tx))
+			}
+			return err
+		})
+	})
+	if told && err == nil {
+		trail.Tell()
+	}
+	return err
 }
 
 // InPgxTx is InTx for hot statements.
 func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return retryDeadlock(func() error { return pgx.BeginFunc(ctx, db.Pool, fn) })
+	trail, told := TrailOf(ctx), false
+	err := retryDeadlock(func() error {
+		return pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) (err error) {
+			if err = fn(tx); err == nil {
+				told, err = trail.write(func(sql string, args ...any) (int64, error) {
+					tag, err := tx.Exec(ctx, sql, args...)
+					return tag.RowsAffected(), err
+				})
+			}
+			return err
+		})
+	})
+	if told && err == nil {
+		trail.Tell()
+	}
+	return err
 }
 
 func retryDeadlock(f func() error) error {

@@ -63,6 +63,10 @@ type Session struct {
 
 	CooldownUntil  *time.Time // the network asked for a pause
 	CooldownReason *string
+
+	SendingPausedAt *time.Time // since then an administrator has nothing of it sent
+	SuspendedAt     *time.Time // it ran when its owner was deactivated
+	HeldBack        bool       `bun:",scanonly"` // by an administrator: it, its owner's or everybody's sending; where the query asks for it
 }
 
 // Faults of the making of sessions.
@@ -130,28 +134,28 @@ func nameIsFree(ctx context.Context, tx bun.Tx, s *Session) error {
 // SessionOf finds a live session of a user by its public name. Another tenant's is as absent as none.
 func SessionOf(ctx context.Context, db bun.IDB, user uuid.UUID, id string) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
 	return s, err
 }
 
 // SessionByName finds a live session of whatever user by its public name.
 func SessionByName(ctx context.Context, db bun.IDB, id string) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("id = ?", id).Where("deleted_at IS NULL").Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("id = ?", id).Where("deleted_at IS NULL").Scan(ctx)
 	return s, err
 }
 
 // SessionByUID finds a session, deleted ones too.
 func SessionByUID(ctx context.Context, db bun.IDB, uid uuid.UUID) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("uid = ?", uid).Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("uid = ?", uid).Scan(ctx)
 	return s, err
 }
 
 // SessionsOf lists a user's live sessions, newest first, those before the given uid (zero: from the newest).
 func SessionsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit int) ([]Session, error) {
 	var list []Session
-	q := db.NewSelect().Model(&list).Where("user_id = ?", user).Where("deleted_at IS NULL").OrderExpr("uid DESC").Limit(int64(limit))
+	q := db.NewSelect().Model(&list).Apply(withHeldBack).Where("user_id = ?", user).Where("deleted_at IS NULL").OrderExpr("uid DESC").Limit(int64(limit))
 	if before != uuid.Nil {
 		q = q.Where("uid < ?", before)
 	}

@@ -180,7 +180,7 @@ func DisableWebhook(ctx context.Context, db *DB, h Hold, asOf time.Time, reason 
 			_, err := tx.Exec(ctx, `UPDATE lanes l SET open = w.is_active FROM webhooks w WHERE l.id = $1 AND w.id = l.id`, h.Lane)
 			return err
 		}
-		line := Audit{Level: "WARN", Service: "runner", Message: "webhook.disabled", User: user, Details: map[string]string{"webhookId": h.Lane.String(), "reason": reason}}
+		line := Audit{Level: "WARN", Service: "runner", Message: "webhook.disabled", User: user, Target: user, Details: map[string]string{"webhookId": h.Lane.String(), "reason": reason}}
 		if session != nil {
 			line.Session = *session
 		}

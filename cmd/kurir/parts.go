@@ -143,7 +143,8 @@ func (p *parts) watch() {
 
 // runAPI serves until ctx ends.
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
-	a := api.New(api.Config{KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
+	a := api.New(api.Config{Settings: p.cfg.settings(),
+		KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
 
 		Version: version, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,

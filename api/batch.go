@@ -62,7 +62,7 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 	if wrong != nil {
 		return nil, wrong
 	}
-	if err := a.accepter.AcceptAll(ctx, list); err != nil {
+	if err := a.counted(ctx, list, func() error { return a.accepter.AcceptAll(ctx, list) }); err != nil {
 		return nil, err
 	}
 	data := BatchData{Messages: make([]SentData, len(list))}

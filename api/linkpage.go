@@ -52,7 +52,7 @@ func (a *API) linkRoutes() {
 			return c.Send(file.body)
 		})
 	}
-	visits := limiter.New(limiter.Config{Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
+	visits := limiter.New(limiter.Config{KeyGenerator: func(c *fiber.Ctx) string { return neighbours(addressOf(c.UserContext())) }, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
 		if strings.HasSuffix(c.Path(), "/events") {
 			return errTooManyStreams
 		}

@@ -84,7 +84,7 @@ func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders
 
 // store accepts a message and answers when it is durable, or, where the client waits, when it is settled.
 func (a *API) store(ctx context.Context, m *models.NewMessage, headers SendHeaders) (*Started[SentData], error) {
-	if err := a.accepter.Accept(ctx, m); err != nil {
+	if err := a.counted(ctx, []*models.NewMessage{m}, func() error { return a.accepter.Accept(ctx, m) }); err != nil {
 		return nil, err
 	}
 	return a.sent(ctx, m.ID, headers)

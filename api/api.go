@@ -163,6 +163,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.describeSends()
 	a.describeWebhooks()
 	a.describeStreams()
+	a.describeLimits()
 	a.serveOpenAPI()
 	return a
 }

@@ -43,7 +43,7 @@ type Taken struct {
 	Ask     Ask
 }
 
-// Redis counts in Redis, by its clock. Each call is one round trip. While Redis does not answer, calls fail at once for most
+// Redis counts in Redis, by its clock. Each call is one round trip, and calls that come at the same time share one. While Redis does not answer, calls fail at once for most
 // of the time, so that nobody waits for it.
 type Redis struct {
 	client                      redis.UniversalClient
@@ -51,6 +51,7 @@ type Redis struct {
 	take, give, install, forget *redis.Script
 	breaker                     *gobreaker.CircuitBreaker[[]any]
 	now                         func() int64 // ms; 0 is Redis' clock
+	queue                       queue
 }
 
 // breakTime is how long Redis is left alone after it failed.
@@ -68,12 +69,12 @@ func NewRedis(client redis.UniversalClient, timeout time.Duration) *Redis {
 var ErrDown = errors.New("redis does not answer")
 
 // Take counts all that is asked for in one pipeline. Each stands alone: one that is refused does not undo the others.
-func (r *Redis) Take(ctx context.Context, asks ...Ask) ([]Taken, error) {
+func (r *Redis) Take(_ context.Context, asks ...Ask) ([]Taken, error) {
 	calls := make([]call, len(asks))
 	for i, a := range asks {
-		calls[i] = call{r.take, a.Key, []any{a.N, a.Policy.Limit, a.Policy.Width().Milliseconds(), a.Policy.Kept(), a.Strict, r.now()}}
+		calls[i] = call{script: r.take, key: a.Key, args: []any{a.N, a.Policy.Limit, a.Policy.Width().Milliseconds(), a.Policy.Kept(), a.Strict, r.now()}}
 	}
-	answers, err := r.run(ctx, calls...)
+	answers, err := r.run(calls...)
 	if err != nil {
 		return nil, err
 	}
@@ -108,24 +109,24 @@ func takenOf(a Ask, answer any) (Taken, error) {
 }
 
 // Give takes back n of what was counted.
-func (r *Redis) Give(ctx context.Context, t Taken, n int) error {
-	_, err := r.run(ctx, call{r.give, t.Ask.Key, []any{n, t.Ask.Policy.Kept(), t.Slot, t.Epoch}})
+func (r *Redis) Give(_ context.Context, t Taken, n int) error {
+	_, err := r.run(call{script: r.give, key: t.Ask.Key, args: []any{n, t.Ask.Policy.Kept(), t.Slot, t.Epoch}})
 	return err
 }
 
 // Install makes a counter of what was counted elsewhere, by age in slots, unless one of this epoch or a later one is there.
-func (r *Redis) Install(ctx context.Context, key string, p limits.Policy, epoch int64, counts map[int64]int64) error {
+func (r *Redis) Install(_ context.Context, key string, p limits.Policy, epoch int64, counts map[int64]int64) error {
 	args := []any{epoch, p.Width().Milliseconds(), p.Kept(), r.now()}
 	for age, n := range counts {
 		args = append(args, age, n)
 	}
-	_, err := r.run(ctx, call{r.install, key, args})
+	_, err := r.run(call{script: r.install, key: key, args: args})
 	return err
 }
 
 // Forget drops a counter, if it is of this epoch.
-func (r *Redis) Forget(ctx context.Context, key string, epoch int64) error {
-	_, err := r.run(ctx, call{r.forget, key, []any{epoch}})
+func (r *Redis) Forget(_ context.Context, key string, epoch int64) error {
+	_, err := r.run(call{script: r.forget, key: key, args: []any{epoch}})
 	return err
 }
 
@@ -148,34 +149,17 @@ func (r *Redis) First(ctx context.Context, key string, within time.Duration) (bo
 	return first, nil
 }
 
-type call struct {
-	script *redis.Script
-	key    string
-	args   []any
-}
-
-// run runs scripts in one round trip, or two where Redis does not know a script yet.
-func (r *Redis) run(ctx context.Context, calls ...call) ([]any, error) {
-	return r.guarded(ctx, func(ctx context.Context) ([]any, error) {
-		answers, err := r.pipeline(ctx, calls, false)
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			answers, err = r.pipeline(ctx, calls, true)
-		}
-		return answers, err
-	})
-}
-
-// pipeline runs them. A script that is not known was not run, and neither was any other: they are sent as one transaction.
-func (r *Redis) pipeline(ctx context.Context, calls []call, whole bool) ([]any, error) {
-	send := func(p redis.Scripter, c call) *redis.Cmd {
+// pipeline runs calls in one round trip, each with an error of its own; whole sends the scripts themselves.
+func (r *Redis) pipeline(ctx context.Context, calls []*call, whole bool) error {
+	send := func(p redis.Scripter, c *call) *redis.Cmd {
 		if whole {
 			return p.Eval(ctx, sourceOf(r, c.script), []string{c.key}, c.args...)
 		}
 		return p.EvalSha(ctx, c.script.Hash(), []string{c.key}, c.args...)
 	}
 	if len(calls) == 1 {
-		v, err := send(r.client, calls[0]).Result()
-		return []any{v}, err
+		calls[0].answer, calls[0].err = send(r.client, calls[0]).Result()
+		return calls[0].err
 	}
 	commands := make([]*redis.Cmd, len(calls))
 	_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -184,14 +168,10 @@ func (r *Redis) pipeline(ctx context.Context, calls []call, whole bool) ([]any, 
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	for i, c := range calls {
+		c.answer, c.err = commands[i].Result()
 	}
-	answers := make([]any, len(calls))
-	for i, c := range commands {
-		answers[i] = c.Val()
-	}
-	return answers, nil
+	return err
 }
 
 func sourceOf(r *Redis, s *redis.Script) string {

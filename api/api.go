@@ -66,7 +66,7 @@ type Config struct {
 	Uploads      UploadLimits   // zero: DefaultUploadLimits
 	Streams      StreamConfig
 	Requests     limits.Requests // zero: DefaultRequests
-	LimitTimeout time.Duration   // that Redis is waited for to count; 1 s if 0
+	LimitTimeout time.Duration   // that Redis is waited for to count; 400 ms if 0
 	// LimitReached is told that a user has reached a limit of his tier (limits.OfMessages, limits.OfSessions), once an hour for
 	// each. It may take its time.
 	LimitReached       func(ctx context.Context, user *models.User, limit string)

@@ -39,8 +39,8 @@ type limiting struct {
 
 // Defaults and bounds of what counts.
 const (
-	limitTimeout = time.Second // that Redis is waited for
-	memoryLogins = 100_000     // counters of failed logins in memory
+	limitTimeout = 400 * time.Millisecond // that Redis is waited for
+	memoryLogins = 100_000                // counters of failed logins in memory
 	toldMost     = 20_000
 	toldOnce     = time.Hour // per user and kind
 )

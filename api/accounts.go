@@ -178,8 +178,17 @@ func hashOfNothing(rounds int) []byte {
 	return hash
 }
 
+// checkPassword finds the user whose mail address and password these are. Attempts that fail are slowed down: all that asks for a
+// password goes through here.
 func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.User, error) {
-	u, err := models.UserByEmail(ctx, a.db, strings.ToLower(strings.TrimSpace(email)))
+	email = strings.ToLower(strings.TrimSpace(email))
+	attempt := a.attemptOf(ctx, email)
+	delay, err := attempt.may(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.pause(ctx, delay)
+	u, err := models.UserByEmail(ctx, a.db, email)
 	ok, err := models.Found(err)
 	if err != nil {
 		return nil, databaseFault(err)
@@ -189,6 +198,9 @@ func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.U
 		return nil, err
 	}
 	defer release()
+	if _, err := attempt.may(ctx); err != nil { // others may have failed while this one waited; few run at once
+		return nil, err
+	}
 	hash := a.noPassword()
 	if ok {
 		hash = []byte(u.PasswordHash)
@@ -198,8 +210,10 @@ func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.U
 			u = nil
 		}
 		a.loginFailed(ctx, email, u)
+		attempt.failed(ctx)
 		return nil, errLogin
 	}
+	attempt.succeeded(ctx)
 	return u, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -56,14 +57,19 @@ type Config struct {
 	ShutdownDelay    time.Duration // between "not ready" and the end of accepting, for balancers to notice
 	AsynqmonWritable bool
 	PublicURL        string
-	InternalPort     int // 0: worker routes, metrics and the dashboard are on the public port
-	TrustedProxies   []string
-	Metrics          bool // serve /metrics
+	InternalPort     int            // 0: worker routes, metrics and the dashboard are on the public port
+	TrustedProxies   []netip.Prefix // only from these X-Forwarded-For is read
+	Metrics          bool           // serve /metrics
 
-	Media              *media.Store   // stays the caller's to close
-	Fetcher            *media.Fetcher // knows which URLs will be fetched
-	Uploads            UploadLimits   // zero: DefaultUploadLimits
-	Streams            StreamConfig
+	Media        *media.Store   // stays the caller's to close
+	Fetcher      *media.Fetcher // knows which URLs will be fetched
+	Uploads      UploadLimits   // zero: DefaultUploadLimits
+	Streams      StreamConfig
+	Requests     limits.Requests // zero: DefaultRequests
+	LimitTimeout time.Duration   // that Redis is waited for to count; 400 ms if 0
+	// LimitReached is told that a user has reached a limit of his tier (limits.OfMessages, limits.OfSessions), once an hour for
+	// each. It may take its time.
+	LimitReached       func(ctx context.Context, user *models.User, limit string)
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
 
@@ -95,7 +101,8 @@ type API struct {
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
 	intakes     *uploads // of workers: no tenant takes their places
-	proxies     proxies
+	limiter     *limiting
+	delayed     atomic.Int64 // logins that are made to wait
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
@@ -120,11 +127,14 @@ const (
 func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *egress.Guard,
 	metrics *monitoring.Metrics, checks []monitoring.Check, log *slog.Logger) *API {
 	queue := jobs.NewQueue(client, log)
-	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
+	if cfg.Requests == (limits.Requests{}) {
+		cfg.Requests = limits.DefaultRequests()
+	}
+	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
 		checks: checks, started: time.Now(),
-		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads), proxies: newProxies(cfg.TrustedProxies)}
+		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads)}
 	a.tokenKeys = newTokenKeys(append([][]byte{cfg.JWTSecret}, cfg.MoreJWTSecrets...))
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
@@ -150,7 +160,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
 		ReadTimeout: readTimeout, IdleTimeout: idleTimeout, ReadBufferSize: 16 << 10,
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
-		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
+		EnableTrustedProxyCheck: true, TrustedProxies: texts(cfg.TrustedProxies), // for X-Forwarded-Proto; addresses are clientOf's
 	})
 	a.app.Server().Handler = inTime(a.bodies(a.knownMethods(a.app.Server().Handler)))
 	a.app.Server().ConnState = endOfAnswer
@@ -158,11 +168,12 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.unambiguous, a.idempotent, a.audited)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
 	a.describeStreams()
+	a.describeLimits()
 	a.serveOpenAPI()
 	return a
 }
@@ -224,19 +235,20 @@ func (a *API) drain(ctx context.Context) error {
 	}
 }
 
-// proxyHeader names the client's address only where proxies are trusted: anybody can send the header.
-func proxyHeader(cfg Config) string {
-	if len(cfg.TrustedProxies) > 0 {
-		return fiber.HeaderXForwardedFor
+func texts(prefixes []netip.Prefix) []string {
+	list := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		list[i] = p.String()
 	}
-	return ""
+	return list
 }
 
 // requestInfo is what is known of a request, for its one log line.
 type requestInfo struct {
-	id   string
-	ip   string // where it came from
-	user uuid.UUID
+	id      string
+	user    uuid.UUID
+	address netip.Addr // the client's
+	rates   []rate     // what it was counted against
 }
 
 type requestInfoKey struct{}
@@ -263,9 +275,10 @@ func (a *API) middleware() {
 	}
 	if a.cfg.CORSOrigin != "" {
 		a.app.Use(cors.New(cors.Config{AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
-			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied", MaxAge: 600}))
+			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + rateHeaders, MaxAge: 600}))
 	}
 	a.app.Use(a.internalOnly)
+	a.app.Use(a.limitPages)
 	a.app.Use(a.refuseBody)
 }
 
@@ -289,7 +302,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
 	a.running.Add(1)
 	defer a.running.Add(-1)
-	info := &requestInfo{id: requestIDFor(c), ip: c.IP()}
+	info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), requestTimeout)
 	defer cancel()
 	c.SetUserContext(ctx)
@@ -300,6 +313,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 		if err != nil {
 			err = a.fiberError(c, err)
 		}
+		setRates(c, info.rates)
 		took, status, route := time.Since(started), c.Response().StatusCode(), c.Route().Path
 		if (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) && route == "/" {
 			route = noRoute
@@ -332,7 +346,7 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	}
 	a.metrics.Request(method, route, status, took)
 	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
-		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", a.proxies.client(c))}
+		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", info.address.String())}
 	if info.user != uuid.Nil {
 		attrs = append(attrs, slog.String("user", info.user.String()))
 	}
@@ -437,7 +451,7 @@ func hasNUL(body []byte) bool {
 // having passed observe.
 func (a *API) fiberError(c *fiber.Ctx, err error) error {
 	if _, observed := c.UserContext().Value(requestInfoKey{}).(*requestInfo); !observed {
-		info := &requestInfo{id: requestIDFor(c)}
+		info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 		c.SetUserContext(context.WithValue(context.Background(), requestInfoKey{}, info))
 		awaitRest(c.Context().Conn())
 		defer func() { a.record(c, info, noRoute, 0) }()

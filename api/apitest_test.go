@@ -70,6 +70,10 @@ func allowLoopback(w *world, _ *api.Config) {
 	w.hooks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 }
 
+// generous is for tests that are not about limits: they log in and ask from one address as often as they like.
+var generous = limits.Requests{Window: 15 * time.Minute, PerAddress: 1e6, PerCredential: 1e6, SessionOps: 1e6, Registrations: 1e6,
+	Logins: limits.Logins{Failures: 1e6, PerAddress: 1e6, PerAccount: 1e6}}
+
 // start runs an API on a fresh database. It has no Redis, which it works without, until withRedis gives it one.
 func start(t testing.TB, settings ...setting) *world {
 	t.Helper()
@@ -97,7 +101,8 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 	require.NoError(t, err)
 	cfg := api.Config{Version: "test", JWTSecret: jwtSecret, JWTLifetime: time.Hour, BcryptRounds: 4, WorkerToken: workerToken,
 		SelfServiceTier: limits.Pro, Tiers: limits.Default(), Registration: "open", AllowQueryAPIKey: true, CORSOrigin: "*", Helmet: true,
-		MessageTTL: 24 * time.Hour, LeaseTTL: 12 * time.Second, Heartbeat: 100 * time.Millisecond, Metrics: true}
+		MessageTTL: 24 * time.Hour, LeaseTTL: 12 * time.Second, Heartbeat: 100 * time.Millisecond, Metrics: true,
+		Requests: generous, LimitTimeout: patience}
 	for _, set := range settings {
 		set(w, &cfg)
 	}

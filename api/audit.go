@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -153,14 +152,4 @@ func (a *API) loginFailed(ctx context.Context, email string, u *models.User) {
 	if err := models.WriteAudit(within, a.db.Pool, line); err != nil {
 		a.log.Error("audit line not written", "message", line.Message, "user", line.Target, "requestId", line.RequestID, "error", err)
 	}
-}
-
-// addressOf is where a request came from, invalid if that cannot be said.
-func addressOf(ctx context.Context) netip.Addr {
-	info, _ := ctx.Value(requestInfoKey{}).(*requestInfo)
-	if info == nil {
-		return netip.Addr{}
-	}
-	ip, _ := netip.ParseAddr(info.ip) // a proxy may have sent anything
-	return ip
 }

@@ -89,7 +89,7 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 		err = p.mayScope(ctx.Operation())
 	}
 	if err != nil {
-		a.writeError(ctx, err)
+		a.writeError(ctx, a.refusedCaller(ctx.Context(), err))
 		return
 	}
 	if p != nil {

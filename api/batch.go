@@ -65,7 +65,7 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 	if err := a.proved(callerOf(ctx).user); err != nil {
 		return nil, err
 	}
-	if err := a.accepter.AcceptAll(ctx, list); err != nil {
+	if err := a.counted(ctx, list, func() error { return a.accepter.AcceptAll(ctx, list) }); err != nil {
 		return nil, err
 	}
 	data := BatchData{Messages: make([]SentData, len(list))}

@@ -50,7 +50,7 @@ const linkVisits = 120
 func (a *API) linkRoutes() {
 	script, style := newLinkAsset("link.js", "text/javascript; charset=utf-8"), newLinkAsset("link.css", "text/css; charset=utf-8")
 	a.serveAssets(script, style)
-	visits := limiter.New(limiter.Config{Max: linkVisits, Expiration: time.Minute, KeyGenerator: a.proxies.client, LimitReached: func(c *fiber.Ctx) error {
+	visits := limiter.New(limiter.Config{KeyGenerator: func(c *fiber.Ctx) string { return neighbours(addressOf(c.UserContext())) }, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
 		if strings.HasSuffix(c.Path(), "/events") {
 			return errTooManyStreams
 		}

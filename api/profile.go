@@ -80,18 +80,25 @@ func (a *API) updateProfile(ctx context.Context, in *ProfileInput) (*Reply[Profi
 }
 
 // provePassword compares with the present password of the caller, for what a token alone may not do. It returns the hash that it
-// has compared with.
+// has compared with. Who holds a token guesses no faster than who logs in.
 func (a *API) provePassword(ctx context.Context, user uuid.UUID, plain string) (hash string, err error) {
 	u, err := models.UserByID(ctx, a.db, user) // what we remember of him may be a moment old
 	if err := found(err, errBadToken); err != nil {
 		return "", err
 	}
+	attempt := a.attemptOf(ctx, u.Email)
+	delay, err := attempt.may(ctx)
+	if err != nil {
+		return "", err
+	}
+	a.pause(ctx, delay)
 	release, err := a.hashSlot(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer release()
 	if bcrypt.CompareHashAndPassword([]byte(u.PasswordHash), []byte(plain)) != nil || len(plain) > maxPassword {
+		attempt.failed(ctx)
 		return "", errPassword
 	}
 	return u.PasswordHash, nil

@@ -87,7 +87,7 @@ func (a *API) store(ctx context.Context, m *models.NewMessage, headers SendHeade
 	if err := a.proved(callerOf(ctx).user); err != nil {
 		return nil, err
 	}
-	if err := a.accepter.Accept(ctx, m); err != nil {
+	if err := a.counted(ctx, []*models.NewMessage{m}, func() error { return a.accepter.Accept(ctx, m) }); err != nil {
 		return nil, err
 	}
 	return a.sent(ctx, m.ID, headers)

@@ -17,6 +17,7 @@ import (
 
 	"kurir/fault"
 	"kurir/jobs"
+	"kurir/limits"
 	"kurir/message"
 	"kurir/models"
 )
@@ -124,6 +125,10 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 		}
 		return a.insertSession(ctx, tx, s, keyRow, job, in.Body.Webhook, &answer)
 	})
+	if fault.Is(err, models.ErrSessionLimit.Code) {
+		a.metrics.RateLimited(limits.OfSessions)
+		a.limitReached(user, limits.OfSessions)
+	}
 	if err != nil {
 		return nil, stored(err)
 	}

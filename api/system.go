@@ -116,7 +116,7 @@ func (a *API) queuesOnly(c *fiber.Ctx) error {
 	if c.Method() == http.MethodGet && strings.Contains(c.Get("Accept"), "text/html") {
 		return c.Redirect(loginPath, http.StatusSeeOther)
 	}
-	return errNoCredential
+	return a.refusedCaller(c.UserContext(), errNoCredential)
 }
 
 //go:embed login.html

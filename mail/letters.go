@@ -86,7 +86,7 @@ func (k KeyExpiring) Letter() (Letter, error) {
 // LimitReached tells a user that his tier allows no more.
 type LimitReached struct {
 	Tier  string
-	Limit string // messages_per_hour or sessions
+	Limit string // messages (per hour) or sessions
 }
 
 // Letter writes it.

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
+	"kurir/limits"
 	"strconv"
 	"time"
 
@@ -139,8 +140,8 @@ func ProofWithinQuota(ctx context.Context, q Execer, address string) (bool, erro
 
 // Limits that LetterLimitReached is about.
 const (
-	LimitMessages = "messages_per_hour"
-	LimitSessions = "sessions"
+	LimitMessages = limits.OfMessages
+	LimitSessions = limits.OfSessions
 )
 
 // TellLimitReached has a user told that he has reached a limit of his tier, once an hour at most. It may be called for every

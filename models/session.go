@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -87,9 +86,9 @@ func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Conf
 	if err != nil {
 		return err
 	}
-	if d := limits.CanCreateSession(tiers.For(limits.Tier(user.Tier)), int(have)); !d.Allowed {
+	if d := limits.CanCreateSession(user.Limits(tiers), int(have)); !d.Allowed {
 		refusal := *ErrSessionLimit
-		refusal.Sentence = fmt.Sprintf("The limit of the tier %s is reached: %d of %d sessions.", strings.ToLower(user.Tier), have, d.Limit)
+		refusal.Sentence = fmt.Sprintf("Session limit exceeded. %s allows %d sessions, and there are %d.", user.LimitedBy(user.MaxSessions), d.Limit, have)
 		return &refusal
 	}
 	if err := nameIsFree(ctx, tx, s); err != nil {

@@ -91,6 +91,16 @@ type config struct {
 	LimitMessagesPro   int `env:"LIMIT_MESSAGES_PER_HOUR_PRO" envDefault:"1000"`
 	LimitMessagesMax   int `env:"LIMIT_MESSAGES_PER_HOUR_MAX" envDefault:"10000"`
 
+	RateWindow       millis   `env:"RATE_LIMIT_WINDOW_MS" envDefault:"900000"`
+	RatePerAddress   int      `env:"RATE_LIMIT_MAX_REQUESTS" envDefault:"1000"`
+	RatePerKey       int      `env:"LIMIT_REQUESTS_PER_CREDENTIAL"` // RATE_LIMIT_MAX_REQUESTS unless set
+	SessionOps       int      `env:"LIMIT_SESSION_OPS_PER_MINUTE" envDefault:"60"`
+	Registrations    int      `env:"LIMIT_REGISTRATIONS_PER_HOUR" envDefault:"10"`
+	LoginFailures    int      `env:"LIMIT_LOGIN_FAILURES" envDefault:"5"`
+	LoginsPerAddress int      `env:"LIMIT_LOGIN_FAILURES_PER_ADDRESS" envDefault:"50"`
+	LoginsPerAccount int      `env:"LIMIT_LOGIN_FAILURES_PER_ACCOUNT" envDefault:"50"`
+	LoginDelay       duration `env:"LIMIT_LOGIN_DELAY" envDefault:"1s"`
+
 	StreamsPerCredential int `env:"LIMIT_STREAMS_PER_CREDENTIAL" envDefault:"20"`
 	StreamsPerUser       int `env:"LIMIT_STREAMS_PER_USER" envDefault:"100"`
 	StreamsPerProcess    int `env:"LIMIT_STREAMS_PER_PROCESS" envDefault:"5000"`
@@ -165,6 +175,8 @@ type config struct {
 	mediaRules     media.Rules
 	tiers          limits.Config
 	selfTier       limits.Tier
+	requests       limits.Requests
+	proxies        []netip.Prefix  // TRUSTED_PROXIES
 	encryptionKeys [][]byte        // the first seals
 	operator       string          // WEBHOOK_SECRET in whsec_ form
 	explicit       map[string]bool // variables that are set
@@ -324,6 +336,18 @@ func (c *config) check() (faults []error) {
 		limits.Basic: {Sessions: c.LimitSessionsBasic, MessagesPerHour: c.LimitMessagesBasic},
 		limits.Pro:   {Sessions: c.LimitSessionsPro, MessagesPerHour: c.LimitMessagesPro},
 		limits.Max:   {Sessions: c.LimitSessionsMax, MessagesPerHour: c.LimitMessagesMax},
+	}
+	if c.RatePerKey == 0 && !c.explicit["LIMIT_REQUESTS_PER_CREDENTIAL"] {
+		c.RatePerKey = c.RatePerAddress
+	}
+	c.requests = limits.Requests{Window: time.Duration(c.RateWindow), PerAddress: c.RatePerAddress, PerCredential: c.RatePerKey,
+		SessionOps: c.SessionOps, Registrations: c.Registrations, Logins: limits.Logins{Failures: c.LoginFailures, PerAddress: c.LoginsPerAddress,
+			PerAccount: c.LoginsPerAccount, Delay: time.Duration(c.LoginDelay)}}
+	if err := c.requests.Validate(); err != nil {
+		bad("RATE_LIMIT_*, LIMIT_*: %w", err)
+	}
+	if c.proxies, err = egress.ParseCIDRs(strings.Join(c.TrustedProxies, ",")); err != nil {
+		bad("TRUSTED_PROXIES: %w", err)
 	}
 	if err := c.streams().Validate(); err != nil {
 		bad("LIMIT_STREAMS_*: %w", err)

@@ -150,10 +150,15 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
-		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
+		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.proxies, Requests: p.cfg.requests, Metrics: p.cfg.Metrics,
 		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
 		Streams:                  api.StreamConfig{Limits: p.cfg.streams()},
 		RequireEmailVerification: p.cfg.VerifyEmail,
+		LimitReached: func(ctx context.Context, user *models.User, limit string) {
+			if err := models.TellLimitReached(ctx, p.db, user.ID, limit); err != nil {
+				p.log.Error("nobody is told of a limit that was reached", "user", user.ID, "limit", limit, "error", err)
+			}
+		},
 	}, p.db, p.redis, p.vault, egress.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
 	go func() { served <- a.Listen(l) }()

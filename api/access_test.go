@@ -123,6 +123,10 @@ var matrix = map[string]string{
 	"label-chat":            "1+++44441",
 	"unlabel-chat":          "1+++44441",
 
+	"my-usage":             "1++33+++1",
+	"list-usage":           "133333+31",
+	"list-billing-periods": "133333+31",
+
 	"get-retention":               "1++33+++1",
 	"put-retention":               "1++33+++1",
 	"delete-contact-data":         "1++33+++1",

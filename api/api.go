@@ -88,6 +88,7 @@ type API struct {
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
+	meter       *meter
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
@@ -123,6 +124,10 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	})
 	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable)
 
+	a.meter = newMeter(func(ctx context.Context, process uuid.UUID, batch int64, hits []models.Hits) error {
+		return models.CountHits(ctx, db, process, batch, hits)
+	}, metrics, log)
+
 	background, stop := context.WithCancel(context.Background())
 	a.background, a.stop = background, stop
 	a.hub = newHub(background, cfg.Streams, db, metrics, log)
@@ -135,6 +140,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	beating, endBeat := context.WithCancel(background)
 	a.endBeat = endBeat
 	a.done.Go(func() { a.beat(beating) })
+	a.done.Go(func() { a.meter.run(background) })
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
@@ -147,7 +153,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.metered, a.intake, a.idempotent)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
@@ -221,8 +227,9 @@ func proxyHeader(cfg Config) string {
 
 // requestInfo is what is known of a request, for its one log line.
 type requestInfo struct {
-	id   string
-	user uuid.UUID
+	id      string
+	user    uuid.UUID
+	session uuid.UUID // that it is about
 }
 
 type requestInfoKey struct{}

@@ -62,7 +62,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/users/me"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -180,6 +180,9 @@ var descriptions = map[string]string{
 	"unlabel-chat":                  "Repeating it changes nothing.",
 	"delete-session-contact-data":   "For privacy. Deletes, of what was written before the request: all messages of the conversation, what the person wrote in groups, reactions, events and what subscribers answered to them, and what is known of the person. Messages that wait are cancelled; one that is on its way is waited for. Deliveries stay in their `sequence`, without payload. The job tells how far it is. What comes later stays: repeat the call for it.",
 	"delete-contact-data":           "The same in all sessions of the account, deleted ones too.",
+	"my-usage":                      "Requests, and messages that were sent, in a month of UTC. What is counted when stands in docs/usage.md. Figures of the present month are some seconds behind; those of a closed one never change.",
+	"list-usage":                    "With `Accept: text/csv` all accounts come as one file, from the same figures; its last line is the total, and without that line it is not complete. Texts that a spreadsheet would take for a formula have an apostrophe before them.",
+	"list-billing-periods":          "A month is closed when it has been over for BILLING_CLOSE_AFTER. Its figures never change from then on: what comes to be known later counts for the next month.",
 	"get-retention":                 "Messages that are not settled are never dropped.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
 }

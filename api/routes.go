@@ -122,6 +122,10 @@ func (a *API) routes() {
 	add(a, post, "/admin/sessions/{id}/migrate", "migrate-session", accessAdmin, "Move a session to another worker", a.migrateSession, accepted, once("migrate-session"))
 	add(a, get, "/admin/scaling", "get-scaling", accessAdmin, "Read how many workers there should be", a.getScaling)
 
+	add(a, get, "/users/me/usage", "my-usage", accessAccount, "Read what the account used", a.myUsage)
+	add(a, get, "/admin/usage", "list-usage", accessAdmin, "Read what all accounts used", a.adminUsage, adminUsageResponses)
+	add(a, get, "/admin/usage/periods", "list-billing-periods", accessAdmin, "List the months that are closed", a.listPeriods)
+
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
 	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)

@@ -53,7 +53,7 @@ func TestUsageOfAnAccount(t *testing.T) {
 	d := again.do("GET", usagePath, u.auth(), nil).ok(200)
 	require.Equal(t, map[string]any{"messages": 1.0, "apiHits": 11.0}, d["totals"])
 	require.Equal(t, []any{month, false}, []any{d["month"], d["closed"]})
-	require.Equal(t, map[string]any{"tier": "basic", "sessions": 1.0, "messagesPerHour": 100.0}, d["limits"])
+	require.Equal(t, map[string]any{"tier": "max", "sessions": 20.0, "messagesPerHour": 10000.0}, d["limits"])
 	require.Equal(t, []any{map[string]any{"sessionId": "shop", "name": "shop", "deleted": false, "messages": 1.0, "apiHits": 4.0}}, d["sessions"])
 	var hits []float64
 	for _, k := range d["keys"].([]any) {
@@ -70,7 +70,7 @@ func TestUsageOfAnAccount(t *testing.T) {
 	}
 	w.exec(`UPDATE users SET max_sessions = 7, max_messages_per_hour = 0 WHERE id = $1`, uuid.MustParse(u.id))
 	overridden := startOn(t, w.db).do("GET", usagePath, u.auth(), nil).ok(200)
-	require.Equal(t, map[string]any{"tier": "basic", "sessions": 7.0, "messagesPerHour": 0.0}, overridden["limits"])
+	require.Equal(t, map[string]any{"tier": "max", "sessions": 7.0, "messagesPerHour": 0.0}, overridden["limits"])
 }
 
 // While PostgreSQL is away, what was let in from memory is counted in memory, and written when it is back.
@@ -136,8 +136,8 @@ func TestUsageOfAllAccounts(t *testing.T) {
 		require.Equal(t, []string{month.Format("2006-01"), p["userId"].(string), strconv.Itoa(int(p["messages"].(float64))), strconv.Itoa(int(p["apiHits"].(float64)))},
 			[]string{line[0], line[1], line[5], line[6]})
 		if p["userId"] == u.id {
-			require.Equal(t, []string{`'=cmd|'/C calc'!A0, "x"`, u.email, "basic"}, line[2:5])
-			require.Equal(t, []any{`=cmd|'/C calc'!A0, "x"`, "basic"}, []any{p["name"], p["tier"]})
+			require.Equal(t, []string{`'=cmd|'/C calc'!A0, "x"`, u.email, "max"}, line[2:5])
+			require.Equal(t, []any{`=cmd|'/C calc'!A0, "x"`, "max"}, []any{p["name"], p["tier"]})
 		} else {
 			require.Nil(t, p["name"])
 		}

@@ -103,6 +103,7 @@ type API struct {
 	intakes     *uploads // of workers: no tenant takes their places
 	limiter     *limiting
 	delayed     atomic.Int64 // logins that are made to wait
+	meter       *meter
 	dashboard   *monitoring.Dashboard
 	checks      []monitoring.Check
 	started     time.Time
@@ -143,6 +144,10 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	})
 	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable)
 
+	a.meter = newMeter(func(ctx context.Context, process uuid.UUID, batch int64, hits []models.Hits) error {
+		return models.CountHits(ctx, db, process, batch, hits)
+	}, metrics, log)
+
 	background, stop := context.WithCancel(context.Background())
 	a.background, a.stop = background, stop
 	a.hub = newHub(background, cfg.Streams, db, metrics, log)
@@ -155,6 +160,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	beating, endBeat := context.WithCancel(background)
 	a.endBeat = endBeat
 	a.done.Go(func() { a.beat(beating) })
+	a.done.Go(func() { a.meter.run(background) })
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
@@ -168,7 +174,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
@@ -249,6 +255,7 @@ type requestInfo struct {
 	user    uuid.UUID
 	address netip.Addr // the client's
 	rates   []rate     // what it was counted against
+	session uuid.UUID  // that it is about
 }
 
 type requestInfoKey struct{}

@@ -474,6 +474,8 @@ func TestQueriesThatDoNotFit(t *testing.T) {
 				values = []string{strings.Repeat("1", 101)}
 			case name == "chat":
 				values = []string{"nobody", "\x00", "1@example.com", strings.Repeat("1", 129)}
+			case name == "month":
+				values = []string{"nonsense", "2026-13", "2026-1", "1999-12", "9999-12", "\x00", "2026-01-01"}
 			case name == "q":
 				values = []string{"\x00", " ", "?!", "\xff", strings.Repeat("x", 201)}
 			default:

@@ -152,6 +152,9 @@ func (a *API) routes() {
 	add(a, get, "/admin/settings", "get-settings", accessAdmin, "Read the configuration", a.getSettings)
 	add(a, get, "/admin/logs", "list-logs", accessAdmin, "Read the audit trail", a.listLogs)
 	add(a, get, "/users/me/logs", "list-own-logs", accessToken, "Read what was done with the account", a.listOwnLogs)
+	add(a, get, "/users/me/usage", "my-usage", accessAccount, "Read what the account used", a.myUsage)
+	add(a, get, "/admin/usage", "list-usage", accessAdmin, "Read what all accounts used", a.adminUsage, adminUsageResponses)
+	add(a, get, "/admin/usage/periods", "list-billing-periods", accessAdmin, "List the months that are closed", a.listPeriods)
 
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)

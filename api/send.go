@@ -66,7 +66,9 @@ func (a *API) sessionUID(ctx context.Context, id string) (uuid.UUID, error) {
 	p := callerOf(ctx)
 	switch {
 	case p.session == nil:
-		return a.credentials.session(ctx, p.user.ID, id)
+		uid, err := a.credentials.session(ctx, p.user.ID, id)
+		noteSession(ctx, uid)
+		return uid, err
 	case p.name == id:
 		return *p.session, nil
 	}

@@ -61,6 +61,7 @@ func (a *API) ownSession(ctx context.Context, id string) (*models.Session, error
 	if p.session != nil && *p.session != s.UID {
 		return nil, models.ErrGone // the name was taken anew, the key is the former session's
 	}
+	noteSession(ctx, s.UID)
 	return s, nil
 }
 

@@ -34,6 +34,8 @@ type Config struct {
 	KeepDeliveries time.Duration // and events; 0: for ever
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
+	BillingURL     string        // is told of months that are closed, signed; empty: nobody is
+	CloseAfter     time.Duration // the end of a month
 
 	Media        *media.Store   // nil: there is none, and none to look after
 	Fetcher      *media.Fetcher // takes media in that messages name by URL
@@ -53,6 +55,7 @@ type Runner struct {
 	workers *Workers
 	vault   *models.Vault
 	lanes   *Lanes
+	hooks   *webhook.Client
 	sender  *sender
 	deliver *deliverer
 	metrics *monitoring.Metrics
@@ -69,7 +72,7 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	log = log.With("runner", id.String())
 	queue := NewQueue(client, log)
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
-		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), metrics: metrics, log: log}
+		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), hooks: hooks, metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
 		media: fetcherOf(cfg.Fetcher), luck: rand.Float64}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
@@ -96,6 +99,7 @@ func (r *Runner) handlers() *handlers {
 		KindPartitions: r.partitions, KindForget: r.forget, KindMediaUpkeep: r.mediaUpkeep,
 		KindRetention: r.retain, KindIndexWords: r.indexWords,
 		KindKeysExpiring: r.keysExpiring,
+		KindCountUsage:   r.countUsage, KindClosePeriods: r.closePeriods,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {
@@ -123,6 +127,7 @@ func (r *Runner) durables() []durable {
 		{kind: KindCloseAccount, attempts: 1_000_000, backoff: time.Minute, run: r.closeAccount},
 		{kind: KindForgetContact, attempts: 1_000_000, backoff: time.Minute, run: r.forgetContact, failed: r.forgetFailed},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
+		{kind: KindPeriodClosed, attempts: 1_000_000, backoff: time.Hour, run: r.notifyPeriod},
 	}
 }
 

@@ -122,6 +122,8 @@ type config struct {
 	TroubleAfter   duration `env:"NETWORK_TROUBLE_AFTER" envDefault:"30s"`
 	ScalingURL     string   `env:"SCALING_WEBHOOK_URL"`
 	WebhookSecret  string   `env:"WEBHOOK_SECRET" secret:"true"`
+	BillingURL     string   `env:"BILLING_WEBHOOK_URL" secret:"true"` // may hold a token
+	BillingAfter   duration `env:"BILLING_CLOSE_AFTER" envDefault:"48h"`
 
 	RunnerConcurrency int      `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string   `env:"WEBHOOK_ALLOW_CIDRS"`
@@ -302,6 +304,7 @@ func (c *config) check() (faults []error) {
 			bad("WEBHOOK_SECRET: %w", err)
 		}
 	}
+	faults = append(faults, c.checkBilling()...)
 	if c.allow, err = egress.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}

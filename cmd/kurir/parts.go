@@ -195,6 +195,7 @@ func (p *parts) runRunner(ctx context.Context) error {
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
+		BillingURL: p.cfg.BillingURL, CloseAfter: time.Duration(p.cfg.BillingAfter),
 		Media: p.media, Fetcher: p.fetcher(),
 		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer, PublicURL: p.cfg.linksTo()}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }

@@ -66,13 +66,13 @@ func TestAdministratorsUseIndexes(t *testing.T) {
 	}
 
 	h := &hook{}
-	db.AddQueryHook(h)
+	heard := &models.DB{DB: db.WithQueryHook(h), Pool: db.Pool}
 	off := false
 	for index, f := range map[string]models.UserFilter{
 		"users_words": {Search: "user 77"}, "users_pkey": {}, "users_name": {Sort: "name"}, "users_last_login": {Sort: "-lastLoginAt"}, "users_email_key": {Sort: "-email", Active: &off},
 	} {
 		h.seen, f.Limit = nil, 20
-		_, total, err := models.Users(t.Context(), db, f)
+		_, total, err := models.Users(t.Context(), heard, f)
 		require.NoError(t, err)
 		require.NotZero(t, total)
 		for _, sql := range h.seen {
@@ -85,7 +85,7 @@ func TestAdministratorsUseIndexes(t *testing.T) {
 		"sessions_words": {Search: "bulk77"}, "using sessions_owner": {User: user.ID}, "sessions_pkey": {Status: models.SessionConnected},
 	} {
 		h.seen, f.Limit = nil, 50
-		list, err := models.SessionsOfAll(t.Context(), db, f)
+		list, err := models.SessionsOfAll(t.Context(), heard, f)
 		require.NoError(t, err)
 		require.NotEmpty(t, list)
 		for _, sql := range h.seen {

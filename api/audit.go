@@ -119,6 +119,9 @@ func merged(base, more models.Audit) models.Audit {
 	if more.Actor != "" {
 		base.Actor = more.Actor
 	}
+	if more.User != uuid.Nil {
+		base.User = more.User
+	}
 	if more.Target != uuid.Nil {
 		base.Target = more.Target
 	}

@@ -105,7 +105,7 @@ func (a *API) reset(ctx context.Context, token, field, chosen string) error {
 		if err := models.ResetPassword(ctx, tx, u.ID, token, hash); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, models.Audit{Message: "password.reset", User: u.ID})
+		return a.audit(ctx, tx, models.Audit{Message: "password.reset", Actor: models.ActorUser, User: u.ID, Target: u.ID})
 	})
 	if err != nil {
 		return stored(err)

@@ -42,7 +42,7 @@ func (a *API) verify(ctx context.Context, token string) error {
 		if err := models.VerifyEmail(ctx, tx, a.vault, u.ID, token); err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, models.Audit{Message: "email.verified", User: u.ID})
+		return a.audit(ctx, tx, models.Audit{Message: "email.verified", Actor: models.ActorUser, User: u.ID, Target: u.ID})
 	})
 	if err != nil {
 		return stored(err)

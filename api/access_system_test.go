@@ -15,19 +15,23 @@ import (
 // systemMatrix is the matrix of the addresses beside the API's own, with the same signs.
 var systemMatrix = map[string]string{
 	//                     nobody, token, key, session, other session, other tenant, admin, admin's key, worker
-	"/":                    "+++++++++",
-	"/health":              "+++++++++",
-	"/health/live":         "+++++++++",
-	"/health/ready":        "+++++++++",
-	"/metrics":             "+++++++++",
-	"/docs":                "+++++++++",
-	"/openapi.json":        "+++++++++",
-	"/link/files/link.css": "+++++++++",
-	"/link/files/link.js":  "+++++++++",
-	"/link/:token":         "+++++++++", // who has the address
-	"/link/:token/events":  "+++++++++",
-	"/admin/login":         "+++++++++",
-	"/admin/queues":        "131113+11", // API keys are nothing there
+	"/":                          "+++++++++",
+	"/health":                    "+++++++++",
+	"/health/live":               "+++++++++",
+	"/health/ready":              "+++++++++",
+	"/metrics":                   "+++++++++",
+	"/docs":                      "+++++++++",
+	"/openapi.json":              "+++++++++",
+	"/link/files/link.css":       "+++++++++",
+	"/link/files/link.js":        "+++++++++",
+	"/link/:token":               "+++++++++", // who has the address
+	"/link/:token/events":        "+++++++++",
+	"/account/reset":             "+++++++++", // the code from a mail is asked for there
+	"/account/verify":            "+++++++++",
+	"/account/files/account.js":  "+++++++++",
+	"/account/files/account.css": "+++++++++",
+	"/admin/login":               "+++++++++",
+	"/admin/queues":              "131113+11", // API keys are nothing there
 }
 
 // versioned is the part of a file's address that changes with the file.

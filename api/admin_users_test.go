@@ -36,8 +36,8 @@ func TestAdministratorsFindUsers(t *testing.T) {
 	w := start(t)
 	admin := w.administrator()
 	for i, name := range []string{"John Doe", "Little John", "Ĵōhanna", "O'Brien 100%", "zoe"} {
-		w.exec(`INSERT INTO users (id, name, email, password_hash, tier, is_active) VALUES (kurir_uuid_v7(), $1, $2, 'x', $3, $4)`,
-			name, fmt.Sprintf("mail%d@johnson-%d.example", i, i), []string{"BASIC", "PRO"}[i%2], i != 4)
+		w.exec(`INSERT INTO users (id, name, email, password_hash, tier, is_active) VALUES ($5, $1, $2, 'x', $3, $4)`,
+			name, fmt.Sprintf("mail%d@johnson-%d.example", i, i), []string{"BASIC", "PRO"}[i%2], i != 4, models.NewID())
 	}
 	names, pages := admin.found("search=john&sort=name&limit=2")
 	require.Equal(t, []string{"John Doe", "Little John"}, names)
@@ -137,7 +137,7 @@ func TestTheLastAdministratorStays(t *testing.T) {
 	a.change(a.id, map[string]any{"role": "administrator", "isActive": true, "tier": "basic"}).ok(200)
 	b := w.register("b")
 	for i := range 9 {
-		w.exec(`UPDATE users SET role = 'ADMINISTRATOR', is_active = true, token_version = 1 WHERE id IN ($1, $2)`, a.id, b.id)
+		w.exec(`UPDATE users SET role = 'ADMINISTRATOR', is_active = true, closed_at = NULL, token_version = 1 WHERE id IN ($1, $2)`, a.id, b.id)
 		w.eventually("both to be administrators", func() bool {
 			return w.do("GET", usersPath, a.auth(), nil).status == 200 && w.do("GET", usersPath, b.auth(), nil).status == 200
 		})

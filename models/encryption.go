@@ -186,6 +186,12 @@ func (v *Vault) StillUsing(ctx context.Context, db *DB) (s StillUsed, err error)
 		}
 		s.Values += n
 	}
+	var letters int // whose addresses wait sealed in their jobs, for a day at most
+	if err = db.Pool.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM jobs WHERE status IN ('QUEUED', 'RUNNING') AND kind = $2 AND params ? 'to'
+		AND substring(decode(params->>'to', 'base64') FROM 1 FOR %d) <> $1`, 1+vaultID), v.sealedPrefix(), KindLetter).Scan(&letters); err != nil {
+		return s, err
+	}
+	s.Values += letters
 	first := v.KeyIDs()[0]
 	names := func(query string, args ...any) ([]string, error) {
 		rows, err := db.Pool.Query(ctx, query, args...)

@@ -51,7 +51,9 @@ func SessionsOfAll(ctx context.Context, db bun.IDB, f SessionFilter) ([]OwnedSes
 		if words == "" {
 			return nil, nil
 		}
-		q = q.Where(sessionWords+` @@ to_tsquery('simple', kurir_fold(?))`, words)
+		// By themselves, else the planner may walk all sessions in their order until it has found enough.
+		q = q.Where(`s.uid IN (WITH found AS MATERIALIZED (SELECT s.uid FROM sessions s WHERE s.deleted_at IS NULL AND `+sessionWords+` @@ to_tsquery('simple', kurir_fold(?)))
+			SELECT uid FROM found)`, words)
 	}
 	if err := q.Scan(ctx); err != nil {
 		return nil, fmt.Errorf("list sessions: %w", err)

@@ -82,8 +82,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	}
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
-		name, _, _ = strings.Cut(email, "@")
-		name = name[:min(len(name), maxName)]
+		name = models.DefaultName(email)
 	}
 	hash, err := a.hash(ctx, in.Body.Password)
 	if err != nil {
@@ -121,7 +120,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 // Limits of an account's fields: bcrypt takes no more bytes, and PostgreSQL no more characters.
 const (
 	maxPassword = password.Max
-	maxName     = 200
+	maxName     = models.MaxName
 )
 
 // parseEmail accepts a bare address in ASCII and brings it to lower case.

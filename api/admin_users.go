@@ -152,7 +152,7 @@ func (a *API) createUser(ctx context.Context, in *CreateUserInput) (*Reply[Creat
 	}
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
-		name, _, _ = strings.Cut(email, "@")
+		name = models.DefaultName(email)
 	}
 	plain, made, hash, err := a.passwordFor(ctx, in.Body.Password, email)
 	if err != nil {

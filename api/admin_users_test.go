@@ -78,6 +78,9 @@ func TestAdministratorsManageUsers(t *testing.T) {
 	made := admin.do("POST", usersPath, admin.auth(), map[string]any{"email": "John@Example.com", "tier": "pro"}).ok(201)
 	user := made["user"].(map[string]any)
 	require.Equal(t, []any{"john", "john@example.com", "pro", "user", true}, []any{user["name"], user["email"], user["tier"], user["role"], user["isActive"]})
+	local := strings.Repeat("j", 220)
+	long := admin.do("POST", usersPath, admin.auth(), map[string]any{"email": local + "@example.com"}).ok(201)
+	require.Equal(t, local[:200], long["user"].(map[string]any)["name"], "as long as a name may be")
 	logIn := func(secret string) *answer {
 		return w.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": "john@example.com", "password": secret})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/uuid"
@@ -15,10 +16,15 @@ import (
 	"kurir/models/modelstest"
 )
 
-// hook keeps the statements that bun makes, which have their arguments in them.
-type hook struct{ seen []string }
+// hook keeps the statements that bun makes, which have their arguments in them. A page and its count run at once.
+type hook struct {
+	mu   sync.Mutex
+	seen []string
+}
 
 func (h *hook) BeforeQuery(ctx context.Context, e *bun.QueryEvent) context.Context {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.seen = append(h.seen, e.Query)
 	return ctx
 }

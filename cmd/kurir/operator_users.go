@@ -32,7 +32,7 @@ func (p *program) createUser() *cobra.Command {
 				return wrongUsage("--role: expected user or administrator")
 			}
 			if name == "" {
-				name, _, _ = strings.Cut(email, "@")
+				name = models.DefaultName(email)
 			}
 			return p.operate(cmd, models.Audit{Message: "user.created", Details: map[string]string{"tier": tier, "role": role}}, func(ctx context.Context, cfg *config, db *models.DB) error {
 				plain, made, hash, err := source.password(cmd, email, cfg.BcryptRounds)

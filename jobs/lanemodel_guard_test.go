@@ -266,6 +266,11 @@ func (m *laneModel) settled(r *modelRunner) {
 			}
 		}
 	}
+	for _, o := range r.round.outcomes { // somebody may have written since his message was put back
+		if row := m.row(o.Message.ID); o.WaitingFor == models.WaitingNewChat && row.parked() && (m.begun[row.chat] || m.heard[row.chat] != nil) {
+			row.nextAt, row.waiting = nil, ""
+		}
+	}
 	g := m.gates()
 	if former := r.round.claim.Guard.Cooldown; former != r.round.cooldown && g.until.Equal(r.round.cooldown.Until.Truncate(time.Microsecond)) &&
 		former.Begins(r.round.cooldown, r.round.claim.Guard.Now) {

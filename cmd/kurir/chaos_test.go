@@ -12,7 +12,7 @@ const afterFault = 20 * time.Second
 // TestChaosNothing is the load without any fault.
 func TestChaosNothing(t *testing.T) {
 	c := newCluster(t)
-	c.subscribe()
+	c.subscribe("*")
 	sessions := c.linkedSessions(size.sessions)
 	started := time.Now()
 	accepted := c.send(sessions, size, nil)
@@ -28,7 +28,7 @@ func TestChaosNothing(t *testing.T) {
 // TestChaosFaults flushes Redis twice, kills a runner and takes Redis away in the middle of the load.
 func TestChaosFaults(t *testing.T) {
 	c := newCluster(t)
-	c.subscribe()
+	c.subscribe("*")
 	sessions := c.linkedSessions(size.sessions)
 	var faultEnd atomic.Int64
 	c.send(sessions, size, map[int]func(){

@@ -94,10 +94,11 @@ func (c *cluster) orderedJob(path string, body any, within time.Duration) {
 	})
 }
 
-// subscribe adds a webhook of the whole account, which hears of everything from now on.
-func (c *cluster) subscribe() {
+// subscribe adds a webhook of the whole account, which hears of these events from now on.
+func (c *cluster) subscribe(events ...string) {
 	c.t.Helper()
-	c.call(http.MethodPut, "/webhook", map[string]any{"url": c.hooks.url + "/" + account, "secret": hookSecret}, nil, http.StatusOK)
+	c.subscribed = events
+	c.call(http.MethodPut, "/webhook", map[string]any{"url": c.hooks.url + "/" + account, "secret": hookSecret, "events": events}, nil, http.StatusOK)
 }
 
 // linkedSessions makes sessions with a webhook each and waits until all are connected.

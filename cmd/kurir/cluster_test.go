@@ -63,21 +63,22 @@ type plan struct {
 
 // cluster is Kurir as its operators run it: separate processes on one PostgreSQL and one Redis.
 type cluster struct {
-	t       *testing.T
-	plan    plan
-	dir     string
-	db      *models.DB
-	redis   *embeddedtest.RedisHandle
-	env     []string
-	simnet  string   // URL
-	apis    []string // URLs
-	entries []string // URLs that clients use
-	http    *http.Client
-	procs   map[string]*process
-	ways    map[string]*ways // of workers, where they can be cut
-	hooks   *subscriber
-	apiKey  string
-	admin   string // an administrator's token
+	t          *testing.T
+	plan       plan
+	dir        string
+	db         *models.DB
+	redis      *embeddedtest.RedisHandle
+	env        []string
+	simnet     string   // URL
+	apis       []string // URLs
+	entries    []string // URLs that clients use
+	http       *http.Client
+	subscribed []string // what the webhook of the account hears
+	procs      map[string]*process
+	ways       map[string]*ways // of workers, where they can be cut
+	hooks      *subscriber
+	apiKey     string
+	admin      string // an administrator's token
 
 	pictures string // URL
 	mediaID  string // of a picture in the store

@@ -133,7 +133,7 @@ func (c *cluster) proveEvents(within time.Duration) {
 		for _, account := range accounts {
 			for _, event := range []string{"message.sent", "message.delivered", "message.read", "message.cancelled"} {
 				want := 0
-				if m.cancelled == (event == "message.cancelled") {
+				if heard := !account || slices.Contains(c.subscribed, "*") || slices.Contains(c.subscribed, event); heard && m.cancelled == (event == "message.cancelled") {
 					want = 1
 				}
 				if told := c.hooks.told[telling{account, event, m.id}]; told != want {

@@ -25,10 +25,13 @@ func random(n int) string {
 	return base64.StdEncoding.EncodeToString(b)
 }
 
+// secretsFile is where a home keeps them.
+func secretsFile(home string) string { return filepath.Join(home, "secrets.json") }
+
 // keptSecrets reads the secrets of a home, or makes them. Of several processes that start at once one makes them: the
 // file appears whole, under a name that can be taken once.
 func keptSecrets(home string) (*secrets, error) {
-	path := filepath.Join(home, "secrets.json")
+	path := secretsFile(home)
 	kept, err := readSecrets(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kept, err

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -23,55 +24,59 @@ import (
 // Kinds of callers, in the order of the matrix.
 var callers = []string{"nobody", "token", "account key", "session key", "other session's key", "other tenant", "admin", "admin's key", "worker"}
 
+// scopedKeys are account keys with one scope each, in the order of the three columns behind. A row without them is of an
+// operation that no account key may use.
+var scopedKeys = []string{"send key", "read key", "manage key"}
+
 // matrix says what each kind of caller gets: + is let in, 4 is 404, and the rest are 401, 403 (1, 3). An operation that
-// is missing here fails the test.
+// is missing here fails the test. What has ended, see endedCredentials, gets what nobody gets.
 var matrix = map[string]string{
-	//                    nobody, token, key, session, other session, other tenant, admin, admin's key, worker
+	//                    nobody, token, key, session, other session, other tenant, admin, admin's key, worker; keys that may: send, read, manage
 	"register":           "+++++++++",
 	"login":              "+++++++++",
 	"logout":             "1+333++31",
-	"me":                 "1++33+++1",
-	"create-session":     "1++33+++1",
-	"list-sessions":      "1++33+++1",
-	"get-session":        "1+++44441",
-	"update-session":     "1++334441",
-	"delete-session":     "1++334441",
-	"get-session-status": "1+++44441",
-	"get-session-qr":     "1+++44441",
-	"create-link":        "1++334441",
-	"delete-link":        "1++334441",
-	"rotate-session-key": "1++334441",
-	"start-session":      "1++334441",
-	"stop-session":       "1++334441",
-	"restart-session":    "1++334441",
-	"logout-session":     "1++334441",
-	"send":               "1+++44441",
-	"send-message":       "1+++44441",
+	"me":                 "1++33+++1 +++",
+	"create-session":     "1++33+++1 33+",
+	"list-sessions":      "1++33+++1 3+3",
+	"get-session":        "1+++44441 3+3",
+	"update-session":     "1++334441 33+",
+	"delete-session":     "1++334441 33+",
+	"get-session-status": "1+++44441 3+3",
+	"get-session-qr":     "1+++44441 33+",
+	"create-link":        "1++334441 33+",
+	"delete-link":        "1++334441 33+",
+	"rotate-session-key": "1++334441 33+",
+	"start-session":      "1++334441 33+",
+	"stop-session":       "1++334441 33+",
+	"restart-session":    "1++334441 33+",
+	"logout-session":     "1++334441 33+",
+	"send":               "1+++44441 +33",
+	"send-message":       "1+++44441 +33",
 	"send-by-key":        "133++3331",
-	"list-messages":      "1+++44441",
-	"get-message":        "1+++44441",
-	"export-messages":    "1+++44441",
-	"cancel-message":     "1+++44441",
-	"send-batch":         "1+++44441",
-	"cancel-messages":    "1+++44441",
-	"retry-message":      "1+++44441",
-	"edit-message":       "1+++44441",
-	"revoke-message":     "1+++44441",
-	"react":              "1+++44441",
-	"forward-message":    "1+++44441",
-	"upload-media":       "1+++44441",
-	"get-media":          "1+++44441",
-	"put-webhook":        "1++334441",
-	"get-webhook":        "1++334441",
-	"delete-webhook":     "1++334441",
-	"list-deliveries":    "1++334441",
-	"get-delivery":       "1++334441",
-	"account-events":     "1++33+++1",
-	"account-ticket":     "1++33+++1",
-	"session-events":     "1+++44441",
-	"session-ticket":     "1+++44441",
-	"list-jobs":          "1++33+++1",
-	"get-job":            "1+++44441",
+	"list-messages":      "1+++44441 3+3",
+	"get-message":        "1+++44441 3+3",
+	"export-messages":    "1+++44441 3+3",
+	"cancel-message":     "1+++44441 +33",
+	"send-batch":         "1+++44441 +33",
+	"cancel-messages":    "1+++44441 +33",
+	"retry-message":      "1+++44441 +33",
+	"edit-message":       "1+++44441 +33",
+	"revoke-message":     "1+++44441 +33",
+	"react":              "1+++44441 +33",
+	"forward-message":    "1+++44441 +33",
+	"upload-media":       "1+++44441 +33",
+	"get-media":          "1+++44441 3+3",
+	"put-webhook":        "1++334441 33+",
+	"get-webhook":        "1++334441 3+3",
+	"delete-webhook":     "1++334441 33+",
+	"list-deliveries":    "1++334441 3+3",
+	"get-delivery":       "1++334441 3+3",
+	"account-events":     "1++33+++1 3+3",
+	"account-ticket":     "1++33+++1 3+3",
+	"session-events":     "1+++44441 3+3",
+	"session-ticket":     "1+++44441 3+3",
+	"list-jobs":          "1++33+++1 3+3",
+	"get-job":            "1+++44441 +++",
 	"announce-worker":    "133333+31",
 	"list-workers":       "133333+31",
 	"get-worker":         "133333+31",
@@ -89,48 +94,122 @@ var matrix = map[string]string{
 	"worker-put-media":   "11111111+",
 	"worker-get-media":   "11111111+",
 
-	"rotate-webhook-secret":         "1++334441",
-	"test-webhook":                  "1++334441",
-	"replay-webhook":                "1++334441",
-	"replay-delivery":               "1++334441",
-	"put-account-webhook":           "1++33+++1",
-	"get-account-webhook":           "1++33+++1",
-	"delete-account-webhook":        "1++33+++1",
-	"list-account-deliveries":       "1++33+++1",
-	"rotate-account-webhook-secret": "1++33+++1",
-	"test-account-webhook":          "1++33+++1",
-	"replay-account-webhook":        "1++33+++1",
+	"rotate-webhook-secret":         "1++334441 33+",
+	"test-webhook":                  "1++334441 33+",
+	"replay-webhook":                "1++334441 33+",
+	"replay-delivery":               "1++334441 33+",
+	"put-account-webhook":           "1++33+++1 33+",
+	"get-account-webhook":           "1++33+++1 3+3",
+	"delete-account-webhook":        "1++33+++1 33+",
+	"list-account-deliveries":       "1++33+++1 3+3",
+	"rotate-account-webhook-secret": "1++33+++1 33+",
+	"test-account-webhook":          "1++33+++1 33+",
+	"replay-account-webhook":        "1++33+++1 33+",
 
-	"get-pairing-code":      "1+++44441",
-	"check-contacts":        "1+++44441",
-	"list-contacts":         "1+++44441",
-	"get-contact":           "1+++44441",
-	"get-contact-picture":   "1+++44441",
-	"list-groups":           "1+++44441",
-	"create-group":          "1+++44441",
-	"join-group":            "1+++44441",
-	"get-group":             "1+++44441",
-	"add-participants":      "1+++44441",
-	"remove-participants":   "1+++44441",
-	"set-participant-roles": "1+++44441",
-	"get-group-invite":      "1+++44441",
-	"revoke-group-invite":   "1+++44441",
-	"leave-group":           "1+++44441",
-	"set-presence":          "1+++44441",
-	"subscribe-presence":    "1+++44441",
-	"mark-read":             "1+++44441",
-	"list-labels":           "1+++44441",
-	"label-chat":            "1+++44441",
-	"unlabel-chat":          "1+++44441",
+	"get-pairing-code":      "1+++44441 33+",
+	"check-contacts":        "1+++44441 +33",
+	"list-contacts":         "1+++44441 3+3",
+	"get-contact":           "1+++44441 3+3",
+	"get-contact-picture":   "1+++44441 3+3",
+	"list-groups":           "1+++44441 3+3",
+	"create-group":          "1+++44441 33+",
+	"join-group":            "1+++44441 33+",
+	"get-group":             "1+++44441 3+3",
+	"add-participants":      "1+++44441 33+",
+	"remove-participants":   "1+++44441 33+",
+	"set-participant-roles": "1+++44441 33+",
+	"get-group-invite":      "1+++44441 33+",
+	"revoke-group-invite":   "1+++44441 33+",
+	"leave-group":           "1+++44441 33+",
+	"set-presence":          "1+++44441 +33",
+	"subscribe-presence":    "1+++44441 +33",
+	"mark-read":             "1+++44441 +33",
+	"list-labels":           "1+++44441 3+3",
+	"label-chat":            "1+++44441 33+",
+	"unlabel-chat":          "1+++44441 33+",
 
-	"get-retention":               "1++33+++1",
-	"put-retention":               "1++33+++1",
-	"delete-contact-data":         "1++33+++1",
-	"delete-session-contact-data": "1++334441",
+	"list-api-keys":  "1+333++31",
+	"create-api-key": "1+333++31",
+	"update-api-key": "1+3334431",
+	"rotate-api-key": "1+3334431",
+	"delete-api-key": "1+3334431",
+
+	"get-retention":               "1++33+++1 3+3",
+	"put-retention":               "1++33+++1 33+",
+	"delete-contact-data":         "1++33+++1 33+",
+	"delete-session-contact-data": "1++334441 33+",
+
+	"change-password":      "1+333++31",
+	"forgot-password":      "+++++++++",
+	"reset-password":       "+++++++++",
+	"verify-email":         "+++++++++",
+	"resend-verification":  "+++++++++",
+	"get-profile":          "1++33+++1 3+3",
+	"update-profile":       "1+333++31",
+	"close-account":        "1+333++31",
+	"list-users":           "133333+31",
+	"create-user":          "133333+31",
+	"get-user":             "133333+31",
+	"update-user":          "133333+31",
+	"delete-user":          "133333+31",
+	"reset-user-password":  "133333+31",
+	"pause-user":           "133333+31",
+	"resume-user":          "133333+31",
+	"list-all-sessions":    "133333+31",
+	"pause-session":        "133333+31",
+	"resume-session":       "133333+31",
+	"pause-platform":       "133333+31",
+	"resume-platform":      "133333+31",
+	"get-settings":         "133333+31",
+	"list-logs":            "133333+31",
+	"list-own-logs":        "1+333++31",
+	"my-usage":             "1++33+++1 3+3",
+	"list-usage":           "133333+31",
+	"list-billing-periods": "133333+31",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.
-var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "delete-contact-data", "delete-session-contact-data", "rotate-session-key", "delete-webhook", "logout", "delete-session"}
+var harmful = []string{"stop-session", "logout-session", "update-worker", "drain-worker", "remove-worker", "edit-message", "revoke-message", "cancel-messages", "cancel-message", "retry-message", "delete-contact-data", "delete-session-contact-data", "rotate-session-key", "delete-webhook", "delete-api-key", "logout", "delete-session"}
+
+// rowOf is what each caller gets, with those whose columns follow from others: who has nothing but what has ended is nobody,
+// and keys with a scope get what the account's own gets where that gets nothing.
+func rowOf(t *testing.T, id string) (names []string, gets string) {
+	t.Helper()
+	row, ok := matrix[id]
+	require.True(t, ok, "%s stands in no row of the matrix", id)
+	row, scopes, scoped := strings.Cut(row, " ")
+	require.Len(t, row, len(callers), id)
+	byKey := row[slices.Index(callers, "account key"):][:1]
+	if byKey == "+" && row[0] != '+' {
+		require.True(t, scoped, "%s: say what keys with one scope get", id)
+		require.Contains(t, scopes, "+", "%s: some scope opens it", id)
+	} else {
+		require.False(t, scoped, "%s: no account key is let in", id)
+		scopes = strings.Repeat(byKey, len(scopedKeys))
+	}
+	require.Len(t, scopes, len(scopedKeys), id)
+	return slices.Concat(callers, scopedKeys, endedCredentials), row + scopes + strings.Repeat(row[:1], len(endedCredentials))
+}
+
+// endedCredentials were good once.
+var endedCredentials = []string{"deactivated user's token", "deactivated user's key", "expired token", "expired key", "revoked token", "revoked key", "replaced secret", "deleted session's key"}
+
+// ended makes credentials that have ended.
+func (s *stage) ended() map[string]headers {
+	s.Helper()
+	gone, left := s.register("gone"), s.register("left")
+	s.exec(`UPDATE users SET is_active = false WHERE id = $1`, gone.id)
+	left.do("POST", "/api/v1/auth/logout", left.auth(), nil).ok(200)
+	late, deleted, rotated := s.owner.newKey(nil, "send", "read", "manage"), s.owner.newKey(nil, "send", "read", "manage"), s.owner.newKey(nil, "send", "read", "manage")
+	s.exec(`UPDATE api_keys SET expires_at = now() WHERE id = $1`, late.id)
+	s.owner.do("DELETE", keysPath+"/"+deleted.id, s.owner.auth(), nil).ok(200)
+	s.owner.do("POST", keysPath+"/"+rotated.id+"/rotate", s.owner.auth(), map[string]any{"overlap": 0}).ok(200)
+	sessionKey := s.owner.session("third")
+	s.owner.do("DELETE", "/api/v1/sessions/third", s.owner.auth(), nil).ok(202)
+	expired := sign(s, jwt.SigningMethodHS256, jwtSecret, func(c jwt.MapClaims) { c["sub"], c["exp"] = s.owner.id, time.Now().Add(-time.Second).Unix() })
+	return map[string]headers{"deactivated user's token": gone.auth(), "deactivated user's key": bearer(gone.key), "expired token": bearer(expired), "expired key": {"X-Api-Key", late.secret},
+		"revoked token": left.auth(), "revoked key": {"X-Api-Key", deleted.secret}, "replaced secret": {"X-Api-Key", rotated.secret}, "deleted session's key": bearer(sessionKey)}
+}
 
 func TestWhoMayDoWhat(t *testing.T) {
 	s := newStage(t)
@@ -140,17 +219,19 @@ func TestWhoMayDoWhat(t *testing.T) {
 	credentials := map[string]headers{"nobody": nil, "token": s.owner.auth(), "account key": {"X-Api-Key", s.owner.key}, "session key": bearer(s.sessionKey),
 		"other session's key": {"X-Api-Key", otherKey}, "other tenant": other.auth(), "admin": s.admin.auth(), "admin's key": bearer(adminKey),
 		"worker": append(headers{"Authorization", "Bearer " + workerToken, "X-Worker-Secret", s.secret}, s.holds...)}
+	for _, name := range scopedKeys {
+		credentials[name] = headers{"X-Api-Key", s.owner.newKey(nil, strings.TrimSuffix(name, " key")).secret}
+	}
+	maps.Copy(credentials, s.ended())
 	s.exec(`UPDATE workers SET lease_expires_at = now() - interval '1 second'`) // so that it can be registered once
 	d := s.document()
 	operations := d.operations()
 	slices.SortStableFunc(operations, func(a, b operation) int { return slices.Index(harmful, a.id) - slices.Index(harmful, b.id) })
 	seen := map[string]bool{}
 	absent := map[string]string{"id": "nothing", "messageId": uuid.NewString(), "jobId": uuid.NewString(), "deliveryId": uuid.NewString(), "workerId": "nothing", "mediaId": uuid.NewString(),
-		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890"}
+		"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "keyId": uuid.NewString(), "userId": uuid.NewString()}
 	for _, op := range operations {
-		row, ok := matrix[op.id]
-		require.True(t, ok, "%s stands in no row of the matrix", op.id)
-		require.Len(t, row, len(callers), op.id)
+		names, gets := rowOf(t, op.id)
 		seen[op.id] = true
 		var body any
 		if op.body != nil {
@@ -158,13 +239,13 @@ func TestWhoMayDoWhat(t *testing.T) {
 		}
 		before := s.rows()
 		for _, letIn := range []bool{false, true} { // refusals first: they must leave everything as it is
-			for i, caller := range callers {
-				if (row[i] == '+') != letIn {
+			for i, caller := range names {
+				if (gets[i] == '+') != letIn {
 					continue
 				}
 				a := s.do(op.method, s.pathOf(op, nil), credentials[caller], body)
 				what := fmt.Sprintf("%s by %s: %s", op.id, caller, a.text)
-				switch row[i] {
+				switch gets[i] {
 				case '1':
 					require.Equal(t, 401, a.status, what)
 					require.NotEmpty(t, a.header.Get("WWW-Authenticate"))
@@ -172,6 +253,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 				case '3':
 					require.Equal(t, 403, a.status, what)
 					a.isFailure()
+					if slices.Contains(scopedKeys, caller) && strings.Contains(matrix[op.id], " ") {
+						require.Equal(t, "missing_scope", a.body["code"], what)
+						needed := scopedKeys[strings.Index(matrix[op.id][len(callers)+1:], "+")]
+						require.Equal(t, []any{map[string]any{"field": "scope", "message": strings.TrimSuffix(needed, " key")}}, a.body["details"], what)
+					}
 				case '4':
 					require.Equal(t, 404, a.status, what)
 					nothing := s.do(op.method, s.pathOf(op, absent), credentials[caller], body)
@@ -180,7 +266,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 					delete(a.body, "requestId")
 					require.Equal(t, nothing.body, a.body, "what is another's should look as what is not")
 				default:
-					require.NotContains(t, []any{"unauthenticated", "invalid_token", "invalid_api_key", "forbidden", "internal"}, a.body["code"], what)
+					require.NotContains(t, []any{"unauthenticated", "invalid_token", "invalid_api_key", "forbidden", "missing_scope", "internal"}, a.body["code"], what)
 					switch op.id {
 					case "rotate-session-key":
 						credentials["session key"] = bearer(str(a.ok(200), "apiKey"))
@@ -201,7 +287,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	}
 }
 
-func sign(t *testing.T, method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
+func sign(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims)) string {
 	t.Helper()
 	claims := jwt.MapClaims{"iss": "kurir", "aud": "kurir-api", "exp": time.Now().Add(time.Hour).Unix(), "ver": 1}
 	change(claims)

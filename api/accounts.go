@@ -12,6 +12,7 @@ import (
 	"kurir/fault"
 	"kurir/limits"
 	"kurir/models"
+	"kurir/password"
 )
 
 // UserResource is an account as its owner sees it.
@@ -24,11 +25,15 @@ type UserResource struct {
 	IsActive    bool       `json:"isActive"`
 	CreatedAt   time.Time  `json:"createdAt"`
 	LastLoginAt *time.Time `json:"lastLoginAt"`
+
+	EmailVerified bool    `json:"emailVerified" doc:"Whether it was proved that the address is the account's"`
+	PendingEmail  *string `json:"pendingEmail" doc:"Takes the place of email when it is proved"`
 }
 
 func userResource(u *models.User) UserResource {
 	return UserResource{ID: u.ID.String(), Email: u.Email, Name: u.Name, Role: strings.ToLower(u.Role), Tier: strings.ToLower(u.Tier),
-		IsActive: u.IsActive, CreatedAt: u.CreatedAt.UTC(), LastLoginAt: utc(u.LastLoginAt)}
+		IsActive: u.IsActive, CreatedAt: u.CreatedAt.UTC(), LastLoginAt: utc(u.LastLoginAt),
+		EmailVerified: u.EmailVerifiedAt != nil, PendingEmail: u.PendingEmail}
 }
 
 // RegisterInput opens an account.
@@ -49,7 +54,7 @@ type RegisterData struct {
 }
 
 var (
-	errEmailTaken   = fault.New(fault.Conflict, "email_taken", "There is an account with this mail address. Log in instead.")
+	errEmailTaken   = models.ErrEmailTaken
 	errRegistration = fault.New(fault.Forbidden, "registration_closed", "This installation does not open accounts by itself. Ask its administrator.")
 	errTier         = fault.New(fault.Forbidden, "tier_not_allowed", "This tier cannot be chosen at registration. Ask the administrator.")
 	errLogin        = fault.New(fault.Unauthenticated, "invalid_credentials", "Mail address or password is wrong.")
@@ -63,8 +68,8 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	if err != nil {
 		return nil, err
 	}
-	if n := len(in.Body.Password); n < 8 || n > maxPassword {
-		return nil, fault.Field("password", "expected 8 to 72 bytes")
+	if err := password.Check("password", in.Body.Password, email); err != nil {
+		return nil, err
 	}
 	tier := limits.Basic
 	if in.Body.Tier != "" {
@@ -77,8 +82,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	}
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
-		name, _, _ = strings.Cut(email, "@")
-		name = name[:min(len(name), maxName)]
+		name = models.DefaultName(email)
 	}
 	hash, err := a.hash(ctx, in.Body.Password)
 	if err != nil {
@@ -86,14 +90,20 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	}
 	now := time.Now()
 	u := &models.User{ID: models.NewID(), Name: name, Email: email, PasswordHash: hash, Role: models.RoleUser, Tier: string(tier),
-		IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now}
+		IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now, MustVerifyEmail: a.cfg.RequireEmailVerification}
 	key, row := models.NewAPIKey(u.ID, nil, "Account key", now)
+	tell(ctx, func(line *models.Audit) { line.Actor, line.User, line.Target = models.ActorUser, u.ID, u.ID })
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		if err := models.InsertUser(ctx, tx, u); err != nil {
 			if models.IsUnique(err, "users_email_key") {
 				return errEmailTaken
 			}
 			return err
+		}
+		if u.MustVerifyEmail {
+			if err := models.QueueProof(ctx, models.InBun(tx), u.ID, email); err != nil {
+				return err
+			}
 		}
 		return models.InsertAPIKey(ctx, tx, row)
 	})
@@ -109,8 +119,8 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 
 // Limits of an account's fields: bcrypt takes no more bytes, and PostgreSQL no more characters.
 const (
-	maxPassword = 72
-	maxName     = 200
+	maxPassword = password.Max
+	maxName     = models.MaxName
 )
 
 // parseEmail accepts a bare address in ASCII and brings it to lower case.
@@ -142,11 +152,15 @@ func (a *API) login(ctx context.Context, in *LoginInput) (*Reply[LoginData], err
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proved(u); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	token, err := a.newToken(u, audienceAPI, a.cfg.JWTLifetime, now)
 	if err != nil {
 		return nil, err
 	}
+	tell(ctx, func(line *models.Audit) { line.Actor, line.User, line.Target = models.ActorUser, u.ID, u.ID })
 	if err := models.TouchLogin(ctx, a.db, u.ID); err != nil {
 		return nil, databaseFault(err)
 	}
@@ -163,8 +177,17 @@ func hashOfNothing(rounds int) []byte {
 	return hash
 }
 
-func (a *API) checkPassword(ctx context.Context, email, password string) (*models.User, error) {
-	u, err := models.UserByEmail(ctx, a.db, strings.ToLower(strings.TrimSpace(email)))
+// checkPassword finds the user whose mail address and password these are. Attempts that fail are slowed down: all that asks for a
+// password goes through here.
+func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.User, error) {
+	email = strings.ToLower(strings.TrimSpace(email))
+	attempt := a.attemptOf(ctx, email)
+	delay, err := attempt.may(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.pause(ctx, delay)
+	u, err := models.UserByEmail(ctx, a.db, email)
 	ok, err := models.Found(err)
 	if err != nil {
 		return nil, databaseFault(err)
@@ -174,23 +197,32 @@ func (a *API) checkPassword(ctx context.Context, email, password string) (*model
 		return nil, err
 	}
 	defer release()
+	if _, err := attempt.may(ctx); err != nil { // others may have failed while this one waited; few run at once
+		return nil, err
+	}
 	hash := a.noPassword()
 	if ok {
 		hash = []byte(u.PasswordHash)
 	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || len(password) > maxPassword || !ok || !u.IsActive {
+	if bcrypt.CompareHashAndPassword(hash, []byte(plain)) != nil || len(plain) > maxPassword || !ok || !u.IsActive {
+		if !ok {
+			u = nil
+		}
+		a.loginFailed(ctx, email, u)
+		attempt.failed(ctx)
 		return nil, errLogin
 	}
+	attempt.succeeded(ctx)
 	return u, nil
 }
 
-func (a *API) hash(ctx context.Context, password string) (string, error) {
+func (a *API) hash(ctx context.Context, plain string) (string, error) {
 	release, err := a.hashSlot(ctx)
 	if err != nil {
 		return "", err
 	}
 	defer release()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), a.cfg.BcryptRounds)
+	hash, err := bcrypt.GenerateFromPassword([]byte(plain), a.cfg.BcryptRounds)
 	return string(hash), err
 }
 

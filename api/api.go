@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -55,17 +56,27 @@ type Config struct {
 	ShutdownDelay    time.Duration // between "not ready" and the end of accepting, for balancers to notice
 	AsynqmonWritable bool
 	PublicURL        string
-	InternalPort     int // 0: worker routes, metrics and the dashboard are on the public port
-	TrustedProxies   []string
-	Metrics          bool // serve /metrics
+	InternalPort     int            // 0: worker routes, metrics and the dashboard are on the public port
+	TrustedProxies   []netip.Prefix // only from these X-Forwarded-For is read
+	Metrics          bool           // serve /metrics
 
-	Media              *media.Store   // stays the caller's to close
-	Fetcher            *media.Fetcher // knows which URLs will be fetched
-	Uploads            UploadLimits   // zero: DefaultUploadLimits
-	Streams            StreamConfig
+	Media        *media.Store   // stays the caller's to close
+	Fetcher      *media.Fetcher // knows which URLs will be fetched
+	Uploads      UploadLimits   // zero: DefaultUploadLimits
+	Streams      StreamConfig
+	Requests     limits.Requests // zero: DefaultRequests
+	LimitTimeout time.Duration   // that Redis is waited for to count; 400 ms if 0
+	// LimitReached is told that a user has reached a limit of his tier (limits.OfMessages, limits.OfSessions), once an hour for
+	// each. It may take its time.
+	LimitReached       func(ctx context.Context, user *models.User, limit string)
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
 	Timeouts           Timeouts // zero: DefaultTimeouts
+
+	MoreJWTSecrets           [][]byte  // verify tokens too, and sign none
+	MoreWorkerTokens         []string  // let workers in too
+	RequireEmailVerification bool      // of accounts that are opened from now on
+	Settings                 []Setting // the whole environment, for administrators
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -82,12 +93,17 @@ type API struct {
 	guard       *egress.Guard
 	accepter    *models.Accepter
 	credentials *credentials
+	tokenKeys   tokenKeys
 	waiter      *waiter
 	hub         *hub
 	exports     exports
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
+	intakes     *uploads // of workers: no tenant takes their places
+	limiter     *limiting
+	delayed     atomic.Int64 // logins that are made to wait
+	meter       *meter
 	dashboard   *monitoring.Dashboard
 	headers     map[string]string // of all answers
 	crossOrigin *http.CrossOriginProtection
@@ -116,16 +132,25 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		cfg.Timeouts = DefaultTimeouts()
 	}
 	queue := jobs.NewQueue(client, log)
-	a := &API{cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
+	if cfg.Requests == (limits.Requests{}) {
+		cfg.Requests = limits.DefaultRequests()
+	}
+	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
-		checks: checks, started: time.Now(), uploads: newUploads(cfg.Uploads)}
+		checks: checks, started: time.Now(),
+		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads)}
+	a.tokenKeys = newTokenKeys(append([][]byte{cfg.JWTSecret}, cfg.MoreJWTSecrets...))
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)
 		a.waker.Messages(lanes...)
 	})
 	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable)
+
+	a.meter = newMeter(func(ctx context.Context, process uuid.UUID, batch int64, hits []models.Hits) error {
+		return models.CountHits(ctx, db, process, batch, hits)
+	}, metrics, log)
 
 	background, stop := context.WithCancel(context.Background())
 	a.background, a.stop = background, stop
@@ -139,30 +164,35 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	beating, endBeat := context.WithCancel(background)
 	a.endBeat = endBeat
 	a.done.Go(func() { a.beat(beating) })
+	a.done.Go(func() { a.meter.run(background) })
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
 		ReadTimeout: cfg.Timeouts.Read, IdleTimeout: cfg.Timeouts.Idle, ReadBufferSize: 16 << 10,
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
-		EnableTrustedProxyCheck: len(cfg.TrustedProxies) > 0, TrustedProxies: cfg.TrustedProxies, ProxyHeader: proxyHeader(cfg),
+		EnableTrustedProxyCheck: true, TrustedProxies: texts(cfg.TrustedProxies), // for X-Forwarded-Proto; addresses are clientOf's
 	})
 	a.headers, a.crossOrigin = secureHeaders(cfg), crossOrigin(cfg.PublicURL)
 	a.app.Server().Handler = a.secured(a.bodies(a.knownMethods(a.app.Server().Handler)))
+	a.app.Server().ConnState = endOfAnswer
 	a.middleware()
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.intake, a.idempotent)
+	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
 	a.describeStreams()
+	a.describeLimits()
 	a.serveOpenAPI()
 	return a
 }
 
-// ourFailures makes huma write our form of a failure. huma keeps that in variables of its package, so it is set once.
+// ourFailures makes huma write our form of a failure, and look at names as they are written: a field in another case would
+// pass its checks unseen and reach the handler all the same. huma keeps both in variables of its package, so they are set once.
 var ourFailures = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = validationFailure
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return validationFailure(nil, status, message, errs...)
@@ -216,18 +246,21 @@ func (a *API) drain(ctx context.Context) error {
 	}
 }
 
-// proxyHeader names the client's address only where proxies are trusted: anybody can send the header.
-func proxyHeader(cfg Config) string {
-	if len(cfg.TrustedProxies) > 0 {
-		return fiber.HeaderXForwardedFor
+func texts(prefixes []netip.Prefix) []string {
+	list := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		list[i] = p.String()
 	}
-	return ""
+	return list
 }
 
 // requestInfo is what is known of a request, for its one log line.
 type requestInfo struct {
-	id   string
-	user uuid.UUID
+	id      string
+	user    uuid.UUID
+	address netip.Addr // the client's
+	rates   []rate     // what it was counted against
+	session uuid.UUID  // that it is about
 }
 
 type requestInfoKey struct{}
@@ -251,9 +284,10 @@ func (a *API) middleware() {
 	a.app.Use(a.observe)
 	if a.cfg.CORSOrigin != "" {
 		a.app.Use(cors.New(cors.Config{Next: notForOthers, AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
-			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied", MaxAge: 600}))
+			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + rateHeaders, MaxAge: 600}))
 	}
 	a.app.Use(a.internalOnly)
+	a.app.Use(a.limitPages)
 	a.app.Use(a.refuseBody)
 }
 
@@ -268,9 +302,7 @@ func (a *API) knownMethods(next fasthttp.RequestHandler) fasthttp.RequestHandler
 			next(r)
 			return
 		}
-		c := a.app.AcquireCtx(r)
-		defer a.app.ReleaseCtx(c)
-		_ = a.fiberError(c, fiber.ErrMethodNotAllowed) // its one error is of encoding, and a Failure can be encoded
+		a.refuse(r, fiber.ErrMethodNotAllowed)
 	}
 }
 
@@ -279,7 +311,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
 	a.running.Add(1)
 	defer a.running.Add(-1)
-	info := &requestInfo{id: requestIDFor(c)}
+	info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), a.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
@@ -290,6 +322,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 		if err != nil {
 			err = a.fiberError(c, err)
 		}
+		setRates(c, info.rates)
 		took, status, route := time.Since(started), c.Response().StatusCode(), c.Route().Path
 		if (status == http.StatusNotFound || status == http.StatusMethodNotAllowed) && route == "/" {
 			route = noRoute
@@ -322,7 +355,7 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	}
 	a.metrics.Request(method, route, status, took)
 	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
-		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", c.IP())}
+		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", info.address.String())}
 	if info.user != uuid.Nil {
 		attrs = append(attrs, slog.String("user", info.user.String()))
 	}
@@ -427,7 +460,7 @@ func hasNUL(body []byte) bool {
 // having passed observe.
 func (a *API) fiberError(c *fiber.Ctx, err error) error {
 	if _, observed := c.UserContext().Value(requestInfoKey{}).(*requestInfo); !observed {
-		info := &requestInfo{id: requestIDFor(c)}
+		info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 		c.SetUserContext(context.WithValue(context.Background(), requestInfoKey{}, info))
 		a.secure(c.Context())
 		awaitRest(c.Context().Conn())

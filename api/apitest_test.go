@@ -55,6 +55,7 @@ type world struct {
 	redis redis.UniversalClient
 	vault *models.Vault
 	media *media.Store
+	box   string         // a folder that the runner puts mail into
 	hooks []netip.Prefix // where webhooks may lead besides the internet
 	log   *lines
 	scan  time.Duration // that phones have to scan a QR code; 0: as long as WhatsApp's
@@ -68,6 +69,10 @@ type setting func(w *world, c *api.Config)
 func allowLoopback(w *world, _ *api.Config) {
 	w.hooks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 }
+
+// generous is for tests that are not about limits: they log in and ask from one address as often as they like.
+var generous = limits.Requests{Window: 15 * time.Minute, PerAddress: 1e6, PerCredential: 1e6, SessionOps: 1e6, Registrations: 1e6,
+	Logins: limits.Logins{Failures: 1e6, PerAddress: 1e6, PerAccount: 1e6}}
 
 // start runs an API on a fresh database. It has no Redis, which it works without, until withRedis gives it one.
 func start(t testing.TB, settings ...setting) *world {
@@ -96,7 +101,8 @@ func startOn(t testing.TB, db *models.DB, settings ...setting) *world {
 	require.NoError(t, err)
 	cfg := api.Config{Version: "test", JWTSecret: jwtSecret, JWTLifetime: time.Hour, BcryptRounds: 4, WorkerToken: workerToken,
 		SelfServiceTier: limits.Pro, Tiers: limits.Default(), Registration: "open", AllowQueryAPIKey: true, CORSOrigin: "*", Helmet: true,
-		MessageTTL: 24 * time.Hour, LeaseTTL: 12 * time.Second, Heartbeat: 100 * time.Millisecond, Metrics: true}
+		MessageTTL: 24 * time.Hour, LeaseTTL: 12 * time.Second, Heartbeat: 100 * time.Millisecond, Metrics: true,
+		Requests: generous, LimitTimeout: patience}
 	for _, set := range settings {
 		set(w, &cfg)
 	}
@@ -343,6 +349,7 @@ func (w *world) rows() map[string]int64 {
 		counts[table] = w.count(table)
 	}
 	counts["revocations"] = modelstest.Scalar[int64](w, w.db, "SELECT coalesce(sum(token_version), 0)::bigint FROM users")
+	counts["rotations"] = modelstest.Scalar[int64](w, w.db, "SELECT coalesce(sum(secret_version), 0)::bigint FROM api_keys")
 	counts["inactive keys"] = w.count("api_keys WHERE NOT is_active")
 	counts["deleted"] = w.count("sessions WHERE deleted_at IS NOT NULL")
 	counts["cancelled"] = w.count("messages WHERE status = 'CANCELLED'")
@@ -362,9 +369,9 @@ func (w *world) runner() {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
-	mailer, err := mail.New(mail.Config{}, slog.New(slog.DiscardHandler))
+	mailer, err := mail.New(mail.Config{Folder: w.box}, slog.New(slog.DiscardHandler))
 	require.NoError(w, err)
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer, PublicURL: w.url, Media: w.media}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"net/http"
 	"strings"
@@ -38,13 +37,16 @@ type principal struct {
 
 	key        *uuid.UUID // the API key that calls
 	version    *int       // or the version of the token,
-	until      *time.Time // which ends then
+	until      *time.Time // either ends then
 	credential string     // names either, for limits
+
+	keyVersion *int           // of the key's secret
+	scopes     []models.Scope // of the key
 }
 
 // grant is what must stay true for a stream of the caller to go on.
 func (p *principal) grant() models.StreamGrant {
-	return models.StreamGrant{User: p.user.ID, Key: p.key, Version: p.version}
+	return models.StreamGrant{User: p.user.ID, Key: p.key, Version: p.version, KeyVersion: p.keyVersion, Manage: p.key != nil && p.holds(models.ScopeManage)}
 }
 
 // owner is in whose name an Idempotency-Key is remembered.
@@ -83,8 +85,11 @@ func (a *API) authenticate(ctx huma.Context, next func(huma.Context)) {
 	if err == nil {
 		err = p.may(need)
 	}
+	if err == nil {
+		err = p.mayScope(ctx.Operation())
+	}
 	if err != nil {
-		a.writeError(ctx, err)
+		a.writeError(ctx, a.refusedCaller(ctx.Context(), err))
 		return
 	}
 	if p != nil {
@@ -124,7 +129,7 @@ func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
 		if token == "" {
 			token = bearer
 		}
-		if token == "" || subtle.ConstantTimeCompare([]byte(token), []byte(a.cfg.WorkerToken)) != 1 {
+		if token == "" || !a.isWorkerToken(token) {
 			a.metrics.RegistrationRefused("wrong_token")
 			return nil, errBadWorker
 		}
@@ -172,16 +177,16 @@ const (
 )
 
 func (a *API) newToken(u *models.User, audience string, lifetime time.Duration, now time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, claims{
+	return a.tokenKeys.sign(claims{
 		RegisteredClaims: jwt.RegisteredClaims{Subject: u.ID.String(), ID: models.NewID().String(), Issuer: "kurir",
 			Audience: jwt.ClaimStrings{audience}, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(lifetime))},
 		Email: u.Email, Role: strings.ToLower(u.Role), Tier: strings.ToLower(u.Tier), Version: u.TokenVersion,
-	}).SignedString(a.cfg.JWTSecret)
+	})
 }
 
 func (a *API) byToken(ctx context.Context, token, audience string) (*principal, error) {
 	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return a.cfg.JWTSecret, nil },
+	_, err := jwt.ParseWithClaims(token, &c, a.tokenKeys.verifies,
 		jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}), jwt.WithExpirationRequired(), jwt.WithIssuer("kurir"), jwt.WithAudience(audience))
 	if err != nil {
 		return nil, errBadToken.WithCause(err)

@@ -48,7 +48,7 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 		m, err := a.compose(ctx, session, &in.Body.Messages[i], now)
 		if err != nil {
 			var f *fault.Error
-			if err := inside(fmt.Sprintf("messages[%d]", i), err); !errors.As(err, &f) || f.Kind != fault.Invalid {
+			if err := inside(fmt.Sprintf("messages[%d]", i), err); !errors.As(err, &f) || f.Kind != fault.Invalid || len(f.Details) == 0 {
 				return nil, atMessage(i, err)
 			}
 			if wrong = joined(wrong, f); len(wrong.Details) >= maxDetails {
@@ -62,7 +62,10 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 	if wrong != nil {
 		return nil, wrong
 	}
-	if err := a.accepter.AcceptAll(ctx, list); err != nil {
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
+	if err := a.counted(ctx, list, func() error { return a.accepter.AcceptAll(ctx, list) }); err != nil {
 		return nil, err
 	}
 	data := BatchData{Messages: make([]SentData, len(list))}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -65,6 +66,12 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			next(r)
 			return
 		}
+		if r.Request.Header.ContentLength() < 0 && twoLengths(r.Request.Header.RawHeaders()) {
+			r.SetConnectionClose()
+			awaitRest(r.Conn())
+			a.refuse(r, fiber.ErrBadRequest)
+			return
+		}
 		in := &incoming{stream: r.RequestBodyStream(), conn: r.Conn(), declared: r.Request.Header.ContentLength()}
 		defer func() {
 			if !in.ended {
@@ -85,14 +92,25 @@ func (a *API) bodies(next fasthttp.RequestHandler) fasthttp.RequestHandler {
 			}
 		}()
 		if err := bounded(buffer, in, bodyLimit); err != nil {
-			c := a.app.AcquireCtx(r)
-			defer a.app.ReleaseCtx(c)
-			_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
+			a.refuse(r, err)
 			return
 		}
 		r.Request.SetBodyRaw(buffer.Bytes())
 		next(r)
 	}
+}
+
+// refuse answers a request that has not come to Fiber.
+func (a *API) refuse(r *fasthttp.RequestCtx, err error) {
+	c := a.app.AcquireCtx(r)
+	defer a.app.ReleaseCtx(c)
+	_ = a.fiberError(c, err) // its one error is of encoding, and a Failure can be encoded
+}
+
+// twoLengths finds a Content-Length beside chunks. The server goes by the chunks; a proxy before it may not, and would take
+// the rest for another request than we do.
+func twoLengths(headers []byte) bool {
+	return bytes.Contains(bytes.ToLower(append([]byte("\n"), headers...)), []byte("\ncontent-length:"))
 }
 
 // bounded reads a body of at most limit bytes.
@@ -148,6 +166,16 @@ type humaContext = huma.Context // so that it can be embedded: one of its method
 
 // Unwrap lets the adapter find its own.
 func (c inMemory) Unwrap() huma.Context { return c.humaContext }
+
+// Param is a part of the path as the client meant it: many write @ and + as %40 and %2B. What is no text names nothing.
+func (c inMemory) Param(name string) string {
+	raw := c.humaContext.Param(name)
+	text, err := url.PathUnescape(raw)
+	if err != nil || strings.ContainsRune(text, 0) {
+		text = raw
+	}
+	return strings.ToValidUTF8(text, "\ufffd")
+}
 
 // BodyReader reads what is in memory. huma copies what it reads.
 func (c inMemory) BodyReader() io.Reader {

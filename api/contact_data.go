@@ -3,7 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"kurir/address"
@@ -44,21 +44,17 @@ func (a *API) forgetAccountContact(ctx context.Context, in *ContactPath) (*Start
 
 // forgetContact starts the deletion in one session, or in all of the caller's.
 func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Session) (*Started[ForgottenContact], error) {
-	text, err := url.PathUnescape(in.Address)
-	if err != nil {
-		return nil, errAddress
-	}
-	jid, err := address.Parse(text)
+	jid, err := address.Parse(in.Address)
 	if err != nil {
 		return nil, errAddress
 	}
 	user := callerOf(ctx).user.ID
 	before := time.Now().UTC().Truncate(time.Millisecond).Add(time.Millisecond) // what has an ID of this millisecond is from before
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindForgetContact, UserID: &user}
-	line := models.Audit{Message: "contact.forget_requested", Details: map[string]any{"job": job.ID, "contact": masked(jid)}}
 	if s != nil {
-		job.SessionUID, line.Session = &s.UID, s.ID
+		job.SessionUID = &s.UID
 	}
+	tell(ctx, func(line *models.Audit) { line.Details = map[string]any{"job": job.ID, "contact": masked(jid)} })
 	if job.Params, err = jobs.ForgetContactParams(jid, before); err != nil {
 		return nil, err
 	}
@@ -66,7 +62,6 @@ func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Sessi
 	if err != nil {
 		return nil, stored(err)
 	}
-	a.auditDone(ctx, line)
 	a.queue.StartJob(ctx, job.Kind, job.ID)
 	return started(http.StatusAccepted, job.ID, "", ForgottenContact{JobID: job.ID.String(), Status: "deleting", Before: before}), nil
 }
@@ -74,8 +69,9 @@ func (a *API) forgetContact(ctx context.Context, in ContactPath, s *models.Sessi
 var errAddress = fault.Field("address", "expected a phone number with country code, or a WhatsApp address")
 
 // masked is an address as the audit trail may hold it.
-func masked(address string) string {
-	return "…" + address[max(len(address)-len("@s.whatsapp.net")-3, 0):]
+func masked(jid string) string {
+	user, server, _ := strings.Cut(jid, "@")
+	return "…" + user[max(len(user)-3, 0):] + "@" + server
 }
 
 // RetentionInput changes how long messages are kept.

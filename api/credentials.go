@@ -66,23 +66,34 @@ func (c *credentials) changed(user uuid.UUID) {
 }
 
 func (c *credentials) byKey(ctx context.Context, key string) (*principal, error) {
-	hash := models.HashKey(key)
-	if p, ok := c.keys.Get(string(hash)); ok {
-		return p, nil
+	if !models.LooksLikeKey(key) {
+		return nil, errBadKey
 	}
-	before := c.changes.Load()
+	hash := models.HashKey(key)
+	if p, ok := c.keys.Get(string(hash)); ok && (p.until == nil || time.Now().Before(*p.until)) {
+		return p, nil // one that has ended is asked for anew: PostgreSQL's clock counts
+	}
+	before, asked := c.changes.Load(), time.Now()
 	owner, err := models.KeyByHash(ctx, c.db, hash)
 	if ok, err := models.Found(err); err != nil {
 		return nil, databaseFault(err)
 	} else if !ok || !owner.User.IsActive {
 		return nil, errBadKey
 	}
-	p := &principal{user: &owner.User, session: owner.Key.SessionUID, name: owner.SessionPublicID, key: &owner.Key.ID, credential: "key:" + owner.Key.ID.String()}
+	p := &principal{user: &owner.User, session: owner.Session, name: owner.SessionPublicID, key: &owner.Key, keyVersion: &owner.Version,
+		scopes: owner.Scopes, credential: "key:" + owner.Key.String()}
+	if owner.Left != nil {
+		until := asked.Add(*owner.Left)
+		p.until = &until
+	}
 	if c.changes.Load() == before {
 		c.keys.Add(string(hash), p)
 	}
-	if err := models.TouchKey(ctx, c.db, owner.Key.ID); err != nil {
-		c.log.Warn("last use of an API key not written", "key", owner.Key.ID, "error", err)
+	if !owner.Stale {
+		return p, nil
+	}
+	if err := models.TouchKey(ctx, c.db, owner.Key); err != nil {
+		c.log.Warn("last use of an API key not written", "key", owner.Key, "error", err)
 	}
 	return p, nil
 }

@@ -116,7 +116,8 @@ func newStage(t testing.TB) *stage {
 	s.exec(`UPDATE messages SET media_id = $1`, content.ID)
 	s.holds = headers{"X-Kurir-Term", "1", "X-Kurir-Session", modelstest.Scalar[uuid.UUID](s, s.db, `SELECT uid FROM sessions`).String()}
 	s.scripted()
-	s.ids = map[string]string{"address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1",
+	spare := s.owner.newKey(nil, "send", "read", "manage")
+	s.ids = map[string]string{"userId": s.register("somebody").id, "address": "6281234567890", "groupId": "120363012345678901@g.us", "labelId": "1", "chat": "6281234567890", "id": "shop", "mediaId": content.ID.String(), "messageId": str(message, "messageId"), "workerId": "w1", "keyId": spare.id,
 		"jobId":      modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM jobs`).String(),
 		"deliveryId": modelstest.Scalar[uuid.UUID](s, s.db, `SELECT id FROM webhook_deliveries`).String()}
 	return s
@@ -396,9 +397,17 @@ func TestExamplesAreTaken(t *testing.T) {
 				defer s.exec(`UPDATE sessions SET status = 'CONNECTED' WHERE id = 'shop'`)
 			case "migrate-session":
 				modelstest.Worker(s, s.db, body["workerId"].(string), 10)
+			case "update-profile", "change-password", "close-account":
+				leaver := s.register(op.id)
+				body["currentPassword"], s.owner = password, leaver // the others go on with the stage's own
+			case "reset-password":
+				body["token"] = s.register(op.id).mailed(models.TokenReset, op.id+"@example.com")
+			case "verify-email":
+				body["token"] = s.register(op.id).mailed(models.TokenVerify, op.id+"@example.com")
 			}
 			a := s.do(op.method, s.pathOf(op, nil), s.caller(op), body)
 			require.Less(t, a.status, 300, a.text)
+			s.leaves(op, a)
 		})
 	}
 }
@@ -455,10 +464,18 @@ func TestQueriesThatDoNotFit(t *testing.T) {
 				values = []string{"yesterday", "2026-13-01T00:00:00Z", "2026-01-01", "1"}
 			case name == "types", name == "event":
 				values = []string{"nonsense", "\x00", "message.read,nonsense"}
+			case name == "page":
+				values = []string{"0", "-1", "abc", "1.5", "99999999999999999999"}
+			case name == "search":
+				values = []string{"\x00", "\xff", strings.Repeat("x", 201)}
+			case schema["format"] == "uuid", name == "ip", schema["pattern"] != nil:
+				values = []string{"\x00", "1;drop", "'", strings.Repeat("x", 201)}
 			case name == "lastEventId": // what it does not know it says so of
 				values = []string{strings.Repeat("1", 101)}
 			case name == "chat":
 				values = []string{"nobody", "\x00", "1@example.com", strings.Repeat("1", 129)}
+			case name == "month":
+				values = []string{"nonsense", "2026-13", "2026-1", "1999-12", "9999-12", "\x00", "2026-01-01"}
 			case name == "q":
 				values = []string{"\x00", " ", "?!", "\xff", strings.Repeat("x", 201)}
 			default:

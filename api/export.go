@@ -140,7 +140,6 @@ func (x *export) write(w *bufio.Writer) {
 	} else if !errors.Is(err, errNotRead) {
 		err = errors.Join(err, x.end(w, err))
 	}
-	_ = x.conn.SetWriteDeadline(time.Time{}) // the connection may serve other requests
 	x.api.exports.end(x.user)
 	x.api.running.Add(-1)
 	x.api.log.Info("export ended", "requestId", x.requestID, "user", x.user.String(), "messages", x.lines, "took", time.Since(began), "error", err)

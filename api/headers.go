@@ -15,6 +15,10 @@ import (
 // runs nothing and stands in no frame.
 const answerPolicy = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// formReferrer is the Referrer-Policy of pages with a form: under no-referrer browsers would say that its Origin is null, and over
+// HTTP that is all they say.
+const formReferrer = "same-origin"
+
 // secureHeaders are those of every answer that does not bring its own. HSTS speaks for our own name alone: others below it may
 // not be ours.
 func secureHeaders(cfg Config) map[string]string {

@@ -9,9 +9,10 @@ import (
 
 	"kurir/api"
 	"kurir/embedded/embeddedtest"
+	"kurir/models"
 )
 
-var secure = map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+var secure = map[string]string{"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY",
 	"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin"}
 
 // isSecured demands the headers of every answer, each once.
@@ -20,6 +21,9 @@ func (a *answer) isSecured() {
 	for name, value := range secure {
 		require.Equal(a.t, []string{value}, a.header.Values(name), name)
 	}
+	referrer := a.header.Values("Referrer-Policy")
+	require.Len(a.t, referrer, 1)
+	require.Contains(a.t, []string{"no-referrer", "same-origin"}, referrer[0])
 	policy := a.header.Values("Content-Security-Policy")
 	require.Len(a.t, policy, 1)
 	require.NotContains(a.t, policy[0], "script-src 'unsafe-inline'")
@@ -43,6 +47,7 @@ func TestEveryAnswerHasSecureHeaders(t *testing.T) {
 	pages := map[string]*answer{
 		"docs": w.do("GET", "/docs", html, nil), "login": w.do("GET", "/admin/login", html, nil), "refused login": w.logIn("nobody@example.com", password, nil),
 		"dashboard": w.do("GET", "/admin/queues", within, nil), "link": w.do("GET", link[strings.Index(link, "/link/"):], html, nil), "no link": w.do("GET", "/link/nothing", html, nil),
+		"new password": w.do("GET", models.ResetPage, html, nil), "proof of mail": w.do("GET", models.VerifyPage, html, nil),
 	}
 	for name, page := range pages {
 		require.Contains(t, page.header.Get("Content-Type"), "text/html", name)
@@ -133,6 +138,9 @@ func TestOrdersOfOtherSitesAreRefused(t *testing.T) {
 			w.do(o.method, queues+o.path, append(headers{"Cookie", cookie}, with...), nil).refused(403, "forbidden")
 		}
 		w.logIn(admin.email, password, with).refused(403, "forbidden")
+		for _, page := range []string{models.ResetPage, models.VerifyPage} {
+			w.do("POST", page, append(headers{"Content-Type", "application/x-www-form-urlencoded"}, with...), "token=kum_x").refused(403, "forbidden")
+		}
 	}
 	for _, o := range orders { // a link or a picture can make GETs alone, from anywhere
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {

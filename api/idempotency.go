@@ -51,13 +51,13 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	c, p := humafiber.Unwrap(ctx), callerOf(ctx.Context())
-	session := c.Params("id")
+	session := ctx.Param("id")
 	if session == "" {
 		session = p.name
 	}
 	hash := sha256.New()
 	hash.Write([]byte(session + "\x00"))
-	hash.Write([]byte(c.Params("messageId"))) // empty for most
+	hash.Write([]byte(ctx.Param("messageId"))) // empty for most
 	hash.Write(c.Body())
 	k, err := models.ReserveKey(ctx.Context(), a.db, p.owner(), scope, key, hash.Sum(nil))
 	if err != nil {
@@ -69,7 +69,8 @@ func (a *API) idempotent(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	next(huma.WithValue(ctx, resourceIDKey{}, k.ResourceID))
-	a.keepAnswer(ctx.Context(), c, k)
+	sends, _ := ctx.Operation().Metadata[metaSends].(bool)
+	a.keepAnswer(ctx.Context(), c, k, sends)
 }
 
 func plainKey(key string) bool {
@@ -78,11 +79,12 @@ func plainKey(key string) bool {
 
 // keepAnswer remembers what was answered. After a 5xx nobody knows what was done, as after a process that dies here: the
 // next request with the key runs again, under the same resource ID. A refusal did nothing: the key is free again, even
-// for another body, so that a client can repair what was wrong.
-func (a *API) keepAnswer(ctx context.Context, c *fiber.Ctx, k *models.IdempotencyKey) {
+// for another body, so that a client can repair what was wrong. So did a message that was one too many: later, it is another
+// one with another ID, since the ID holds its time.
+func (a *API) keepAnswer(ctx context.Context, c *fiber.Ctx, k *models.IdempotencyKey, sends bool) {
 	var keep func(ctx context.Context) error
 	switch status := c.Response().StatusCode(); {
-	case status >= 500 || status == http.StatusTooManyRequests:
+	case status >= 500 || status == http.StatusTooManyRequests && !sends:
 		keep = func(ctx context.Context) error { return models.UnlockKey(ctx, a.db, k) }
 	case status >= 400:
 		keep = func(ctx context.Context) error { return models.DropKey(ctx, a.db, k) }

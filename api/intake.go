@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"mime"
+	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -24,7 +25,10 @@ const (
 
 // takes lets a route have bodies that are longer than bodyLimit, as streams.
 func takes(what string) option {
-	return func(o *huma.Operation) { o.Metadata[metaIntake] = what }
+	return func(o *huma.Operation) {
+		o.Metadata[metaIntake] = what
+		o.Errors = append(o.Errors, http.StatusRequestTimeout)
+	}
 }
 
 func isMultipart(contentType string) bool {
@@ -85,7 +89,7 @@ func (a *API) takeOut(ctx huma.Context, c *fiber.Ctx, in *incoming, form bool) (
 	if in == nil {
 		err = uploadFault(take(ctx.Context(), bytes.NewReader(c.Request().Body())))
 	} else {
-		err = a.upload(ctx.Context(), c, in, p.user.ID, take)
+		err = a.upload(ctx.Context(), a.uploads, c, in, p.user.ID, take)
 	}
 	switch {
 	case err != nil:
@@ -115,13 +119,13 @@ func (a *API) sendsFrom(ctx huma.Context, p *principal) error {
 }
 
 // upload has take read a body as a stream, within the limits of uploads.
-func (a *API) upload(ctx context.Context, c *fiber.Ctx, in *incoming, owner uuid.UUID, take func(context.Context, io.Reader) error) error {
-	end, err := a.uploads.begin(owner)
+func (a *API) upload(ctx context.Context, places *uploads, c *fiber.Ctx, in *incoming, owner uuid.UUID, take func(context.Context, io.Reader) error) error {
+	end, err := places.begin(owner)
 	if err != nil {
 		return err
 	}
 	defer end()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.uploads.limits.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), places.limits.Timeout)
 	defer cancel()
 	stop := context.AfterFunc(a.background, cancel)
 	defer stop()

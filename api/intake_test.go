@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/api"
+	"kurir/wire"
 )
 
 const echoPath = "/api/v1/sessions/shop/echo/send"
@@ -108,6 +109,7 @@ func TestBase64InSendRequests(t *testing.T) {
 	}
 	w.unchanged(before, "a refused medium")
 	u.echo("application/json", `{"mediaBase64":"YWJj","x":{},"mediaBase64":"YWJj"}`).refused(422, "invalid_request")
+	require.Contains(t, u.echo("application/json", `{"mediaBase64":"YWJj","mediaId":"x"}`).refused(422, "invalid_request").text, "mediaBase64: expected either this or mediaId")
 	u.echo("application/json", `{"mediaBase64":"YWJj"`).refused(400, "malformed_json")
 	u.echo("text/plain", `{"mediaBase64":"YWJj"}`).refused(415, "unsupported_media_type")
 	u.do("POST", "/api/v1/sessions/nothing/echo/send", u.auth(), `{"mediaBase64":"YWJj"}`).refused(404, "session_not_found")
@@ -210,7 +212,7 @@ func (f *filler) Read(b []byte) (int, error) {
 // Large media pass through a little memory, in each of the forms in which they come and go.
 func TestLargeMediaTakeLittleMemory(t *testing.T) {
 	_, u := newEcho(t)
-	u.uploaded(u.auth(), "", picture) // what the first upload makes for good
+	u.uploaded(u.auth(), "", picture)    // what the first upload makes for good
 	const size, room = 42 << 20, 6 << 20 // a multiple of 3, for base64
 	base := heap()
 	send := func(path, contentType, before string, content *filler, after string, status int) {
@@ -300,6 +302,11 @@ func TestUploadsAtOnce(t *testing.T) {
 	w.eventually("the first upload", func() bool { return api.UploadsUnderWay(made) == 1 })
 	w.do("POST", uploadPath, u.auth(), picture).refused(429, "too_many_uploads")
 	w.do("POST", "/api/v1/sessions/v/media", v.auth(), picture).ok(201)
+	for _, content := range []string{picture, page} { // what comes in has places of its own
+		_, err := wire.NewGateway(wire.NewHTTPClient(), w.url, workerToken).PutMedia(t.Context(),
+			wire.MediaOwner{WorkerID: "w1", Secret: w.vault.WorkerSecret("w1", 1), Term: 1, SessionID: w.uid("shop").String()}, strings.NewReader(content))
+		require.NoError(t, err)
+	}
 	two := w.begin(t, u, 20_000) // refused before it is sent
 	two.answer().refused(429, "too_many_uploads")
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
@@ -391,4 +398,27 @@ func TestUploadsThatEndHalfWay(t *testing.T) {
 	}
 	w.eventually("places", func() bool { return w.do("POST", uploadPath, u.auth(), picture).status == 201 })
 	require.EqualValues(t, 1, w.count("media"))
+}
+
+// What two readers would end at different places is no request: a proxy before us may be the other one.
+func TestBodiesWithTwoLengths(t *testing.T) {
+	w := start(t)
+	smuggled := "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+	for _, lengths := range []string{"Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\ncontent-length: 5", "Content-Length: 5\r\nContent-Length: 5",
+		"Content-Length: 5\r\nContent-Length: 50", "Transfer-Encoding: chunked, identity", "Transfer-Encoding: xchunked", "Content-Length: +5", "Content-Length: 5, 5", "Content-Length: -1"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+		_, err = io.WriteString(conn, "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+lengths+"\r\n\r\n0\r\n\r\n"+smuggled)
+		require.NoError(t, err)
+		answers := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err, lengths)
+		a := read(t, resp)
+		require.Equal(t, 400, a.status, "%s: %s", lengths, a.text)
+		a.refused(400, "bad_request")
+		_, err = answers.ReadByte()
+		require.ErrorIs(t, err, io.EOF, "%s: nothing but the one answer", lengths)
+		require.NoError(t, conn.Close())
+	}
 }

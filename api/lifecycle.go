@@ -139,8 +139,8 @@ func (a *API) forward(ctx context.Context, in *ForwardInput) (*Started[SentData]
 // RetryInput sends a message again.
 type RetryInput struct {
 	MessagePath
-	SendHeaders
-	Body *struct {
+	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when the message is sent or has failed" example:"wait=10"`
+	Body   *struct {
 		Force bool `json:"force,omitempty" doc:"Also if nobody knows whether it went out. The person could get it twice" example:"false"`
 	}
 }
@@ -150,13 +150,16 @@ func (a *API) retryMessage(ctx context.Context, in *RetryInput) (*Started[SentDa
 	if err != nil {
 		return nil, err
 	}
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
 	force := in.Body != nil && in.Body.Force
 	err = models.RetryMessage(ctx, a.db, m, force, time.Now().Add(a.cfg.MessageTTL))
 	if err != nil {
 		return nil, stored(err)
 	}
 	a.waker.Messages(s.UID)
-	return a.sent(ctx, m.ID, in.SendHeaders)
+	return a.sent(ctx, m.ID, SendHeaders{Prefer: in.Prefer})
 }
 
 // CancelInput cancels messages that wait.

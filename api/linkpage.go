@@ -30,12 +30,17 @@ type linkAsset struct {
 }
 
 func newLinkAsset(name, contentType string) linkAsset {
-	body, err := linkFiles.ReadFile("link/" + name)
+	return newAsset(linkFiles, "link", name, contentType)
+}
+
+// newAsset is a file of a page of ours, from the folder that is named as the page's path.
+func newAsset(files embed.FS, folder, name, contentType string) linkAsset {
+	body, err := files.ReadFile(folder + "/" + name)
 	if err != nil {
 		panic(err) // it is embedded
 	}
 	sum := sha256.Sum256(body)
-	return linkAsset{path: linkPath + "/files/" + base64.RawURLEncoding.EncodeToString(sum[:9]) + "/" + name, contentType: contentType, body: body}
+	return linkAsset{path: "/" + folder + "/files/" + base64.RawURLEncoding.EncodeToString(sum[:9]) + "/" + name, contentType: contentType, body: body}
 }
 
 // linkVisits is how often an address may ask for pages and their streams, per minute and process.
@@ -44,15 +49,8 @@ const linkVisits = 120
 // linkRoutes are those of the public page.
 func (a *API) linkRoutes() {
 	script, style := newLinkAsset("link.js", "text/javascript; charset=utf-8"), newLinkAsset("link.css", "text/css; charset=utf-8")
-	for _, file := range []linkAsset{script, style} {
-		a.app.Get(file.path, func(c *fiber.Ctx) error {
-			c.Set("Content-Type", file.contentType)
-			c.Set("Cache-Control", "public, max-age=31536000, immutable")
-			c.Set("X-Content-Type-Options", "nosniff")
-			return c.Send(file.body)
-		})
-	}
-	visits := limiter.New(limiter.Config{Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
+	a.serveAssets(script, style)
+	visits := limiter.New(limiter.Config{KeyGenerator: func(c *fiber.Ctx) string { return neighbours(addressOf(c.UserContext())) }, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
 		if strings.HasSuffix(c.Path(), "/events") {
 			return errTooManyStreams
 		}
@@ -72,6 +70,18 @@ func (a *API) linkRoutes() {
 		return showLink(c, words, v, l, script.path, style.path)
 	})
 	a.app.Get(linkPath+"/:token/events", visits, a.linkEvents)
+}
+
+// serveAssets serves files of pages.
+func (a *API) serveAssets(files ...linkAsset) {
+	for _, file := range files {
+		a.app.Get(file.path, func(c *fiber.Ctx) error {
+			c.Set("Content-Type", file.contentType)
+			c.Set("Cache-Control", "public, max-age=31536000, immutable")
+			c.Set("X-Content-Type-Options", "nosniff")
+			return c.Send(file.body)
+		})
+	}
 }
 
 // linkOf finds a link, nil if there is none.

@@ -6,7 +6,16 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
+
+// endOfAnswer takes the time of an answer, or of a stream, off its connection: it is not that of the next answer.
+func endOfAnswer(c net.Conn, state fasthttp.ConnState) {
+	if state == fasthttp.StateIdle {
+		_ = c.SetWriteDeadline(time.Time{})
+	}
+}
 
 // A client that is still sending when its request is refused would be told so by a reset, which throws away the answer
 // that is on its way. So what is left of its request is read first, up to these bounds.

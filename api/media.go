@@ -62,7 +62,7 @@ func (a *API) uploadMedia(ctx context.Context, in *UploadInput) (*Reply[MediaDat
 	if _, err := a.sessionUID(ctx, in.ID); err != nil {
 		return nil, err
 	}
-	m, err := a.putMedia(ctx, callerOf(ctx).user.ID, in.Kind)
+	m, err := a.putMedia(ctx, a.uploads, callerOf(ctx).user.ID, in.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (a *API) uploadMedia(ctx context.Context, in *UploadInput) (*Reply[MediaDat
 }
 
 // putMedia stores a request's body, or the part file of a form, for a user.
-func (a *API) putMedia(ctx context.Context, user uuid.UUID, kind string) (m *media.Item, err error) {
+func (a *API) putMedia(ctx context.Context, places *uploads, user uuid.UUID, kind string) (m *media.Item, err error) {
 	body, _ := ctx.Value(uploadKey{}).(*uploadBody)
 	if body == nil || body.in == nil {
 		return nil, media.ErrEmpty
@@ -79,7 +79,7 @@ func (a *API) putMedia(ctx context.Context, user uuid.UUID, kind string) (m *med
 		return nil, media.ErrTooLarge // before any of it is read
 	}
 	contentType := body.c.Get("Content-Type")
-	err = a.upload(ctx, body.c, body.in, user, func(ctx context.Context, r io.Reader) (err error) {
+	err = a.upload(ctx, places, body.c, body.in, user, func(ctx context.Context, r io.Reader) (err error) {
 		if !isMultipart(contentType) {
 			m, err = a.cfg.Media.Put(ctx, user, kind, r)
 			return err

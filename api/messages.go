@@ -24,6 +24,9 @@ func (a *API) ownMessage(ctx context.Context, text string) (*models.Message, *mo
 	}
 	p := callerOf(ctx)
 	m, s, err := models.MessageOf(ctx, a.db, p.user.ID, p.session, id)
+	if err == nil {
+		noteSession(ctx, s.UID)
+	}
 	return m, s, found(err, errNoMessage)
 }
 

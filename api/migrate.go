@@ -48,6 +48,7 @@ func (a *API) migrateSession(ctx context.Context, in *MigrateInput) (*Started[Mi
 	if ok, err := models.Found(err); err != nil {
 		return nil, databaseFault(err)
 	} else if ok { // the first request with this Idempotency-Key died after its commit
+		tellNothing(ctx)
 		return migrating(s, former), nil
 	}
 	if to != "" {
@@ -106,6 +107,7 @@ func (a *API) rebalance(ctx context.Context, _ *OnceHeader) (*Started[StartedJob
 	err := a.db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		added, err := models.AskFor(ctx, tx, job, jobs.KindRebalance, callerOf(ctx).user.ID)
 		if err != nil || !added { // the first request with this Idempotency-Key died after its commit
+			tellNothing(ctx)
 			return err
 		}
 		return a.audit(ctx, tx, models.Audit{Message: "sessions.rebalance_requested", Details: map[string]string{"job": job.String()}})

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,7 +22,7 @@ func (a *API) openAPI() huma.Config {
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The token of a login. API keys may be sent this way too."},
-		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…)."},
+		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…). The scopes of an operation (send, read, manage) are asked of account keys."},
 		"ticket":      {Type: "apiKey", In: "query", Name: "ticket", Description: "For one event stream, from POST …/events/ticket: browsers' EventSource sends no headers."},
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
@@ -62,7 +63,7 @@ func tag(need access, path string) string {
 		return t
 	}
 	switch {
-	case strings.HasPrefix(path, "/auth"):
+	case strings.HasPrefix(path, "/auth"), strings.HasPrefix(path, "/users"), strings.HasPrefix(path, "/api-keys"):
 		return "Accounts"
 	case strings.Contains(path, "/events"):
 		return "Events"
@@ -78,6 +79,27 @@ func tag(need access, path string) string {
 		return "Jobs"
 	}
 	return "Sessions"
+}
+
+// maybeDone reports whether an operation that starts work may answer with its end: if the client waits, or asks for it.
+func maybeDone[I, O any]() bool {
+	_, starts := reflect.TypeFor[O]().FieldByName("PreferenceApplied")
+	_, waits := reflect.TypeFor[I]().FieldByName("Prefer")
+	_, forces := reflect.TypeFor[I]().FieldByName("Force")
+	return starts && (waits || forces)
+}
+
+// answersAtOnce documents that an operation answers 200 as well as 202.
+func answersAtOnce(api *huma.OpenAPI, o huma.Operation) {
+	item := api.Paths[o.Path]
+	for _, registered := range []*huma.Operation{item.Post, item.Delete} {
+		if registered == nil || registered.OperationID != o.OperationID {
+			continue
+		}
+		done := *registered.Responses["202"]
+		done.Description = "It is done"
+		registered.Responses["200"] = &done
+	}
 }
 
 // describe is the longer text of an operation.
@@ -146,6 +168,23 @@ var descriptions = map[string]string{
 	"worker-get-media":   "The content of a medium of the session's owner.",
 	"worker-events":      "One batch at a time, with consecutive `seq`. The answer's `next` acknowledges everything below it.",
 
+	"list-users":          "Newest first, in numbered pages. `search` finds whole words and beginnings of words in name and mail address.",
+	"create-user":         "For installations that do not open accounts by themselves. No API key is made: its owner makes his own. A password of ours is shown this once.",
+	"get-user":            "With the limits that hold for him.",
+	"update-user":         "What is left out stays. A user who is deactivated is locked out at once, and his sessions stop; activated again, those that ran then run again. The last active administrator stays one.",
+	"delete-user":         "He is locked out at once, and everything of his is removed bit by bit. The audit trail keeps his ID. The last active administrator stays.",
+	"reset-user-password": "Ends all his tokens. His API keys go on.",
+	"pause-user":          "Nothing of any of his sessions is sent, but for what is on its way at this moment. Messages are accepted, and wait: `waitingFor` says `paused_by_administrator`.",
+	"resume-user":         "What waited goes out in its order, unless its session or everything is paused too.",
+	"list-all-sessions":   "Newest first, with their owners.",
+	"pause-session":       "Nothing of it is sent, but for what is on its way at this moment, until an administrator resumes it. Messages are accepted, and wait.",
+	"resume-session":      "What waited goes out in its order. A pause by its owner, of his account or of everything is another one, and stays.",
+	"pause-platform":      "Nothing of anybody is sent, but for what is on its way at this moment. Messages are accepted, and wait.",
+	"resume-platform":     "What waited goes out, but for sessions and users that are paused themselves.",
+	"get-settings":        "Every variable of the environment, as it holds. Of secrets it only says whether they are set.",
+	"list-logs":           "Who did what to what, from where: every change by a user, administrator, worker or job, newest first. It holds IDs, and no names, mail addresses, numbers, messages or secrets.",
+	"list-own-logs":       "What you did, and what administrators and we did with your account, newest first. Failed attempts to log in are there too.",
+
 	"rotate-webhook-secret":         rotateDescription,
 	"rotate-account-webhook-secret": rotateDescription,
 	"test-webhook":                  testDescription,
@@ -180,8 +219,25 @@ var descriptions = map[string]string{
 	"unlabel-chat":                  "Repeating it changes nothing.",
 	"delete-session-contact-data":   "For privacy. Deletes, of what was written before the request: all messages of the conversation, what the person wrote in groups, reactions, events and what subscribers answered to them, and what is known of the person. Messages that wait are cancelled; one that is on its way is waited for. Deliveries stay in their `sequence`, without payload. The job tells how far it is. What comes later stays: repeat the call for it.",
 	"delete-contact-data":           "The same in all sessions of the account, deleted ones too.",
+	"my-usage":                      "Requests, and messages that were sent, in a month of UTC. What is counted when stands in docs/usage.md. Figures of the present month are some seconds behind; those of a closed one never change.",
+	"list-usage":                    "With `Accept: text/csv` all accounts come as one file, from the same figures; its last line is the total, and without that line it is not complete. Texts that a spreadsheet would take for a formula have an apostrophe before them.",
+	"list-billing-periods":          "A month is closed when it has been over for BILLING_CLOSE_AFTER. Its figures never change from then on: what comes to be known later counts for the next month.",
 	"get-retention":                 "Messages that are not settled are never dropped.",
+	"list-api-keys":                 "Newest first, those that have expired too. At most 50, so there are no pages. The keys of sessions are not among them.",
+	"create-api-key":                "The key is shown this once. `scopes` say what it may do: `send` is what goes out to people, `read` what is there, `manage` what should be. With an `Idempotency-Key`, the repeat answers the same key, without its secret. Only with a token: no API key makes keys.",
+	"update-api-key":                "Its name, or what it may do, from the next request on. Event streams that it may no longer follow end.",
+	"delete-api-key":                "It stops working at once, with its event streams.",
+	"rotate-api-key":                "Answers a new secret for the key, this once. The former one is good for `overlap` seconds more, a day unless you say otherwise; 0 ends it at once. There are never more than two: what was replaced before ends now.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
+
+	"get-profile":         "The account that the credential belongs to, as it is now.",
+	"update-profile":      "Changes what is given. Another mail address takes the password, and the former address is told of it; links that were mailed there open nothing any more. Where `REQUIRE_EMAIL_VERIFICATION` is on, the address stands in `pendingEmail` until `POST /auth/verify` proves it.",
+	"close-account":       "For good. No credential works any more from this moment, and the mail address is free. A job then deletes the sessions, which unlinks their phones, and removes messages, events, webhooks, keys and media. The audit trail and what was counted for billing stay, under the account's ID. The last administrator cannot close his account.",
+	"change-password":     "Answers a new token: all others, on every device, stop working, and so does what was mailed. API keys go on.",
+	"forgot-password":     "Mails a link and a code to choose a new password, good for an hour and once. The answer is the same whether there is such an account or not. At most three an hour go to one address.",
+	"reset-password":      "Chooses a new password with the code from the mail. All tokens and all other codes stop working; API keys go on. The page that the mail links to does the same.",
+	"verify-email":        "Proves a mail address with the code from the mail, which is good for 24 hours and once.",
+	"resend-verification": "Mails the code again. The answer is the same whether there is anything to prove or not. At most three an hour go to one address.",
 }
 
 // What the webhooks of sessions and of accounts have in common.

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"net/http"
+
 	"github.com/danielgtaylor/huma/v2"
 )
 
@@ -39,8 +41,8 @@ func uploadBodies(o *huma.Operation) {
 
 // formBody tells of the other form of a body that is JSON.
 func formBody(o *huma.Operation) {
-	o.RequestBody.Content["multipart/form-data"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeObject, Required: []string{"file"},
-		Description: "The fields of the JSON body as fields of a form, or all of them as JSON in the field `data`, and the medium as a file.",
+	o.RequestBody.Content["multipart/form-data"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeObject,
+		Description: "The fields of the JSON body as fields of a form, or all of them as JSON in the field `data`, and the medium, if there is one, as a file.",
 		Properties: map[string]*huma.Schema{
 			"file": binary("The medium. Its type is found in the content"),
 			"data": {Type: huma.TypeString, Description: "The JSON body, in the place of single fields", Examples: []any{`{"to":"6281234567890","type":"image","caption":"Look"}`}},
@@ -57,4 +59,5 @@ func mediaResponses(o *huma.Operation) {
 		"206": {Description: "A part of the content", Content: content},
 		"304": {Description: "You have it: see If-None-Match"},
 	}
+	o.Errors = append(o.Errors, http.StatusRequestedRangeNotSatisfiable)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"kurir/api"
 	"kurir/embedded/embeddedtest"
 	"kurir/models/modelstest"
 	"kurir/worker/simulator/simnet"
@@ -35,7 +36,7 @@ func (a *answer) code(want string) {
 // PostgreSQL is the truth: without Redis everything is accepted, and quickly.
 func TestWithoutRedis(t *testing.T) {
 	store := embeddedtest.NewRedis(t, "")
-	w := start(t, withRedis(store.URL()))
+	w := start(t, withRedis(store.URL()), func(_ *world, c *api.Config) { c.LimitTimeout = 0 }) // its default
 	w.phones(simnet.Config{})
 	u := w.register("u")
 	require.Contains(t, w.health("/health/ready", 200), `"status":"ok"`)

@@ -160,7 +160,7 @@ func (p JIDPage) page() (wire.Page, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(p.Cursor)
 	jid, parseErr := address.Parse(string(raw))
 	if err != nil || parseErr != nil || jid != string(raw) {
-		return wire.Page{}, fault.Field("cursor", "expected the nextCursor of an earlier page")
+		return wire.Page{}, errCursor
 	}
 	return wire.Page{Limit: p.Limit, After: jid}, nil
 }

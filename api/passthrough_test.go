@@ -374,3 +374,19 @@ func TestMarkRead(t *testing.T) {
 	u.ask("POST", "/read", map[string]any{"chat": "+6281234567890"}).refused(504, "outcome_unknown")
 	require.EqualValues(t, 0, w.count("messages WHERE read_at IS NOT NULL"), "nobody knows")
 }
+
+// Addresses in paths may be written as clients write them.
+func TestAddressesInPathsMayBeEscaped(t *testing.T) {
+	_, u, _ := passing(t)
+	for _, path := range []string{"/groups/120363012345678901%40g.us", "/groups/120363012345678901", "/contacts/6281234567890%40s.whatsapp.net", "/contacts/%2B6281234567890", "/contacts/+6281234567890",
+		"/contacts/%2B62%20812-3456-7890/picture"} {
+		require.Equal(t, 200, u.ask("GET", path, nil).status, path)
+	}
+	u.ask("PUT", "/labels/1/chats/120363012345678901%40g.us", nil).ok(200)
+	u.ask("DELETE", "/contacts/%2B6281234567890/data", nil).ok(202)
+	require.Equal(t, "shop", u.do("GET", "/api/v1/sessions/sho%70", u.auth(), nil).ok(200)["id"])
+	u.ask("GET", "/contacts/%252B6281234567890", nil).refused(422, "invalid_request")
+	for _, list := range []string{"/contacts", "/groups"} {
+		u.ask("GET", list+"?cursor=nonsense", nil).refused(422, "invalid_cursor")
+	}
+}

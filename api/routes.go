@@ -20,28 +20,42 @@ const (
 func (a *API) routes() {
 	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 
-	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created)
+	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created, registering)
 	add(a, post, "/auth/login", "login", accessPublic, "Get a token", a.login)
 	add(a, post, "/auth/logout", "logout", accessToken, "Revoke all tokens", a.logout)
-	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me)
+	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me, anyScopes)
 
-	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once("create-session"))
+	add(a, get, "/api-keys", "list-api-keys", accessToken, "List the account's API keys", a.listKeys)
+	add(a, post, "/api-keys", "create-api-key", accessToken, "Make an API key", a.createKey, created, once("create-api-key"))
+	add(a, patch, "/api-keys/{keyId}", "update-api-key", accessToken, "Change an API key", a.updateKey)
+	add(a, del, "/api-keys/{keyId}", "delete-api-key", accessToken, "Delete an API key", a.deleteKey)
+	add(a, post, "/api-keys/{keyId}/rotate", "rotate-api-key", accessToken, "Replace an API key's secret", a.rotateKey)
+	add(a, put, "/auth/password", "change-password", accessToken, "Change the password", a.changePassword)
+	add(a, post, "/auth/password/forgot", "forgot-password", accessPublic, "Ask for a new password", a.forgotPassword)
+	add(a, post, "/auth/password/reset", "reset-password", accessPublic, "Choose a new password with a mailed code", a.resetPassword)
+	add(a, post, "/auth/verify", "verify-email", accessPublic, "Prove a mail address", a.verifyEmail)
+	add(a, post, "/auth/verify/resend", "resend-verification", accessPublic, "Ask for the mail of proof again", a.resendVerification)
+	add(a, get, "/users/me", "get-profile", accessAccount, "Read your account", a.profile)
+	add(a, patch, "/users/me", "update-profile", accessToken, "Change your account", a.updateProfile)
+	add(a, del, "/users/me", "close-account", accessToken, "Close your account", a.closeAccount, accepted)
+
+	add(a, post, "/sessions", "create-session", accessAccount, "Create a session", a.createSession, accepted, once("create-session"), operates)
 	add(a, get, "/sessions", "list-sessions", accessAccount, "List sessions", a.listSessions)
 	add(a, get, "/sessions/{id}", "get-session", accessSession, "Read a session", a.getSession)
 	add(a, patch, "/sessions/{id}", "update-session", accessAccount, "Change a session", a.updateSession)
-	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted)
+	add(a, del, "/sessions/{id}", "delete-session", accessAccount, "Delete a session", a.deleteSession, accepted, operates)
 	add(a, get, "/sessions/{id}/status", "get-session-status", accessSession, "Ask for the live status", a.sessionStatus)
-	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses)
-	add(a, post, "/sessions/{id}/link", "create-link", accessAccount, "Make a public page with the QR code", a.createLink, created)
+	add(a, get, "/sessions/{id}/qr", "get-session-qr", accessSession, "Get the QR code to scan", a.sessionQR, qrResponses, manages)
+	add(a, post, "/sessions/{id}/link", "create-link", accessAccount, "Make a public page with the QR code", a.createLink, created, operates)
 	add(a, del, "/sessions/{id}/link", "delete-link", accessAccount, "End the public page", a.deleteLink)
-	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey)
-	add(a, post, "/sessions/{id}/start", "start-session", accessAccount, "Start a session", a.startSession, accepted)
-	add(a, post, "/sessions/{id}/stop", "stop-session", accessAccount, "Stop a session", a.stopSession, accepted)
-	add(a, post, "/sessions/{id}/restart", "restart-session", accessAccount, "Connect a session anew", a.restartSession, accepted)
-	add(a, post, "/sessions/{id}/logout", "logout-session", accessAccount, "Unlink a session from its phone", a.logoutSession, accepted)
+	add(a, post, "/sessions/{id}/api-key/rotate", "rotate-session-key", accessAccount, "Replace the session's API key", a.rotateSessionKey, operates)
+	add(a, post, "/sessions/{id}/start", "start-session", accessAccount, "Start a session", a.startSession, accepted, operates)
+	add(a, post, "/sessions/{id}/stop", "stop-session", accessAccount, "Stop a session", a.stopSession, accepted, operates)
+	add(a, post, "/sessions/{id}/restart", "restart-session", accessAccount, "Connect a session anew", a.restartSession, accepted, operates)
+	add(a, post, "/sessions/{id}/logout", "logout-session", accessAccount, "Unlink a session from its phone", a.logoutSession, accepted, operates)
 
-	add(a, post, "/sessions/{id}/pairing-code", "get-pairing-code", accessSession, "Get a code to enter instead of scanning", a.pairingCode, passes)
-	add(a, post, "/sessions/{id}/contacts/check", "check-contacts", accessSession, "Check who is on WhatsApp", a.checkContacts, passes)
+	add(a, post, "/sessions/{id}/pairing-code", "get-pairing-code", accessSession, "Get a code to enter instead of scanning", a.pairingCode, passes, operates)
+	add(a, post, "/sessions/{id}/contacts/check", "check-contacts", accessSession, "Check who is on WhatsApp", a.checkContacts, passes, sends)
 	add(a, get, "/sessions/{id}/contacts", "list-contacts", accessSession, "List contacts", a.listContacts, passes)
 	add(a, get, "/sessions/{id}/contacts/{address}", "get-contact", accessSession, "Read a contact", a.getContact, passes)
 	add(a, get, "/sessions/{id}/contacts/{address}/picture", "get-contact-picture", accessSession, "Find a profile picture", a.contactPicture, passes)
@@ -52,21 +66,21 @@ func (a *API) routes() {
 	add(a, post, "/sessions/{id}/groups/{groupId}/participants", "add-participants", accessSession, "Add people to a group", a.addParticipants, passes)
 	add(a, del, "/sessions/{id}/groups/{groupId}/participants", "remove-participants", accessSession, "Remove people from a group", a.removeParticipants, passes)
 	add(a, patch, "/sessions/{id}/groups/{groupId}/participants", "set-participant-roles", accessSession, "Say who administers a group", a.setRoles, passes)
-	add(a, get, "/sessions/{id}/groups/{groupId}/invite", "get-group-invite", accessSession, "Get a group's invitation", a.groupInvite, passes)
+	add(a, get, "/sessions/{id}/groups/{groupId}/invite", "get-group-invite", accessSession, "Get a group's invitation", a.groupInvite, passes, manages)
 	add(a, post, "/sessions/{id}/groups/{groupId}/invite/revoke", "revoke-group-invite", accessSession, "Replace a group's invitation", a.revokeInvite, passes)
 	add(a, post, "/sessions/{id}/groups/{groupId}/leave", "leave-group", accessSession, "Leave a group", a.leaveGroup, passes)
-	add(a, post, "/sessions/{id}/presence", "set-presence", accessSession, "Show what the session does", a.setPresence, passes)
-	add(a, post, "/sessions/{id}/presence/subscribe", "subscribe-presence", accessSession, "Watch a contact's presence", a.subscribePresence, passes)
-	add(a, post, "/sessions/{id}/read", "mark-read", accessSession, "Mark messages as read", a.markRead, passes)
+	add(a, post, "/sessions/{id}/presence", "set-presence", accessSession, "Show what the session does", a.setPresence, passes, sends)
+	add(a, post, "/sessions/{id}/presence/subscribe", "subscribe-presence", accessSession, "Watch a contact's presence", a.subscribePresence, passes, sends)
+	add(a, post, "/sessions/{id}/read", "mark-read", accessSession, "Mark messages as read", a.markRead, passes, sends)
 	add(a, get, "/sessions/{id}/labels", "list-labels", accessSession, "List labels", a.listLabels, passes)
 	add(a, put, "/sessions/{id}/labels/{labelId}/chats/{chat}", "label-chat", accessSession, "Label a chat", a.labelChat, passes)
 	add(a, del, "/sessions/{id}/labels/{labelId}/chats/{chat}", "unlabel-chat", accessSession, "Take a label off a chat", a.unlabelChat, passes)
 
-	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
-	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody))
-	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"), takes(takesMessage), documented(formBody))
-	add(a, post, "/sessions/{id}/messages/batch", "send-batch", accessSession, "Send many messages", a.sendBatch, accepted, large, once("send-batch"))
-	add(a, post, "/sessions/{id}/messages/cancel", "cancel-messages", accessSession, "Cancel many pending messages", a.cancelMessages)
+	add(a, post, "/sessions/{id}/send", "send", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody), sends, byTier)
+	add(a, post, "/sessions/{id}/messages", "send-message", accessSession, "Send a message", a.send, accepted, once("send"), takes(takesMessage), documented(formBody), sends, byTier)
+	add(a, post, "/messages", "send-by-key", accessSession, "Send a message with a session key", a.sendByKey, accepted, once("send"), takes(takesMessage), documented(formBody), sends, byTier)
+	add(a, post, "/sessions/{id}/messages/batch", "send-batch", accessSession, "Send many messages", a.sendBatch, accepted, large, once("send-batch"), sends, byTier)
+	add(a, post, "/sessions/{id}/messages/cancel", "cancel-messages", accessSession, "Cancel many pending messages", a.cancelMessages, sends)
 	add(a, get, "/sessions/{id}/messages", "list-messages", accessSession, "Read the history", a.listMessages)
 	add(a, get, "/sessions/{id}/messages/export", "export-messages", accessSession, "Export the history", a.exportMessages, exportResponses)
 	add(a, del, "/sessions/{id}/contacts/{address}/data", "delete-session-contact-data", accessAccount, "Delete a contact's data from a session", a.forgetSessionContact, accepted)
@@ -74,15 +88,15 @@ func (a *API) routes() {
 	add(a, get, "/account/retention", "get-retention", accessAccount, "Read how long messages are kept", a.getRetention)
 	add(a, put, "/account/retention", "put-retention", accessAccount, "Change how long messages are kept", a.putRetention)
 	add(a, get, "/messages/{messageId}", "get-message", accessSession, "Read a message", a.getMessage)
-	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage)
+	add(a, del, "/messages/{messageId}", "cancel-message", accessSession, "Cancel a pending message", a.cancelMessage, sends)
 
-	add(a, post, "/messages/{messageId}/retry", "retry-message", accessSession, "Send a failed message again", a.retryMessage, accepted)
-	add(a, post, "/messages/{messageId}/edit", "edit-message", accessSession, "Edit a message", a.editMessage, accepted, once("edit-message"))
-	add(a, post, "/messages/{messageId}/revoke", "revoke-message", accessSession, "Delete a message for everyone", a.revokeMessage, accepted, once("revoke-message"))
-	add(a, post, "/messages/{messageId}/reaction", "react", accessSession, "React to a message", a.react, accepted, once("react"))
-	add(a, post, "/messages/{messageId}/forward", "forward-message", accessSession, "Forward a message", a.forward, accepted, once("forward-message"))
+	add(a, post, "/messages/{messageId}/retry", "retry-message", accessSession, "Send a failed message again", a.retryMessage, accepted, sends)
+	add(a, post, "/messages/{messageId}/edit", "edit-message", accessSession, "Edit a message", a.editMessage, accepted, once("edit-message"), sends, byTier)
+	add(a, post, "/messages/{messageId}/revoke", "revoke-message", accessSession, "Delete a message for everyone", a.revokeMessage, accepted, once("revoke-message"), sends, byTier)
+	add(a, post, "/messages/{messageId}/reaction", "react", accessSession, "React to a message", a.react, accepted, once("react"), sends, byTier)
+	add(a, post, "/messages/{messageId}/forward", "forward-message", accessSession, "Forward a message", a.forward, accepted, once("forward-message"), sends, byTier)
 
-	add(a, post, "/sessions/{id}/media", "upload-media", accessSession, "Upload a medium", a.uploadMedia, created, takes(takesBody), documented(uploadBodies))
+	add(a, post, "/sessions/{id}/media", "upload-media", accessSession, "Upload a medium", a.uploadMedia, created, takes(takesBody), documented(uploadBodies), sends)
 	add(a, get, "/media/{mediaId}", "get-media", accessSession, "Download a medium", a.getMedia, mediaResponses)
 
 	add(a, put, "/sessions/{id}/webhook", "put-webhook", accessAccount, "Set the webhook", a.putWebhook)
@@ -103,12 +117,12 @@ func (a *API) routes() {
 	add(a, get, "/webhook-deliveries/{deliveryId}", "get-delivery", accessAccount, "Read a delivery with its attempts", a.getDelivery)
 
 	add(a, get, "/events", "account-events", accessAccount, "Follow the events of all sessions", a.accountEvents, streamResponses)
-	add(a, post, "/events/ticket", "account-ticket", accessAccount, "Get a ticket for a browser", a.accountTicket, created)
+	add(a, post, "/events/ticket", "account-ticket", accessAccount, "Get a ticket for a browser", a.accountTicket, created, reads)
 	add(a, get, "/sessions/{id}/events", "session-events", accessSession, "Follow a session's events", a.sessionEvents, streamResponses)
-	add(a, post, "/sessions/{id}/events/ticket", "session-ticket", accessSession, "Get a ticket for a browser", a.sessionTicket, created)
+	add(a, post, "/sessions/{id}/events/ticket", "session-ticket", accessSession, "Get a ticket for a browser", a.sessionTicket, created, reads)
 
 	add(a, get, "/jobs", "list-jobs", accessAccount, "List jobs", a.listJobs)
-	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob)
+	add(a, get, "/jobs/{jobId}", "get-job", accessSession, "Read a job", a.getJob, anyScopes)
 
 	add(a, post, "/admin/workers", "announce-worker", accessAdmin, "Announce a worker", a.announceWorker, created, once("announce-worker"))
 	add(a, get, "/admin/workers", "list-workers", accessAdmin, "List workers", a.listWorkers)
@@ -121,6 +135,26 @@ func (a *API) routes() {
 	add(a, post, "/admin/rebalance", "rebalance", accessAdmin, "Even out the load of workers", a.rebalance, accepted, once("rebalance"))
 	add(a, post, "/admin/sessions/{id}/migrate", "migrate-session", accessAdmin, "Move a session to another worker", a.migrateSession, accepted, once("migrate-session"))
 	add(a, get, "/admin/scaling", "get-scaling", accessAdmin, "Read how many workers there should be", a.getScaling)
+
+	add(a, get, "/admin/users", "list-users", accessAdmin, "List users", a.listUsers)
+	add(a, post, "/admin/users", "create-user", accessAdmin, "Open an account for somebody", a.createUser, created)
+	add(a, get, "/admin/users/{userId}", "get-user", accessAdmin, "Read a user", a.getUser)
+	add(a, patch, "/admin/users/{userId}", "update-user", accessAdmin, "Change a user", a.updateUser)
+	add(a, del, "/admin/users/{userId}", "delete-user", accessAdmin, "Close a user's account", a.closeUser, accepted)
+	add(a, post, "/admin/users/{userId}/reset-password", "reset-user-password", accessAdmin, "Give a user another password", a.resetUserPassword)
+	add(a, post, "/admin/users/{userId}/pause", "pause-user", accessAdmin, "Pause the sending of a user", a.pauseUser)
+	add(a, post, "/admin/users/{userId}/resume", "resume-user", accessAdmin, "Resume the sending of a user", a.resumeUser)
+	add(a, get, "/admin/sessions", "list-all-sessions", accessAdmin, "List sessions of all tenants", a.listAllSessions)
+	add(a, post, "/admin/sessions/{id}/pause", "pause-session", accessAdmin, "Pause the sending of a session", a.pauseSession)
+	add(a, post, "/admin/sessions/{id}/resume", "resume-session", accessAdmin, "Resume the sending of a session", a.resumeSession)
+	add(a, post, "/admin/platform/pause", "pause-platform", accessAdmin, "Pause all sending", a.pausePlatform)
+	add(a, post, "/admin/platform/resume", "resume-platform", accessAdmin, "Resume all sending", a.resumePlatform)
+	add(a, get, "/admin/settings", "get-settings", accessAdmin, "Read the configuration", a.getSettings)
+	add(a, get, "/admin/logs", "list-logs", accessAdmin, "Read the audit trail", a.listLogs)
+	add(a, get, "/users/me/logs", "list-own-logs", accessToken, "Read what was done with the account", a.listOwnLogs)
+	add(a, get, "/users/me/usage", "my-usage", accessAccount, "Read what the account used", a.myUsage)
+	add(a, get, "/admin/usage", "list-usage", accessAdmin, "Read what all accounts used", a.adminUsage, adminUsageResponses)
+	add(a, get, "/admin/usage/periods", "list-billing-periods", accessAdmin, "List the months that are closed", a.listPeriods)
 
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
@@ -156,13 +190,17 @@ var securityOf = map[access][]map[string][]string{
 func add[I, O any](a *API, method, path, id string, need access, summary string, handler func(context.Context, *I) (*O, error), options ...option) {
 	o := huma.Operation{OperationID: id, Method: method, Path: basePath + path, Summary: summary, Description: describe(id),
 		Metadata: map[string]any{metaAccess: need}, Security: securityOf[need], Tags: []string{tag(need, path)},
-		MaxBodyBytes: bodyLimit, Errors: []int{401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
+		MaxBodyBytes: bodyLimit, Errors: []int{400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503}}
 	if need == accessPublic {
 		o.Security = []map[string][]string{}
+	}
+	if method != http.MethodGet {
+		o.Metadata[metaAudit] = actionOf(id)
 	}
 	for _, option := range options {
 		option(&o)
 	}
+	scoped(&o, need)
 	huma.Register(a.huma, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
@@ -171,4 +209,7 @@ func add[I, O any](a *API, method, path, id string, need access, summary string,
 		return out, nil
 	})
 	document(a.huma.OpenAPI(), o)
+	if maybeDone[I, O]() {
+		answersAtOnce(a.huma.OpenAPI(), o)
+	}
 }

@@ -66,7 +66,9 @@ func (a *API) sessionUID(ctx context.Context, id string) (uuid.UUID, error) {
 	p := callerOf(ctx)
 	switch {
 	case p.session == nil:
-		return a.credentials.session(ctx, p.user.ID, id)
+		uid, err := a.credentials.session(ctx, p.user.ID, id)
+		noteSession(ctx, uid)
+		return uid, err
 	case p.name == id:
 		return *p.session, nil
 	}
@@ -84,7 +86,10 @@ func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders
 
 // store accepts a message and answers when it is durable, or, where the client waits, when it is settled.
 func (a *API) store(ctx context.Context, m *models.NewMessage, headers SendHeaders) (*Started[SentData], error) {
-	if err := a.accepter.Accept(ctx, m); err != nil {
+	if err := a.proved(callerOf(ctx).user); err != nil {
+		return nil, err
+	}
+	if err := a.counted(ctx, []*models.NewMessage{m}, func() error { return a.accepter.Accept(ctx, m) }); err != nil {
 		return nil, err
 	}
 	return a.sent(ctx, m.ID, headers)

@@ -284,6 +284,10 @@ func TestBatch(t *testing.T) {
 		l[2] = map[string]any{"type": "edit", "messageId": u.target, "message": "x", "sendAt": time.Now().Add(time.Hour)}
 	})).refused(409, "too_late")
 	require.Contains(t, a.text, "messages[2]: ")
+	a = u.do("POST", path, u.auth(), batch(10, func(l []map[string]any) {
+		l[1] = map[string]any{"to": "6281234567890", "type": "sticker", "mediaId": u.media}
+	})).refused(422, "media_type_not_allowed")
+	require.Contains(t, a.text, "messages[1]: ")
 	require.Len(t, u.do("POST", path, u.auth(), batch(100, func(l []map[string]any) {
 		for i := range l {
 			l[i]["to"] = "x"

@@ -17,6 +17,7 @@ import (
 
 	"kurir/fault"
 	"kurir/jobs"
+	"kurir/limits"
 	"kurir/message"
 	"kurir/models"
 )
@@ -60,6 +61,7 @@ func (a *API) ownSession(ctx context.Context, id string) (*models.Session, error
 	if p.session != nil && *p.session != s.UID {
 		return nil, models.ErrGone // the name was taken anew, the key is the former session's
 	}
+	noteSession(ctx, s.UID)
 	return s, nil
 }
 
@@ -111,17 +113,23 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 	key, keyRow := models.NewAPIKey(user.ID, &s.UID, "Session key of "+s.ID, now)
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindCreateSession, UserID: &user.ID, SessionUID: &s.UID}
 	answer := CreatedSession{SessionID: s.ID, APIKey: key}
+	tell(ctx, func(line *models.Audit) { line.Session = s.ID })
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		former, err := models.SessionByUID(ctx, tx, s.UID)
 		if ok, err := models.Found(err); err != nil {
 			return err
 		} else if ok { // the first request with this Idempotency-Key died after its commit
+			tellNothing(ctx)
 			*s, answer.APIKey = *former, ""
 			job, err = models.FirstJobOf(ctx, tx, s.UID, jobs.KindCreateSession)
 			return err
 		}
 		return a.insertSession(ctx, tx, s, keyRow, job, in.Body.Webhook, &answer)
 	})
+	if fault.Is(err, models.ErrSessionLimit.Code) {
+		a.metrics.RateLimited(limits.OfSessions)
+		a.limitReached(user, limits.OfSessions)
+	}
 	if err != nil {
 		return nil, stored(err)
 	}
@@ -394,7 +402,7 @@ func (a *API) rotateSessionKey(ctx context.Context, in *SessionPath) (*Reply[Rot
 		}
 		if err := models.InsertAPIKey(ctx, tx, row); err != nil {
 			if models.IsUnique(err, "api_keys_session_key") {
-				return fault.New(fault.Conflict, "rotation_in_progress", "The key is being replaced by another request.")
+				return models.ErrRotationUnderWay
 			}
 			return err
 		}

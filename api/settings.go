@@ -39,7 +39,8 @@ func settingsInUse(s *models.Session) SettingsInUse {
 
 // Sending is what bounds a session's sending now.
 type Sending struct {
-	State  string     `json:"state" enum:"running,paced,cooling_down,paused" doc:"paced: at the pace of its settings; cooling_down: the network asked for a pause; paused: by its owner"`
+	State  string     `json:"state" enum:"running,paced,cooling_down,paused" doc:"paced: at the pace of its settings; cooling_down: the network asked for a pause; paused: by its owner, or an administrator"`
+	By     *string    `json:"pausedBy" enum:"owner,administrator" doc:"Who paused it; null: nobody. What an administrator paused, only he resumes"`
 	Reason *string    `json:"reason" doc:"Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits)" example:"rate_limited"`
 	Until  *time.Time `json:"until" doc:"When the cool-down ends"`
 }
@@ -47,8 +48,12 @@ type Sending struct {
 func sendingOf(s *models.Session, now time.Time) Sending {
 	p := s.Pace()
 	switch {
+	case s.HeldBack:
+		by := "administrator"
+		return Sending{State: "paused", By: &by}
 	case s.Paused():
-		return Sending{State: "paused"}
+		by := "owner"
+		return Sending{State: "paused", By: &by}
 	case s.CoolingDown(now):
 		return Sending{State: "cooling_down", Reason: s.CooldownReason, Until: utc(s.CooldownUntil)}
 	case p.Rate > 0 || p.NewPerHour > 0 || p.NewPerDay > 0:

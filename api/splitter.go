@@ -26,7 +26,9 @@ type splitter struct {
 	keyFrom  int  // where the last name of depth 1 began in the copy
 	key      string
 	colon    bool // nothing but it stands behind the name
-	id       bool // a mediaId was there
+	id       bool // a mediaId was there, or was put there
+	taken    bool // ours is
+	second   bool // and another one came behind it
 }
 
 // watchedReader remembers why reading failed.
@@ -85,7 +87,9 @@ func (s *splitter) text(b byte) {
 		s.inString = false
 		if s.depth == 1 && s.keyNext {
 			s.key, s.keyNext, s.colon = string(s.copy.Bytes()[s.keyFrom+1:s.copy.Len()-1]), false, false
-			s.id = s.id || s.key == "mediaId"
+			if s.key == "mediaId" {
+				s.id, s.second = true, s.taken
+			}
 		}
 	}
 }
@@ -121,7 +125,7 @@ func (s *splitter) structure(b byte) {
 func (s *splitter) replace(field string) {
 	s.copy.Truncate(s.keyFrom)
 	s.copy.WriteString(field)
-	s.key, s.id = "", true
+	s.key, s.id, s.taken = "", true, true
 }
 
 // base64Text is the rest of a JSON string whose text is base64, standard or for URLs, with or without padding, line breaks

@@ -15,6 +15,7 @@ import (
 
 	"kurir/limits"
 	"kurir/models"
+	"kurir/webhook"
 )
 
 // Why a stream ended, for log and metrics.
@@ -38,6 +39,7 @@ const (
 type listener struct {
 	of    models.EventSource
 	types []string // none: all
+	noQR  bool     // it may not link phones
 	grant models.StreamGrant
 	until *time.Time // of the credential
 	wake  chan struct{}
@@ -53,7 +55,7 @@ type listener struct {
 }
 
 func (l *listener) wants(event string) bool {
-	return len(l.types) == 0 || slices.Contains(l.types, event)
+	return (len(l.types) == 0 || slices.Contains(l.types, event)) && !(l.noQR && event == webhook.EventSessionQR)
 }
 
 // pass notes an event that the stream does not want: the client's place moves on.

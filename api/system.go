@@ -49,6 +49,7 @@ func (a *API) systemRoutes() {
 	a.app.Use("/docs", pagePolicy, a.fromHTTP(docs))
 
 	a.linkRoutes()
+	a.accountPages()
 
 	a.app.Get(loginPath, a.loginPage)
 	a.app.Post(loginPath, a.ownPagesOnly, a.loginForm)
@@ -97,7 +98,7 @@ func (a *API) queuesOnly(c *fiber.Ctx) error {
 	if token != "" {
 		p, err := a.byToken(c.UserContext(), token, audience)
 		if err == nil && p.user.Role == models.RoleAdministrator {
-			return c.Next()
+			return a.changeQueues(c, p.user)
 		}
 		if err == nil {
 			return errForbidden
@@ -109,7 +110,7 @@ func (a *API) queuesOnly(c *fiber.Ctx) error {
 	if c.Method() == http.MethodGet && strings.Contains(c.Get("Accept"), "text/html") {
 		return c.Redirect(loginPath, http.StatusSeeOther)
 	}
-	return errNoCredential
+	return a.refusedCaller(c.UserContext(), errNoCredential)
 }
 
 //go:embed login.html
@@ -122,6 +123,7 @@ func (a *API) loginPage(c *fiber.Ctx) error { return showLogin(c, http.StatusOK,
 func showLogin(c *fiber.Ctx, status int, message string) error {
 	c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 	c.Set("Cache-Control", "no-store")
+	c.Set("Referrer-Policy", formReferrer)
 	c.Type("html", "utf-8").Status(status)
 	return loginTemplate.Execute(c.Response().BodyWriter(), map[string]string{"Message": message, "Action": loginPath})
 }
@@ -143,5 +145,6 @@ func (a *API) loginForm(c *fiber.Ctx) error {
 	}
 	c.Cookie(&fiber.Cookie{Name: queuesCookie, Value: token, Path: queuesPath, HTTPOnly: true, SameSite: fiber.CookieSameSiteStrictMode,
 		Secure: c.Protocol() == "https" || strings.HasPrefix(a.cfg.PublicURL, "https://"), MaxAge: int(queuesLogin.Seconds())})
+	a.auditQueues(c, u, "queues.logged_in", nil)
 	return c.Redirect(queuesPath, http.StatusSeeOther)
 }

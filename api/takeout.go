@@ -200,20 +200,18 @@ func addTexts(all huma.Registry, s *huma.Schema, texts map[string]bool, depth in
 // place. It does not judge the JSON: whoever parses the copy will.
 func (t *taker) json(r io.Reader) ([]byte, error) {
 	s := newSplitter(r)
-	var taken bool
 	for {
 		found, err := s.next()
 		switch {
+		case errors.Is(err, io.EOF) && s.second:
+			return nil, errTwoMedia
 		case errors.Is(err, io.EOF):
 			return s.copy.Bytes(), nil
 		case err != nil:
 			return nil, err
 		case !found:
 			continue
-		case taken:
-			return nil, fault.Field(base64Field, "expected once")
 		}
-		taken = true
 		text := &base64Text{in: s.in}
 		m, err := t.store.Put(t.ctx, t.user, "", text.decoder())
 		var source *media.SourceError

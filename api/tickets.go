@@ -68,7 +68,11 @@ func (a *API) byTicket(ctx huma.Context) (*principal, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &principal{user: user, session: t.Grant.Session, key: t.Grant.Key, version: t.Grant.Version, until: t.Until, credential: t.Credential}
+	p := &principal{user: user, session: t.Grant.Session, key: t.Grant.Key, version: t.Grant.Version, until: t.Until, credential: t.Credential,
+		keyVersion: t.Grant.KeyVersion, scopes: []models.Scope{models.ScopeRead}}
+	if t.Grant.Manage {
+		p.scopes = append(p.scopes, models.ScopeManage)
+	}
 	if p.session != nil {
 		s, err := models.SessionByUID(ctx.Context(), a.db, *p.session)
 		if err := found(err, errBadTicket); err != nil {

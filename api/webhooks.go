@@ -277,14 +277,13 @@ func (a *API) deleteWebhook(ctx context.Context, in *SessionPath) (*Reply[Done],
 	}
 	removed := false
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) (err error) {
-		removed, err = models.DeleteWebhook(ctx, tx, o)
+		if removed, err = models.DeleteWebhook(ctx, tx, o); err == nil && !removed {
+			err = errNoWebhook
+		}
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, stored(err)
-	case !removed:
-		return nil, errNoWebhook
 	}
 	return reply(Done{Message: "The webhook is removed, with its deliveries."}), nil
 }

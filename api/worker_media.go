@@ -66,7 +66,7 @@ func (a *API) workerPutMedia(ctx context.Context, in *WorkerPutInput) (*Reply[Me
 	if err != nil {
 		return nil, err
 	}
-	m, err := a.putMedia(ctx, user, "")
+	m, err := a.putMedia(ctx, a.intakes, user, "")
 	if err != nil {
 		return nil, err
 	}

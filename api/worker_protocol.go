@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/subtle"
 	"time"
 
 	"github.com/google/uuid"
@@ -61,6 +60,9 @@ func (a *API) registerWorker(ctx context.Context, in *RegisterWorkerInput) (*Rep
 		if err != nil {
 			return err
 		}
+		if err = a.vault.NoteWorkerKey(ctx, tx, b.WorkerID); err != nil {
+			return err
+		}
 		return a.audit(ctx, tx, models.Audit{Message: "worker.registered", Worker: b.WorkerID, Details: map[string]any{"endpoint": endpoint, "term": term,
 			"resumed": resumed, "engine": b.Engine, "version": b.Version, "maxSessions": r.MaxSessions}})
 	})
@@ -93,7 +95,7 @@ type WorkerPath struct {
 
 // checkSecret makes sure that a call comes from the process that registered the term.
 func (a *API) checkSecret(p WorkerPath, term int64) error {
-	if subtle.ConstantTimeCompare([]byte(p.Secret), []byte(a.vault.WorkerSecret(p.WorkerID, term))) != 1 {
+	if !a.vault.IsWorkerSecret(p.WorkerID, term, p.Secret) {
 		return errWorkerSecret
 	}
 	return nil

@@ -86,6 +86,7 @@ func (a *API) announce(ctx context.Context, id, endpoint string, room int, descr
 			return cmp.Or[error](err, errEndpointUsed)
 		}
 		if added, err = models.AnnounceWorker(ctx, tx, id, endpoint, room, description); err != nil || !added {
+			tellNothing(ctx)
 			return err
 		}
 		return a.audit(ctx, tx, models.Audit{Message: "worker.announced", Worker: id, Details: map[string]any{"endpoint": endpoint, "maxSessions": room}})

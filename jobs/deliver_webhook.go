@@ -33,8 +33,8 @@ func (DeliverWebhook) options() []asynq.Option { return laneOptions(QueueWebhook
 
 // Purposes under which the parts of a webhook are sealed in the vault.
 const (
-	SealSecret  = "webhook secret"
-	SealHeaders = "webhook headers"
+	SealSecret  = models.SealWebhookSecret
+	SealHeaders = models.SealWebhookHeaders
 )
 
 const (
@@ -172,14 +172,12 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 
 // disable switches a webhook off and has its owner told. What it is owed stays, and waits.
 func (d *deliverer) disable(ctx context.Context, h *models.Hold, t *target, reason string) error {
-	mail := models.NewID()
-	ok, err := models.DisableWebhook(ctx, d.db, *h, t.asOf, reason, mail)
+	ok, err := models.DisableWebhook(ctx, d.db, *h, t.asOf, reason)
 	if err != nil {
 		return fmt.Errorf("disable webhook %s: %w", h.Lane, err)
 	}
 	if ok {
 		d.log.Warn("webhook switched off", "webhook", h.Lane, "reason", reason)
-		d.queue.StartJob(ctx, models.KindWebhookMail, mail)
 	}
 	return nil
 }

@@ -301,7 +301,7 @@ func TestLongFailureSwitchesOff(t *testing.T) {
 	try()
 	require.Equal(t, "false failing", modelstest.Scalar[string](t, b.db, `SELECT is_active || ' ' || disabled_reason FROM webhooks`))
 	require.Equal(t, "1 RETRYING 3", b.states())
-	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:webhook-disabled'`))
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:letter' AND params->>'letter' = 'webhook_disabled'`))
 }
 
 // What a session's owner notes of it comes with all that happens to it.

@@ -96,7 +96,7 @@ func (r *Runner) forgetContact(ctx context.Context, j *models.Job) (any, error) 
 	}
 	line := models.Audit{Message: "contact.forgotten", Details: map[string]any{"job": j.ID, "sessions": f.sum.Sessions, "messages": f.sum.Messages, "events": f.sum.Events}}
 	if j.UserID != nil {
-		line.User = *j.UserID
+		line.Target = *j.UserID
 	}
 	r.audit(ctx, line)
 	return f.sum, nil

@@ -23,8 +23,10 @@ import (
 
 // guardModel is the part of the lane model that knows of priorities, holds, paces, caps, cool-downs and pauses.
 type guardModel struct {
-	stopped bool
-	stored  string // settings, "" for none
+	stopped bool    // by anybody
+	owner   bool    // by the session's owner
+	held    [3]bool // by an administrator: the session, its owner, everything
+	stored  string  // settings, "" for none
 	pace    pacing.Pace
 	begun   map[string]bool
 	heard   map[string]*time.Time
@@ -264,6 +266,11 @@ func (m *laneModel) settled(r *modelRunner) {
 			}
 		}
 	}
+	for _, o := range r.round.outcomes { // somebody may have written since his message was put back
+		if row := m.row(o.Message.ID); o.WaitingFor == models.WaitingNewChat && row.parked() && (m.begun[row.chat] || m.heard[row.chat] != nil) {
+			row.nextAt, row.waiting = nil, ""
+		}
+	}
 	g := m.gates()
 	if former := r.round.claim.Guard.Cooldown; former != r.round.cooldown && g.until.Equal(r.round.cooldown.Until.Truncate(time.Microsecond)) &&
 		former.Begins(r.round.cooldown, r.round.claim.Guard.Now) {
@@ -300,8 +307,32 @@ func (m *laneModel) set(patch string) {
 	if s.Settings != nil {
 		m.stored = patch
 	}
-	m.stopped, m.pace = s.Paused(), s.Pace()
+	m.owner, m.pace = s.Paused(), s.Pace()
+	m.stopped = m.owner || slices.Contains(m.held[:], true)
 	m.note("settings %s", patch)
+}
+
+// pauseBy has an administrator pause or resume something.
+func (m *laneModel) pauseBy() {
+	what := m.rng.IntN(len(m.held))
+	m.setHeld(what, !m.held[what])
+}
+
+func (m *laneModel) setHeld(what int, paused bool) {
+	m.ok(m.db.InPgxTx(m.ctx, func(tx pgx.Tx) (err error) {
+		switch what {
+		case 0:
+			_, err = models.PauseSession(m.ctx, tx, m.session.UID, paused)
+		case 1:
+			_, _, err = models.PauseUser(m.ctx, tx, m.session.UserID, paused)
+		default:
+			_, err = models.PausePlatform(m.ctx, tx, paused)
+		}
+		return err
+	}))
+	m.held[what] = paused
+	m.stopped = m.owner || slices.Contains(m.held[:], true)
+	m.note("administrator's pause %d: %v", what, paused)
 }
 
 func (m *laneModel) patch() {
@@ -439,6 +470,11 @@ func (m *laneModel) shiftGuard(by time.Duration) {
 
 func (m *laneModel) healGuard() {
 	m.set(`null`)
+	for what, held := range m.held {
+		if held {
+			m.setHeld(what, false)
+		}
+	}
 	m.exec(`UPDATE sessions SET cooldown_until = now(), cooldown_replies_at = NULL WHERE uid = $1`, m.session.UID)
 	rows, err := m.db.Pool.Query(m.ctx, `SELECT chat, first_sent_at IS NOT NULL, last_received_at IS NOT NULL FROM chats WHERE session_uid = $1`, m.session.UID)
 	m.ok(err)

@@ -202,7 +202,7 @@ func (m *laneModel) step() {
 	}{
 		{14, m.accept}, {10, m.take}, {36, m.act}, {3, m.crash}, {3, m.freeze}, {2, m.thaw}, {3, m.toggleDatabase}, {2, m.toggleWorker},
 		{8, m.receipt}, {1, m.replay}, {3, m.cancel}, {2, m.expire}, {7, m.advance}, {3, m.sweep}, {2, m.move}, {1, m.changeNumber}, {3, m.yield},
-		{2, m.timeOver}, {4, m.receive}, {3, m.patch}, {4, m.endHolds}, {4, m.fetchEnds},
+		{2, m.timeOver}, {4, m.receive}, {3, m.patch}, {3, m.pauseBy}, {4, m.endHolds}, {4, m.fetchEnds},
 	}
 	for _, s := range steps {
 		total += s.weight

@@ -124,6 +124,8 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		"jobs":             func() (int64, error) { return models.ForgetJobs(ctx, r.db.Pool, r.cfg.KeepJobs) },
 		"worker metrics":   func() (int64, error) { return models.ForgetMetrics(ctx, r.db.Pool, r.cfg.KeepMetrics) },
 		"thinned metrics":  func() (int64, error) { return models.ThinMetrics(ctx, r.db.Pool) },
+		"letters' counts":  func() (int64, error) { return models.ForgetLetters(ctx, r.db.Pool) },
+		"usage writers":    func() (int64, error) { return models.ForgetUsageWriters(ctx, r.db.Pool) },
 		"audit lines":      func() (int64, error) { return models.ForgetAudit(ctx, r.db.Pool, r.cfg.KeepLogs) },
 	} {
 		n, err := drop()

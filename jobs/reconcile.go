@@ -21,6 +21,12 @@ func (r *Runner) reconcile(ctx context.Context, _ tick) error {
 	r.start(ctx, KindCreateSession, missing...)
 	r.repaired(ctx, "created", len(missing))
 
+	late, err := models.SuspendLate(ctx, r.db)
+	if err != nil {
+		return fmt.Errorf("suspend sessions: %w", err)
+	}
+	r.repaired(ctx, "suspended", late)
+
 	stops, logouts, err := models.EndMissing(ctx, r.db.Pool, reconcileLimit)
 	if err != nil {
 		return fmt.Errorf("end sessions: %w", err)

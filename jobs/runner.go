@@ -34,11 +34,14 @@ type Config struct {
 	KeepDeliveries time.Duration // and events; 0: for ever
 	ScalingURL     string        // is told of new scaling recommendations; empty: nobody is
 	OperatorSecret string        // whsec_…: signs what the operator is sent; empty: unsigned
+	BillingURL     string        // is told of months that are closed, signed; empty: nobody is
+	CloseAfter     time.Duration // the end of a month
 
 	Media        *media.Store   // nil: there is none, and none to look after
 	Fetcher      *media.Fetcher // takes media in that messages name by URL
 	DisableAfter time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
 	Mailer       *mail.Mailer
+	PublicURL    string // what links in mails begin with, without a / at the end; empty: mails have no links
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -50,7 +53,9 @@ type Runner struct {
 	queue   *Queue
 	waker   *Waker
 	workers *Workers
+	vault   *models.Vault
 	lanes   *Lanes
+	hooks   *webhook.Client
 	sender  *sender
 	deliver *deliverer
 	metrics *monitoring.Metrics
@@ -67,7 +72,7 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	log = log.With("runner", id.String())
 	queue := NewQueue(client, log)
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
-		workers: NewWorkers(control, vault), lanes: NewLanes(db, id, log), metrics: metrics, log: log}
+		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), hooks: hooks, metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
 		media: fetcherOf(cfg.Fetcher), luck: rand.Float64}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
@@ -93,6 +98,8 @@ func (r *Runner) handlers() *handlers {
 		KindScaling: r.scaling, KindProbe: r.probe, KindExpire: r.expire,
 		KindPartitions: r.partitions, KindForget: r.forget, KindMediaUpkeep: r.mediaUpkeep,
 		KindRetention: r.retain, KindIndexWords: r.indexWords,
+		KindKeysExpiring: r.keysExpiring,
+		KindCountUsage:   r.countUsage, KindClosePeriods: r.closePeriods,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {
@@ -116,9 +123,11 @@ func (r *Runner) durables() []durable {
 		{kind: KindDrainWorker, attempts: 10_000, backoff: 5 * time.Second, run: r.drainWorker},
 		{kind: KindRebalance, attempts: 3, backoff: 5 * time.Second, run: r.rebalance},
 		{kind: models.KindReplay, attempts: 10_000, backoff: 5 * time.Second, run: r.replayWebhook},
-		{kind: models.KindWebhookMail, attempts: 20, backoff: time.Hour, run: r.mailWebhookDisabled},
+		{kind: KindLetter, attempts: 20, backoff: time.Hour, run: r.mailLetter, failed: r.letterFailed},
+		{kind: KindCloseAccount, attempts: 1_000_000, backoff: time.Minute, run: r.closeAccount},
 		{kind: KindForgetContact, attempts: 1_000_000, backoff: time.Minute, run: r.forgetContact, failed: r.forgetFailed},
 		{kind: KindScalingNotice, attempts: 12, backoff: 5 * time.Minute, run: r.notifyScaling},
+		{kind: KindPeriodClosed, attempts: 1_000_000, backoff: time.Hour, run: r.notifyPeriod},
 	}
 }
 

@@ -79,7 +79,7 @@ func (w *Workers) Of(ctx context.Context, id string) (*WorkerClient, error) {
 
 func (w *Workers) client(worker *models.Worker) *WorkerClient {
 	return &WorkerClient{gate: w.gate(worker.ID), Client: wire.NewClient(w.http, wire.Target{WorkerID: worker.ID,
-		Endpoint: worker.Endpoint, Term: worker.Term, Secret: w.vault.WorkerSecret(worker.ID, worker.Term)})}
+		Endpoint: worker.Endpoint, Term: worker.Term, Secret: w.vault.WorkerSecretOf(worker.ID, worker.Term, worker.SecretKey)})}
 }
 
 func (w *Workers) gate(id string) *gate {

@@ -4,6 +4,8 @@ package mail
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +23,8 @@ type Config struct {
 	User, Pass string
 	From       string // an address, with a name or without
 	Folder     string
+
+	trusted *x509.CertPool // in tests, instead of the system's
 }
 
 const (
@@ -59,6 +63,9 @@ func New(cfg Config, log *slog.Logger) (*Mailer, error) {
 	if cfg.Port == tlsPort {
 		options = append(options, gomail.WithSSL())
 	}
+	if cfg.trusted != nil {
+		options = append(options, gomail.WithTLSConfig(&tls.Config{RootCAs: cfg.trusted, ServerName: cfg.Host, MinVersion: tls.VersionTLS12}))
+	}
 	var err error
 	if m.client, err = gomail.NewClient(cfg.Host, append(options, gomail.WithPort(cfg.Port))...); err != nil {
 		return nil, fmt.Errorf("SMTP_HOST and SMTP_PORT: %w", err)
@@ -90,10 +97,11 @@ func (m *Mailer) Send(ctx context.Context, id, to string, l Letter) (sent bool, 
 // ErrAddress is the failure of a letter that has no valid recipient.
 var ErrAddress = errors.New("no valid mail address")
 
-// Refused reports whether the letter was refused for good, so that sending it again is in vain.
+// Refused reports whether the letter was refused for good, so that sending it again is in vain. Codes below 550 are about us, such as a
+// password that is missing or wrong: an operator mends that, and the letter waits.
 func Refused(err error) bool {
 	var failure *gomail.SendError
-	return errors.Is(err, ErrAddress) || errors.As(err, &failure) && !failure.IsTemp() && failure.ErrorCode() >= 500
+	return errors.Is(err, ErrAddress) || errors.As(err, &failure) && !failure.IsTemp() && failure.ErrorCode() >= 550
 }
 
 func (m *Mailer) compose(id, to string, l Letter) (*gomail.Msg, error) {

@@ -23,6 +23,7 @@ type FetchConfig struct {
 	Timeout      time.Duration // of a whole fetch
 	MaxRedirects int
 	Concurrency  int           // fetches at once; more wait for their turn
+	Patience     time.Duration // after which a fetch takes long, see shares
 	TLS          *tls.Config   // nil: the system's roots
 	Resolver     *net.Resolver // nil: the system's
 }
@@ -32,6 +33,7 @@ const (
 	connectTimeout      = 15 * time.Second
 	defaultRedirects    = 3
 	defaultFetches      = 16
+	defaultPatience     = 5 * time.Second
 	maxRetryAfter       = time.Hour
 )
 
@@ -43,6 +45,7 @@ type Fetcher struct {
 	client  *http.Client
 	timeout time.Duration
 	slots   chan struct{}
+	shares  *shares
 }
 
 // NewFetcher makes a fetcher into a store.
@@ -56,8 +59,13 @@ func NewFetcher(store *Store, guard *egress.Guard, cfg FetchConfig) *Fetcher {
 	if cfg.Concurrency <= 0 {
 		cfg.Concurrency = defaultFetches
 	}
+	if cfg.Patience <= 0 {
+		cfg.Patience = defaultPatience
+	}
 	client := guard.HTTPClient(egress.ClientConfig{Timeout: min(cfg.Timeout, connectTimeout), MaxRedirects: cfg.MaxRedirects, TLS: cfg.TLS, Resolver: cfg.Resolver})
-	return &Fetcher{store: store, guard: guard, client: client, timeout: cfg.Timeout, slots: make(chan struct{}, cfg.Concurrency)}
+	slots := make(chan struct{}, cfg.Concurrency)
+	return &Fetcher{store: store, guard: guard, client: client, timeout: cfg.Timeout, slots: slots,
+		shares: &shares{patience: cfg.Patience, most: max(cfg.Concurrency/4, 1), full: func() bool { return len(slots) == cap(slots) }, slow: map[uuid.UUID]int{}}}
 }
 
 // Faults of fetching. Of errUnreachable's kind trying again may help; of the other's not.
@@ -105,6 +113,17 @@ func (f *Fetcher) Fetch(ctx context.Context, user uuid.UUID, raw, kind string) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	defer f.shares.watch(user, giveUp)()
+	m, err := f.fetch(ctx, user, raw, kind, rule)
+	if errors.Is(context.Cause(ctx), errShare) && err != nil {
+		return nil, unreachable("its server is slow, and others wait", errShare)
+	}
+	return m, err
+}
+
+func (f *Fetcher) fetch(ctx context.Context, user uuid.UUID, raw, kind string, rule Rule) (*Item, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, raw, nil)
 	if err != nil {
 		return nil, refused("URL is not valid", err)

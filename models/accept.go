@@ -32,6 +32,9 @@ type NewMessage struct {
 	Details                     *message.Details
 	TargetID                    *uuid.UUID
 	Priority                    int16 // 1 high, 0 normal
+
+	Quota  *int64 // the epoch of the count that let it in; nil: it was not counted
+	Before bool   // set by the Accepter: it was stored already, by an earlier try under its ID
 }
 
 // Faults of an accept.
@@ -110,12 +113,12 @@ func (a *Accepter) write() {
 	for {
 		select {
 		case r := <-a.in:
-			a.store(a.gather(r))
+			a.store(a.gather(r), false)
 		case <-a.done:
 			for { // whoever got into the queue before Close is served
 				select {
 				case r := <-a.in:
-					a.store(a.gather(r))
+					a.store(a.gather(r), false)
 				default:
 					return
 				}
@@ -140,8 +143,8 @@ func (a *Accepter) gather(first *acceptance) []*acceptance {
 
 // store writes a batch. When it fails, each message is tried by itself under the same ID, so that one that
 // PostgreSQL refuses does not take the others along, and one that was stored before the connection broke is
-// found again.
-func (a *Accepter) store(batch []*acceptance) {
+// found again: again says that it may have been.
+func (a *Accepter) store(batch []*acceptance, again bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	var stored map[uuid.UUID]bool
@@ -152,11 +155,12 @@ func (a *Accepter) store(batch []*acceptance) {
 	if err != nil && len(batch) > 1 {
 		a.log.Warn("accept: batch failed, trying one by one", "batch", len(batch), "error", err)
 		for _, r := range batch {
-			a.store([]*acceptance{r})
+			a.store([]*acceptance{r}, true)
 		}
 		return
 	}
 	if err != nil && !refused(err) { // once more: the connection may have been stale
+		again = true
 		stored, err = insertMessages(ctx, a.db, batch)
 	}
 	if err != nil {
@@ -172,6 +176,7 @@ func (a *Accepter) store(batch []*acceptance) {
 			r.answer <- a.whyNot(ctx, r.message)
 			continue
 		}
+		r.message.Before = r.message.Before && !again
 		if !seen[r.message.Session] {
 			seen[r.message.Session] = true
 			lanes = append(lanes, r.message.Session)
@@ -193,6 +198,9 @@ func (a *Accepter) AcceptAll(ctx context.Context, list []*NewMessage) error {
 	stored, err := insertMessages(ctx, a.db, batch)
 	if err != nil && !refused(err) { // once more: the connection may have been stale
 		stored, err = insertMessages(ctx, a.db, batch)
+		for _, m := range list {
+			m.Before = false
+		}
 	}
 	switch {
 	case err != nil:
@@ -213,12 +221,13 @@ func acceptFault(err error) error {
 }
 
 // An insert moves the counters of the lanes, locked in sorted order, and stores the messages with the numbers so
-// taken, in one statement: a lower seq never becomes visible after a higher one. A closed lane takes nothing. A
-// message that is stored already under its ID is left as it is; the numbers that were taken for it are a gap.
+// taken, in one statement: a lower seq never becomes visible after a higher one. A closed lane takes nothing, nor one that
+// goes by another count than the one that let the message in. A message that is stored already under its ID is left as
+// it is; the numbers that were taken for it are a gap.
 const (
 	insertBegin = `
 WITH input AS (
-	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[]`
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[]`
 	insertLanes = `
 ), counts AS (
 	SELECT session_uid, count(*) AS n, min(coalesce(send_at, now())) AS due FROM input GROUP BY session_uid
@@ -227,7 +236,7 @@ WITH input AS (
 ), moved AS (
 	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, c.due), c.due)
 	FROM locked k JOIN counts c ON c.session_uid = k.id WHERE l.id = k.id
-	RETURNING l.id, l.next_seq - c.n AS base
+	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
 		send_at, expires_at`
@@ -236,16 +245,17 @@ SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY
 		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at`
 	insertEnd = `
 FROM input f JOIN moved m ON m.id = f.session_uid
+WHERE f.quota IS NULL OR m.quota_epoch IS NULL OR f.quota = m.quota_epoch
 ON CONFLICT (id) DO NOTHING
 RETURNING id`
 
 	// insertTexts is for batches in which no message has more than its text, which is most.
 	insertTexts = insertBegin + `)
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, ord)` + insertLanes + insertValues + insertEnd
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, ord)` + insertLanes + insertValues + insertEnd
 
-	insertAll = insertBegin + `, $10::jsonb[],
-		$11::text[], $12::text[], $13::text[], $14::uuid[], $15::jsonb[], $16::jsonb[], $17::uuid[], $18::smallint[])
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, metadata,
+	insertAll = insertBegin + `, $11::jsonb[],
+		$12::text[], $13::text[], $14::text[], $15::uuid[], $16::jsonb[], $17::jsonb[], $18::uuid[], $19::smallint[])
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, metadata,
 		media_url, filename, caption, media_id, media, details, target_id, priority, ord)` + insertLanes +
 		`, metadata, media_url, filename, caption, media_id, media, details, target_id, priority` + insertValues + `, f.metadata,
 		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)` + insertEnd
@@ -268,12 +278,19 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[u
 	if len(stored) == n {
 		return stored, nil
 	}
-	// Some lane is closed, or some message was stored before.
-	return stored, collectIDs(ctx, db, stored, `SELECT id FROM messages WHERE id = ANY($1)`, ids)
+	// Some lane is closed or goes by another count, or some message was stored before.
+	known := make(map[uuid.UUID]bool, n)
+	if err := collectIDs(ctx, db, known, `SELECT id FROM messages WHERE id = ANY($1)`, ids); err != nil {
+		return nil, err
+	}
+	for _, r := range batch {
+		r.message.Before = known[r.message.ID] && !stored[r.message.ID]
+	}
+	return known, nil
 }
 
 // textArgs is how many arguments insertTexts has.
-const textArgs = 9
+const textArgs = 10
 
 // columnsOf turns a batch into the arguments of insertTexts, or of insertAll if that is needed. An array that is shorter than the others counts as null to its
 // end, so what none of the batch has costs nothing.
@@ -286,10 +303,12 @@ func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 	var metadata, media, details rareJSON
 	var mediaIDs, targets rare[uuid.UUID]
 	var priorities rare[int16]
+	var quotas rare[int64]
 	for i, r := range batch {
 		m := r.message
 		ids[i], sessions[i], chats[i], to[i], types[i], contents[i] = m.ID, m.Session, m.Chat, m.To, m.Type, m.Content
 		whatsapp[i], sendAt[i], expiresAt[i] = WhatsappID(m.ID), m.SendAt, m.ExpiresAt
+		quotas.set(i, m.Quota)
 		mediaURLs.set(i, m.MediaURL)
 		filenames.set(i, m.Filename)
 		captions.set(i, m.Caption)
@@ -309,7 +328,7 @@ func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 			details.setJSON(i, m.Details, &err)
 		}
 	}
-	args = []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt}
+	args = []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, quotas.list}
 	if metadata.list == nil && mediaURLs.list == nil && filenames.list == nil && captions.list == nil && mediaIDs.list == nil && media.list == nil &&
 		details.list == nil && targets.list == nil && priorities.list == nil {
 		return ids, args, err
@@ -353,15 +372,18 @@ func collectIDs(ctx context.Context, db Querier, into map[uuid.UUID]bool, query 
 	return err
 }
 
-// whyNot tells why a lane took no message: the session is gone, or not linked.
+// whyNot tells why a lane took no message: the session is gone, or not linked, or the message has to be counted again.
 func (a *Accepter) whyNot(ctx context.Context, m *NewMessage) error {
-	var alive bool
-	err := a.db.QueryRow(ctx, `SELECT deleted_at IS NULL FROM sessions WHERE uid = $1`, m.Session).Scan(&alive)
+	var alive, moved bool
+	err := a.db.QueryRow(ctx, `SELECT s.deleted_at IS NULL, coalesce(l.open AND l.quota_epoch <> $2, false)
+		FROM sessions s LEFT JOIN lanes l ON l.id = s.uid WHERE s.uid = $1`, m.Session, m.Quota).Scan(&alive, &moved)
 	switch ok, err := Found(err); {
 	case err != nil:
 		return acceptFault(err)
 	case !ok || !alive:
 		return ErrGone
+	case moved:
+		return ErrQuotaMoved
 	}
 	return ErrNotLinked
 }

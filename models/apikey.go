@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,8 @@ type APIKey struct {
 	CreatedAt     time.Time
 	ExpiresAt     *time.Time
 	DeactivatedAt *time.Time
+
+	Scopes []Scope `bun:"-"` // of an account's, none: all; see AddAccountKey
 }
 
 // Prefixes of keys, so that a leaked one tells what it opens.
@@ -36,7 +39,7 @@ const (
 
 // NewAPIKey makes a key and its row: 32 random bytes behind a prefix that tells its kind.
 func NewAPIKey(user uuid.UUID, session *uuid.UUID, name string, now time.Time) (key string, row *APIKey) {
-	secret := make([]byte, 32)
+	secret := make([]byte, keyBytes)
 	_, _ = rand.Read(secret) // never fails, see crypto/rand
 	prefix := accountKeyPrefix
 	if session != nil {
@@ -48,6 +51,18 @@ func NewAPIKey(user uuid.UUID, session *uuid.UUID, name string, now time.Time) (
 		Name: name, IsActive: true, CreatedAt: now,
 	}
 }
+
+// LooksLikeKey reports whether a text can be a key at all, so that nobody is asked about one that can't.
+func LooksLikeKey(text string) bool {
+	rest, ok := strings.CutPrefix(text, accountKeyPrefix)
+	if !ok {
+		rest, ok = strings.CutPrefix(text, sessionKeyPrefix)
+	}
+	return ok && len(rest) == base64.RawURLEncoding.EncodedLen(keyBytes)
+}
+
+// keyBytes are the random ones of a key.
+const keyBytes = 32
 
 // HashKey is how a key is stored. A plain SHA-256 is enough: the key has 256 bits of its own.
 func HashKey(key string) []byte {
@@ -63,28 +78,46 @@ func InsertAPIKey(ctx context.Context, db bun.IDB, k *APIKey) error {
 
 // KeyOwner is what a key opens.
 type KeyOwner struct {
-	Key             APIKey
+	Key             uuid.UUID
+	Version         int // which of the key's secrets was shown
+	Scopes          []Scope
 	User            User
-	SessionPublicID string // of a session key
+	Session         *uuid.UUID     // of a session key
+	SessionPublicID string         // the same
+	Left            *time.Duration // until the key, or this secret of it, ends; by PostgreSQL's clock
+	Stale           bool           // its last use was noted a minute ago or more
 }
 
-// KeyByHash finds an active key of an active user, and of a session that is not deleted.
-func KeyByHash(ctx context.Context, db bun.IDB, hash []byte) (*KeyOwner, error) {
+// longestLeft bounds Left: what ends later than this ends later than any process.
+const longestLeft = 50 * 365 * 24 * time.Hour
+
+// KeyByHash finds an active key by its secret, or by the one before while that is good. It must be of a session that is not
+// deleted, if it is one's. Whether the user is active is for the caller to see.
+func KeyByHash(ctx context.Context, db *DB, hash []byte) (*KeyOwner, error) {
 	o := new(KeyOwner)
-	if err := db.NewSelect().Model(&o.Key).Where("key_hash = ?", hash).Where("is_active").
-		Where("expires_at IS NULL OR expires_at > now()").Scan(ctx); err != nil {
-		return nil, err
-	}
-	user, err := UserByID(ctx, db, o.Key.UserID)
+	var user uuid.UUID
+	var left *float64
+	err := db.Pool.QueryRow(ctx, `SELECT k.id, k.user_id, k.session_uid, coalesce(s.id, ''), k.scopes::text[],
+			k.secret_version - CASE WHEN k.key_hash = $1 THEN 0 ELSE 1 END,
+			least(extract(epoch FROM least(k.expires_at, CASE WHEN k.key_hash <> $1 THEN k.former_until END) - now()), $2)::float8,
+			k.last_used IS NULL OR k.last_used < now() - interval '1 minute'
+		FROM api_keys k LEFT JOIN sessions s ON s.uid = k.session_uid AND s.deleted_at IS NULL
+		WHERE (k.key_hash = $1 OR k.former_hash = $1 AND k.former_until > now()) AND k.is_active
+			AND (k.expires_at IS NULL OR k.expires_at > now()) AND (k.session_uid IS NULL OR s.uid IS NOT NULL)`,
+		hash, longestLeft.Seconds()).Scan(&o.Key, &user, &o.Session, &o.SessionPublicID, &o.Scopes, &o.Version, &left, &o.Stale)
 	if err != nil {
 		return nil, err
 	}
-	o.User = *user
-	if o.Key.SessionUID != nil {
-		err = db.NewSelect().Model((*Session)(nil)).Column("id").
-			Where("uid = ?", *o.Key.SessionUID).Where("deleted_at IS NULL").Scan(ctx, &o.SessionPublicID)
+	if left != nil {
+		d := time.Duration(*left * float64(time.Second))
+		o.Left = &d
 	}
-	return o, err
+	u, err := UserByID(ctx, db, user)
+	if err != nil {
+		return nil, err
+	}
+	o.User = *u
+	return o, nil
 }
 
 // TouchKey remembers that a key was used, to the minute.

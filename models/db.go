@@ -50,7 +50,10 @@ var planning = map[string]string{
 
 // Open makes the pool. Columns that this version does not know are passed over: the schema is migrated before the last process
 // of the version before has ended. It does not connect: a database that is down at start is waited for by whoever needs it.
-func Open(url string, maxConns int) (*DB, error) {
+func Open(url string, maxConns int) (*DB, error) { return OpenAs("kurir", url, maxConns) }
+
+// OpenAs is Open under a name that PostgreSQL shows of the connections.
+func OpenAs(name, url string, maxConns int) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("DATABASE_URL cannot be read: expected postgres://user:password@host:5432/name, with special characters of the password as %XX") // the cause holds the URL
@@ -64,7 +67,7 @@ func Open(url string, maxConns int) (*DB, error) {
 	for name, value := range planning {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
-	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir"
+	cfg.ConnConfig.RuntimeParams["application_name"] = name
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
@@ -79,14 +82,42 @@ func (db *DB) Close() error {
 	return err
 }
 
-// InTx runs fn in a bun transaction, and again (up to three times) when PostgreSQL chose it as a deadlock's victim.
+// InTx runs fn in a bun transaction, and again (up to three times) when PostgreSQL chose it as a deadlock's victim. The
+// context's trail, if there is one, is told in it.
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) error) error {
-	return retryDeadlock(func() error { return db.RunInTx(ctx, &sql.TxOptions{}, fn) })
+	trail, told := TrailOf(ctx), false
+	err := retryDeadlock(func() error {
+		return db.RunInTx(ctx, &sql.TxOptions{}, func(ctx context.Context, tx bun.Tx) (err error) {
+			if err = fn(ctx, tx); err == nil {
+				told, err = trail.write(bunExec(ctx, tx))
+			}
+			return err
+		})
+	})
+	if told && err == nil {
+		trail.Tell()
+	}
+	return err
 }
 
 // InPgxTx is InTx for hot statements.
 func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
-	return retryDeadlock(func() error { return pgx.BeginFunc(ctx, db.Pool, fn) })
+	trail, told := TrailOf(ctx), false
+	err := retryDeadlock(func() error {
+		return pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) (err error) {
+			if err = fn(tx); err == nil {
+				told, err = trail.write(func(sql string, args ...any) (int64, error) {
+					tag, err := tx.Exec(ctx, sql, args...)
+					return tag.RowsAffected(), err
+				})
+			}
+			return err
+		})
+	})
+	if told && err == nil {
+		trail.Tell()
+	}
+	return err
 }
 
 func retryDeadlock(f func() error) error {

@@ -20,7 +20,7 @@ func (d *deliveries) asOf() time.Time {
 
 func (d *deliveries) disable(h *models.Hold, asOf time.Time, reason string) bool {
 	d.Helper()
-	ok, err := models.DisableWebhook(d.Context(), d.db, *h, asOf, reason, models.NewID())
+	ok, err := models.DisableWebhook(d.Context(), d.db, *h, asOf, reason)
 	require.NoError(d, err)
 	return ok
 }
@@ -34,7 +34,7 @@ func TestDisabledWebhookKeepsItsEvents(t *testing.T) {
 	require.True(t, d.disable(d.hold, asOf, models.DisabledGone))
 	require.False(t, d.disable(d.hold, asOf, models.DisabledGone), "twice")
 	require.Equal(t, "false gone", modelstest.Scalar[string](t, d.db, `SELECT is_active || ' ' || disabled_reason FROM webhooks`))
-	require.EqualValues(t, 1, modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM jobs WHERE kind = 'mail:webhook-disabled' AND params->>'webhookId' = $1`, d.hook.String()))
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM jobs WHERE params->>'letter' = 'webhook_disabled' AND params->'about'->>'webhookId' = $1`, d.hook.String()))
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM system_logs WHERE level = 'WARN' AND message = 'webhook.disabled' AND session_id = 'shop' AND user_id IS NOT NULL`))
 	require.Empty(t, d.due(false, 10))
 	require.Nil(t, d.releaseHook(), "nothing is due while it is off")

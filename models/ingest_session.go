@@ -105,7 +105,7 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 	return nil
 }
 
-// loggedOut closes the lane: the phone unlinked the device.
+// loggedOut closes the lane: the phone unlinked the device. Its owner is told, once.
 func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
 	if err := g.cancelPending(ctx, s, "logged_out", "The phone unlinked the session.", MessagePending); err != nil {
 		return err
@@ -113,8 +113,11 @@ func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
 	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = false WHERE id = $1`, s.UID); err != nil {
 		return err
 	}
-	_, err := g.tx.Exec(ctx, `UPDATE sessions SET linked_at = NULL WHERE uid = $1`, s.UID)
-	return err
+	tag, err := g.tx.Exec(ctx, `UPDATE sessions SET linked_at = NULL WHERE uid = $1 AND linked_at IS NOT NULL`, s.UID)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	return QueueLetter(ctx, g.tx, s.UserID, LetterSessionLoggedOut, AboutSession{Session: s.UID})
 }
 
 // cancelPending ends the session's messages that have one of the states: CANCELLED, or UNKNOWN if it was claimed.

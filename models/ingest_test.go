@@ -373,8 +373,17 @@ func TestLogoutCancelsAndCloses(t *testing.T) {
 	require.Equal(t, models.MessageCancelled, r.outbox.status(id))
 	require.Equal(t, []string{"message.cancelled cancelled x", "session.status disconnected"}, r.told())
 	require.True(t, fault.Is(r.accept.Accept(t.Context(), newMessage(r.session.UID, "a", "y")), "session_not_linked"))
+	letters := func() int64 {
+		return modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM jobs WHERE params->>'letter' = 'session_logged_out' AND params->>'user' = $1 AND params->'about'->>'session' = $2`,
+			r.session.UserID.String(), r.session.UID.String())
+	}
+	require.EqualValues(t, 1, letters(), "its owner is told")
+	r.send(r.status(wire.StatusDisconnected, "logged_out", ""), r.status(wire.StatusDisconnected, "logged_out", ""))
+	require.EqualValues(t, 1, letters(), "once")
 	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
 	r.add("a", "linked again")
+	r.send(r.status(wire.StatusDisconnected, "logged_out", ""))
+	require.EqualValues(t, 2, letters())
 }
 
 // Receipts, settles and a change of number meet on the same rows.

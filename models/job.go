@@ -49,7 +49,7 @@ func InsertJob(ctx context.Context, db bun.IDB, j *Job) error {
 }
 
 // AddNotice adds a job that tells somebody something: params is what.
-func AddNotice(ctx context.Context, q Querier, id uuid.UUID, kind string, params any) error {
+func AddNotice(ctx context.Context, q Execer, id uuid.UUID, kind string, params any) error {
 	body, err := json.Marshal(params)
 	if err != nil {
 		return err
@@ -68,11 +68,15 @@ func StartJob(ctx context.Context, db bun.IDB, id uuid.UUID, attempt int, runner
 	return j, ok, err
 }
 
-// FinishJob ends a job's running attempt.
+// FinishJob ends a job's running attempt, and writes down that it did.
 func FinishJob(ctx context.Context, db bun.IDB, j *Job, status string, result json.RawMessage, failure string) error {
-	_, err := db.NewUpdate().Model(j).Set("status = ?", status).Set("result = ?", result).Set("error = nullif(?, '')", failure).
-		Set("finished_at = now()").Set("runner_id = NULL").
-		Where("id = ?", j.ID).Where("status = ?", JobRunning).Where("attempts = ?", j.Attempts).Exec(ctx)
+	_, err := db.NewRaw(`WITH ended AS (
+			UPDATE jobs SET status = ?0, result = ?1, error = nullif(?2, ''), finished_at = now(), runner_id = NULL
+			WHERE id = ?3 AND status = 'RUNNING' AND attempts = ?4 RETURNING id, kind, status, attempts, user_id, session_uid, worker_id
+		) INSERT INTO system_logs (level, service, actor, message, details, target_user_id, session_id, worker_id)
+		SELECT CASE e.status WHEN 'FAILED' THEN 'WARN' ELSE 'INFO' END, 'runner', 'system', 'job.' || lower(e.status),
+			jsonb_build_object('job', e.id, 'kind', e.kind, 'attempts', e.attempts), coalesce(s.user_id, e.user_id), s.id, e.worker_id
+		FROM ended e LEFT JOIN sessions s ON s.uid = e.session_uid`, status, result, failure, j.ID, j.Attempts).Exec(ctx)
 	return err
 }
 

@@ -110,10 +110,10 @@ func AbandonLane(ctx context.Context, q Querier, lane, runner uuid.UUID) error {
 	return err
 }
 
-// connectedLane is the condition under which a claim or a sweep may touch a lane of messages: its session is connected, and its
-// owner has not paused it.
+// connectedLane is the condition under which a claim or a sweep may touch a lane of messages: its session is connected, and
+// nobody has paused it, see pausing.go.
 const connectedLane = `EXISTS (SELECT 1 FROM sessions s WHERE s.uid = l.id AND s.status = 'CONNECTED' AND s.desired = 'RUNNING'
-	AND NOT coalesce((s.settings->>'paused')::boolean, false))`
+	AND NOT ` + pausedByOwner + ` AND NOT ` + pausedByAdministrator + `)`
 
 // DueLanes lists lanes of a kind that have work now and no live holder: hints that were lost, retries and scheduled rows
 // whose time has come, and what a killed runner left.

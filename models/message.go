@@ -1,8 +1,10 @@
 package models
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
@@ -134,6 +136,8 @@ func (m *Message) Waits(s *Session, now time.Time) string {
 		return ""
 	case s.Status != SessionConnected:
 		return "session"
+	case s.HeldBack:
+		return waitingAdministrator
 	case s.Paused():
 		return "paused"
 	case m.SendAt != nil && m.SendAt.After(now) && pending:
@@ -159,7 +163,7 @@ func MessageOf(ctx context.Context, db bun.IDB, user uuid.UUID, session *uuid.UU
 		return nil, nil, err
 	}
 	s := new(Session)
-	q := db.NewSelect().Model(s).Where("uid = ?", m.SessionUID).Where("user_id = ?", user)
+	q := db.NewSelect().Model(s).Apply(withHeldBack).Where("uid = ?", m.SessionUID).Where("user_id = ?", user)
 	if session != nil {
 		q = q.Where("uid = ?", *session)
 	}
@@ -195,7 +199,7 @@ func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (o
 			FROM (SELECT id, next_attempt_at FROM messages WHERE id = $1 FOR NO KEY UPDATE) f WHERE m.id = $1 AND f.id = m.id AND m.status = 'PENDING'
 			RETURNING m.status, m.finished_at, f.next_attempt_at IS NOT NULL`, m.ID).Scan(&c.Status, &c.FinishedAt, &held)
 		if ok, err = Found(err); err != nil || !ok {
-			return err
+			return cmp.Or(err, errNothingDone)
 		}
 		c.WaitingFor, c.NextAttemptAt = nil, nil
 		if held { // it blocked its chat
@@ -206,5 +210,8 @@ func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (o
 		woken, err = Emit(ctx, tx, []Event{{Session: m.SessionUID, Type: eventOf[MessageCancelled], Data: c.Resource(sessionID), At: *c.FinishedAt}})
 		return err
 	})
+	if errors.Is(err, errNothingDone) {
+		err = nil
+	}
 	return ok, woken, err
 }

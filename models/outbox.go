@@ -31,7 +31,7 @@ type Claimed struct {
 type Claim struct {
 	Held      bool // false: another runner has the lane
 	Connected bool // false: the session is not connected, nothing is claimed
-	Paused    bool // true: its owner stopped it, nothing is claimed
+	Paused    bool // true: its owner or an administrator stopped it, nothing is claimed
 	SessionID string
 	UserID    uuid.UUID
 	Epoch     int64

@@ -30,7 +30,7 @@ func guardedSession(engines string) string {
 }
 
 // lookSQL tells what a claim found, or why it found nothing. $1 is the lane, $2 the holder's generation.
-var lookSQL = `SELECT s.status = 'CONNECTED' AND s.desired = 'RUNNING', coalesce((s.settings->>'paused')::boolean, false),
+var lookSQL = `SELECT s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` + pausedByOwner + ` OR ` + pausedByAdministrator + `,
 		s.id, s.user_id, s.epoch, coalesce(s.worker_id, ''),
 		` + guardedSession("$3") + ` OR EXISTS (SELECT 1 FROM messages h WHERE h.session_uid = $1 AND h.status = 'PENDING'
 			AND h.next_attempt_at IS NULL AND h.priority > 0),

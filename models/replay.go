@@ -97,6 +97,7 @@ func AddReplay(ctx context.Context, tx bun.Tx, job uuid.UUID, w *Webhook, r Repl
 	}
 	exists, err := tx.NewSelect().Model((*Job)(nil)).Where("id = ?", job).Where("user_id = ?", w.UserID).Exists(ctx)
 	if err != nil || exists {
+		TrailOf(ctx).Tell() // as the first request did
 		return err
 	}
 	err = InsertJob(ctx, tx, &Job{ID: job, Kind: KindReplay, UserID: &w.UserID, SessionUID: w.SessionUID, Params: params})

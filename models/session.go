@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,6 +62,10 @@ type Session struct {
 
 	CooldownUntil  *time.Time // the network asked for a pause
 	CooldownReason *string
+
+	SendingPausedAt *time.Time // since then an administrator has nothing of it sent
+	SuspendedAt     *time.Time // it ran when its owner was deactivated
+	HeldBack        bool       `bun:",scanonly"` // by an administrator: it, its owner's or everybody's sending; where the query asks for it
 }
 
 // Faults of the making of sessions.
@@ -83,9 +86,9 @@ func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Conf
 	if err != nil {
 		return err
 	}
-	if d := limits.CanCreateSession(tiers.For(limits.Tier(user.Tier)), int(have)); !d.Allowed {
+	if d := limits.CanCreateSession(user.Limits(tiers), int(have)); !d.Allowed {
 		refusal := *ErrSessionLimit
-		refusal.Sentence = fmt.Sprintf("The limit of the tier %s is reached: %d of %d sessions.", strings.ToLower(user.Tier), have, d.Limit)
+		refusal.Sentence = fmt.Sprintf("Session limit exceeded. %s allows %d sessions, and there are %d.", user.LimitedBy(user.MaxSessions), d.Limit, have)
 		return &refusal
 	}
 	if err := nameIsFree(ctx, tx, s); err != nil {
@@ -130,28 +133,28 @@ func nameIsFree(ctx context.Context, tx bun.Tx, s *Session) error {
 // SessionOf finds a live session of a user by its public name. Another tenant's is as absent as none.
 func SessionOf(ctx context.Context, db bun.IDB, user uuid.UUID, id string) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("id = ?", id).Where("user_id = ?", user).Where("deleted_at IS NULL").Scan(ctx)
 	return s, err
 }
 
 // SessionByName finds a live session of whatever user by its public name.
 func SessionByName(ctx context.Context, db bun.IDB, id string) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("id = ?", id).Where("deleted_at IS NULL").Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("id = ?", id).Where("deleted_at IS NULL").Scan(ctx)
 	return s, err
 }
 
 // SessionByUID finds a session, deleted ones too.
 func SessionByUID(ctx context.Context, db bun.IDB, uid uuid.UUID) (*Session, error) {
 	s := new(Session)
-	err := db.NewSelect().Model(s).Where("uid = ?", uid).Scan(ctx)
+	err := db.NewSelect().Model(s).Apply(withHeldBack).Where("uid = ?", uid).Scan(ctx)
 	return s, err
 }
 
 // SessionsOf lists a user's live sessions, newest first, those before the given uid (zero: from the newest).
 func SessionsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit int) ([]Session, error) {
 	var list []Session
-	q := db.NewSelect().Model(&list).Where("user_id = ?", user).Where("deleted_at IS NULL").OrderExpr("uid DESC").Limit(int64(limit))
+	q := db.NewSelect().Model(&list).Apply(withHeldBack).Where("user_id = ?", user).Where("deleted_at IS NULL").OrderExpr("uid DESC").Limit(int64(limit))
 	if before != uuid.Nil {
 		q = q.Where("uid < ?", before)
 	}

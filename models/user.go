@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,6 +35,11 @@ type User struct {
 	MaxSessions        *int       // instead of the tier's
 	MaxMessagesPerHour *int       // instead of the tier's
 	SendingPausedAt    *time.Time // since then an administrator has nothing of this user sent
+
+	MustVerifyEmail   bool       // sends nothing and does not log in before EmailVerifiedAt, where that is demanded
+	PendingEmail      *string    // takes the place of Email when it is proved
+	PasswordChangedAt *time.Time // nil: never
+	ClosedAt          *time.Time // the account is being closed: the row names nobody any more
 }
 
 // InsertUser adds a user. A mail address that is taken breaks "users_email_key".
@@ -82,10 +88,11 @@ func HasAdministrator(ctx context.Context, db bun.IDB) (bool, error) {
 	return db.NewSelect().Model((*User)(nil)).Where("role = ?", RoleAdministrator).Where("is_active").Exists(ctx)
 }
 
-// SetPassword replaces a password hash and revokes all tokens.
-func SetPassword(ctx context.Context, db bun.IDB, id uuid.UUID, hash string) error {
-	_, err := db.NewUpdate().Model((*User)(nil)).
-		Set("password_hash = ?", hash).Set("token_version = token_version + 1").Set("updated_at = now()").
-		Where("id = ?", id).Exec(ctx)
-	return err
+// MaxName is how many characters a user's name has at most.
+const MaxName = 200
+
+// DefaultName is what a user is called who gives no name: his mail address up to its @.
+func DefaultName(email string) string {
+	name, _, _ := strings.Cut(email, "@")
+	return name[:min(len(name), MaxName)]
 }

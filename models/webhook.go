@@ -153,18 +153,15 @@ func DeleteWebhook(ctx context.Context, tx bun.Tx, o HookOwner) (bool, error) {
 	return changed(res, err)
 }
 
-// KindWebhookMail is the kind of the jobs that tell an owner by mail that his webhook was switched off.
-const KindWebhookMail = "mail:webhook-disabled"
-
-// WebhookMail are their parameters.
+// WebhookMail is what LetterWebhookDisabled is about.
 type WebhookMail struct {
 	WebhookID uuid.UUID `json:"webhookId"`
 	Reason    string    `json:"reason"`
 }
 
 // DisableWebhook switches a webhook off that is still as its reader saw it (asOf is its updated_at), while its lane is the
-// holder's, and adds the job that tells its owner. It says whether it did.
-func DisableWebhook(ctx context.Context, db *DB, h Hold, asOf time.Time, reason string, mail uuid.UUID) (ok bool, err error) {
+// holder's, and has its owner mailed. It says whether it did.
+func DisableWebhook(ctx context.Context, db *DB, h Hold, asOf time.Time, reason string) (ok bool, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		ok = false
 		tag, err := tx.Exec(ctx, `UPDATE lanes SET open = false WHERE id = $1 AND generation = $2`, h.Lane, h.Generation)
@@ -183,14 +180,14 @@ func DisableWebhook(ctx context.Context, db *DB, h Hold, asOf time.Time, reason 
 			_, err := tx.Exec(ctx, `UPDATE lanes l SET open = w.is_active FROM webhooks w WHERE l.id = $1 AND w.id = l.id`, h.Lane)
 			return err
 		}
-		line := Audit{Level: "WARN", Service: "runner", Message: "webhook.disabled", User: user, Details: map[string]string{"webhookId": h.Lane.String(), "reason": reason}}
+		line := Audit{Level: "WARN", Service: "runner", Message: "webhook.disabled", User: user, Target: user, Details: map[string]string{"webhookId": h.Lane.String(), "reason": reason}}
 		if session != nil {
 			line.Session = *session
 		}
 		if err := WriteAudit(ctx, tx, line); err != nil {
 			return err
 		}
-		return AddNotice(ctx, tx, mail, KindWebhookMail, WebhookMail{WebhookID: h.Lane, Reason: reason})
+		return QueueLetter(ctx, tx, user, LetterWebhookDisabled, WebhookMail{WebhookID: h.Lane, Reason: reason})
 	})
 	return ok, err
 }

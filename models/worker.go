@@ -30,6 +30,7 @@ type Worker struct {
 	Version        string
 	Description    *string
 	Term           int64
+	SecretKey      string    // names the key that the term's secret is derived from, see Vault
 	LeaseExpiresAt time.Time `bun:"-"`
 	Maintenance    bool      // wanted by an administrator; outlives terms
 	SessionCap     *int      // an administrator's bound beside MaxSessions
@@ -60,7 +61,7 @@ type WorkerLoad struct {
 
 // workerColumns avoid lease_expires_at, which may be -infinity.
 const workerColumns = `w.id, w.endpoint, w.status, w.max_sessions, w.cpu_usage, w.memory_usage, w.message_count, w.uptime,
-	w.engine, w.version, w.description, w.term, w.maintenance, w.session_cap, w.flaps, w.lapsed_at, w.resting_until,
+	w.engine, w.version, w.description, w.term, w.secret_key, w.maintenance, w.session_cap, w.flaps, w.lapsed_at, w.resting_until,
 	w.problem, w.problem_since, w.last_heartbeat, w.created_at, w.updated_at`
 
 // Workers lists all workers with their load, by ID; removed ones are left out. A session counts while it is assigned: from

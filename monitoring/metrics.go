@@ -57,6 +57,8 @@ type Metrics struct {
 	wakes            *prometheus.CounterVec
 	fleet            fleetMetrics
 	streams          streamMetrics
+	limits           limitMetrics
+	usage            usageMetrics
 }
 
 // New makes the metrics of one process. version is the program's, shown in kurir_build_info.
@@ -84,6 +86,8 @@ func New(version string) *Metrics {
 	}
 	m.fleet = newFleetMetrics(m.registry)
 	m.streams = newStreamMetrics(m.registry)
+	m.limits = newLimitMetrics(m.registry)
+	m.usage = newUsageMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "kurir_build_info",
 		Help:        "Always 1; the labels say what is running.",

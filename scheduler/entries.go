@@ -29,6 +29,9 @@ func entries(c Config) []entry {
 		{10 * time.Minute, jobs.KindMediaUpkeep, "drops media that no message refers to and nobody used for a day"},
 		{time.Second, jobs.KindIndexWords, "makes the documents that search reads, of messages that are new"},
 		{10 * time.Minute, jobs.KindRetention, "drops messages, events and deliveries whose time is over"},
+		{10 * time.Minute, jobs.KindKeysExpiring, "has owners told of API keys that end soon"},
+		{5 * time.Second, jobs.KindCountUsage, "counts messages that were sent"},
+		{10 * time.Minute, jobs.KindClosePeriods, "closes months of which the time to wait is over"},
 		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
 	}
 }

@@ -33,7 +33,7 @@ type Message struct {
 	Status      string          `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
 	ErrorCode   *string         `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
 	Error       *string         `json:"error" doc:"Why it failed, for people"`
-	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, paused, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
+	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, paused (by its owner), paused_by_administrator, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
 	Priority    string          `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
 	Attempts    int             `json:"attempts" doc:"Sends that ended without a final outcome"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`

@@ -19,6 +19,7 @@ const (
 	CodeInternal        = "internal"        // 500: a fault of the worker; it may have acted
 	CodeMediaNotFound   = "media_not_found" // 404: there is no such medium, or no longer
 	CodeMediaTooLarge   = "media_too_large" // 413: the gateway takes no medium of that size
+	CodeMediaEmpty      = "media_empty"     // 422: nor one without content
 	CodeEngineTimeout   = "engine_timeout"  // 504: the network did not answer; it may have acted
 	CodeBadAnswer       = "bad_answer"      // the answer is not in the protocol's form
 )
@@ -71,6 +72,8 @@ func statusOf(code string) int {
 		return http.StatusConflict
 	case CodeTooLarge, CodeMediaTooLarge:
 		return http.StatusRequestEntityTooLarge
+	case CodeMediaEmpty:
+		return http.StatusUnprocessableEntity
 	case CodeRateLimited:
 		return http.StatusTooManyRequests
 	case CodeEngineTimeout:

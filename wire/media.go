@@ -44,7 +44,8 @@ func (g *Gateway) Media(ctx context.Context, o MediaOwner, mediaID string) (*Con
 }
 
 // PutMedia hands over a medium that came in, before the message that it belongs to is reported, and answers what the message
-// then holds of it. It may be repeated: the same content is the same medium. CodeMediaTooLarge is final.
+// then holds of it. It may be repeated: the same content is the same medium. CodeMediaTooLarge and
+// CodeMediaEmpty are final.
 func (g *Gateway) PutMedia(ctx context.Context, o MediaOwner, content io.Reader) (message.Media, error) {
 	res, err := g.stream(ctx, http.MethodPost, o, "", content)
 	if err != nil {

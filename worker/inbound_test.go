@@ -140,6 +140,8 @@ func TestMediaOfTheGateway(t *testing.T) {
 		{404, `not the gateway`, false, false},
 		{404, `{"success":false,"error":"x","code":"session_not_found"}`, false, false},
 		{413, `{"success":false,"error":"x","code":"media_too_large"}`, false, true},
+		{422, `{"success":false,"error":"x","code":"media_empty"}`, false, true},
+		{429, `{"success":false,"error":"x","code":"too_many_uploads"}`, false, false},
 		{409, `{"success":false,"error":"x","code":"stale_term"}`, false, false},
 		{503, `{"success":false,"error":"x","code":"database_unavailable"}`, false, false},
 		{502, ``, false, false},

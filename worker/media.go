@@ -33,7 +33,8 @@ func (m *gatewayMedia) Open(ctx context.Context, id string) (io.ReadCloser, erro
 // Put implements MediaStore.
 func (m *gatewayMedia) Put(ctx context.Context, r io.Reader) (wire.Media, error) {
 	medium, err := m.gateway.PutMedia(ctx, m.owner, r)
-	if code := wire.Code(err); code == wire.CodeMediaTooLarge || code == wire.CodeTooLarge {
+	switch wire.Code(err) {
+	case wire.CodeMediaTooLarge, wire.CodeTooLarge, wire.CodeMediaEmpty:
 		return wire.Media{}, fmt.Errorf("%w: %w", ErrMediaRefused, err)
 	}
 	return medium, err

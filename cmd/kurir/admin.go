@@ -12,18 +12,19 @@ import (
 
 	"kurir/limits"
 	"kurir/models"
+	"kurir/password"
 )
 
 // makeAdministrator makes the first administrator. It says whether it did: where there is one, it changes nothing.
-func makeAdministrator(ctx context.Context, db *models.DB, cfg *config, password string) (bool, error) {
-	if len(password) < 8 || len(password) > 72 {
-		return false, fmt.Errorf("ADMIN_PASSWORD must have 8 to 72 bytes")
+func makeAdministrator(ctx context.Context, db *models.DB, cfg *config, plain string) (bool, error) {
+	if err := password.Check("ADMIN_PASSWORD", plain, strings.ToLower(cfg.AdminEmail)); err != nil {
+		return false, err
 	}
 	there, err := models.HasAdministrator(ctx, db)
 	if err != nil || there {
 		return false, err
 	}
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), cfg.BcryptRounds)
+	hash, err := bcrypt.GenerateFromPassword([]byte(plain), cfg.BcryptRounds)
 	if err != nil {
 		return false, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -83,12 +82,24 @@ type config struct {
 	QueryAPIKey   bool     `env:"ALLOW_QUERY_API_KEY" envDefault:"true"`
 	SelfTier      string   `env:"SELF_SERVICE_TIER" envDefault:"BASIC"`
 
+	VerifyEmail bool `env:"REQUIRE_EMAIL_VERIFICATION"`
+
 	LimitSessionsBasic int `env:"LIMIT_SESSIONS_BASIC" envDefault:"1"`
 	LimitSessionsPro   int `env:"LIMIT_SESSIONS_PRO" envDefault:"5"`
 	LimitSessionsMax   int `env:"LIMIT_SESSIONS_MAX" envDefault:"20"`
 	LimitMessagesBasic int `env:"LIMIT_MESSAGES_PER_HOUR_BASIC" envDefault:"100"`
 	LimitMessagesPro   int `env:"LIMIT_MESSAGES_PER_HOUR_PRO" envDefault:"1000"`
 	LimitMessagesMax   int `env:"LIMIT_MESSAGES_PER_HOUR_MAX" envDefault:"10000"`
+
+	RateWindow       millis   `env:"RATE_LIMIT_WINDOW_MS" envDefault:"900000"`
+	RatePerAddress   int      `env:"RATE_LIMIT_MAX_REQUESTS" envDefault:"1000"`
+	RatePerKey       int      `env:"LIMIT_REQUESTS_PER_CREDENTIAL"` // RATE_LIMIT_MAX_REQUESTS unless set
+	SessionOps       int      `env:"LIMIT_SESSION_OPS_PER_MINUTE" envDefault:"60"`
+	Registrations    int      `env:"LIMIT_REGISTRATIONS_PER_HOUR" envDefault:"10"`
+	LoginFailures    int      `env:"LIMIT_LOGIN_FAILURES" envDefault:"5"`
+	LoginsPerAddress int      `env:"LIMIT_LOGIN_FAILURES_PER_ADDRESS" envDefault:"50"`
+	LoginsPerAccount int      `env:"LIMIT_LOGIN_FAILURES_PER_ACCOUNT" envDefault:"50"`
+	LoginDelay       duration `env:"LIMIT_LOGIN_DELAY" envDefault:"1s"`
 
 	StreamsPerCredential int `env:"LIMIT_STREAMS_PER_CREDENTIAL" envDefault:"20"`
 	StreamsPerUser       int `env:"LIMIT_STREAMS_PER_USER" envDefault:"100"`
@@ -111,6 +122,8 @@ type config struct {
 	TroubleAfter   duration `env:"NETWORK_TROUBLE_AFTER" envDefault:"30s"`
 	ScalingURL     string   `env:"SCALING_WEBHOOK_URL"`
 	WebhookSecret  string   `env:"WEBHOOK_SECRET" secret:"true"`
+	BillingURL     string   `env:"BILLING_WEBHOOK_URL" secret:"true"` // may hold a token
+	BillingAfter   duration `env:"BILLING_CLOSE_AFTER" envDefault:"48h"`
 
 	RunnerConcurrency int      `env:"RUNNER_CONCURRENCY" envDefault:"64"`
 	WebhookAllow      string   `env:"WEBHOOK_ALLOW_CIDRS"`
@@ -157,16 +170,18 @@ type config struct {
 	SimReply       string   `env:"SIM_REPLY" envDefault:"echo"`
 
 	// What the fields above come to.
-	level         *slog.LevelVar // a worker's can be changed while it runs
-	schedule      webhook.Schedule
-	allow         []netip.Prefix
-	mediaAllow    []netip.Prefix // where media may be fetched from besides the internet
-	mediaRules    media.Rules
-	tiers         limits.Config
-	selfTier      limits.Tier
-	encryptionKey []byte
-	operator      string          // WEBHOOK_SECRET in whsec_ form
-	explicit      map[string]bool // variables that are set
+	level          *slog.LevelVar // a worker's can be changed while it runs
+	schedule       webhook.Schedule
+	allow          []netip.Prefix
+	mediaAllow     []netip.Prefix // where media may be fetched from besides the internet
+	mediaRules     media.Rules
+	tiers          limits.Config
+	selfTier       limits.Tier
+	requests       limits.Requests
+	proxies        []netip.Prefix  // TRUSTED_PROXIES
+	encryptionKeys [][]byte        // the first seals
+	operator       string          // WEBHOOK_SECRET in whsec_ form
+	explicit       map[string]bool // variables that are set
 }
 
 const (
@@ -245,6 +260,12 @@ func (c *config) check() (faults []error) {
 	if c.Registration != "open" && c.Registration != "invite" && c.Registration != "closed" {
 		bad("REGISTRATION: %q is none of open, invite, closed", c.Registration)
 	}
+	if c.VerifyEmail && c.Env == production && (c.SMTPHost == "" || c.PublicURL == "") {
+		bad("REQUIRE_EMAIL_VERIFICATION: SMTP_HOST and PUBLIC_URL are not set, so nobody could confirm his address")
+	}
+	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		bad("PUBLIC_URL: expected an http or https URL")
+	}
 	if c.APIVersion != "v1" {
 		bad("API_VERSION: %q is not served; there is v1", c.APIVersion)
 	}
@@ -286,6 +307,7 @@ func (c *config) check() (faults []error) {
 			bad("WEBHOOK_SECRET: %w", err)
 		}
 	}
+	faults = append(faults, c.checkBilling()...)
 	if c.allow, err = egress.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}
@@ -321,6 +343,18 @@ func (c *config) check() (faults []error) {
 		limits.Pro:   {Sessions: c.LimitSessionsPro, MessagesPerHour: c.LimitMessagesPro},
 		limits.Max:   {Sessions: c.LimitSessionsMax, MessagesPerHour: c.LimitMessagesMax},
 	}
+	if c.RatePerKey == 0 && !c.explicit["LIMIT_REQUESTS_PER_CREDENTIAL"] {
+		c.RatePerKey = c.RatePerAddress
+	}
+	c.requests = limits.Requests{Window: time.Duration(c.RateWindow), PerAddress: c.RatePerAddress, PerCredential: c.RatePerKey,
+		SessionOps: c.SessionOps, Registrations: c.Registrations, Logins: limits.Logins{Failures: c.LoginFailures, PerAddress: c.LoginsPerAddress,
+			PerAccount: c.LoginsPerAccount, Delay: time.Duration(c.LoginDelay)}}
+	if err := c.requests.Validate(); err != nil {
+		bad("RATE_LIMIT_*, LIMIT_*: %w", err)
+	}
+	if c.proxies, err = egress.ParseCIDRs(strings.Join(c.TrustedProxies, ",")); err != nil {
+		bad("TRUSTED_PROXIES: %w", err)
+	}
 	if err := c.streams().Validate(); err != nil {
 		bad("LIMIT_STREAMS_*: %w", err)
 	}
@@ -337,6 +371,19 @@ func (c *config) mail() mail.Config {
 		m.Folder = filepath.Join(c.Home, "mail")
 	}
 	return m
+}
+
+// linksTo is what links in mails begin with. A request's host is none to go by: whoever asks for a mail could choose it.
+func (c *config) linksTo() string {
+	switch {
+	case c.PublicURL != "":
+		return strings.TrimSuffix(c.PublicURL, "/")
+	case c.Env == production:
+		return ""
+	case c.GatewayURL != "":
+		return strings.TrimSuffix(c.GatewayURL, "/")
+	}
+	return fmt.Sprintf("http://localhost:%d", c.Port)
 }
 
 func (c *config) streams() limits.Streams {
@@ -365,19 +412,25 @@ func (c *config) needSecrets(names ...string) error {
 // checkSecrets is needSecrets that makes none.
 func (c *config) checkSecrets(names ...string) error {
 	var faults []error
+	given := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}
 	for _, name := range names {
-		value := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}[name]
-		switch {
-		case value == "":
+		if given[name] == "" {
 			faults = append(faults, fmt.Errorf("%s is not set", name))
-		case c.Env == production && (publicSecrets[value] || len(value) < shortestSecret):
-			faults = append(faults, fmt.Errorf("%s is too short or publicly known: give it %d random bytes or more, for example by: openssl rand -base64 32", name, shortestSecret))
+			continue
+		}
+		for _, value := range several(given[name]) {
+			switch {
+			case value == "":
+				faults = append(faults, fmt.Errorf("%s has an empty part: several are separated by one comma each", name))
+			case c.Env == production && (publicSecrets[value] || len(value) < shortestSecret):
+				faults = append(faults, fmt.Errorf("%s is too short or publicly known: give it %d random bytes or more, for example by: openssl rand -base64 32", name, shortestSecret))
+			}
 		}
 	}
 	if c.EncryptionKey != "" {
 		var err error
-		if c.encryptionKey, err = base64.StdEncoding.DecodeString(c.EncryptionKey); err != nil || len(c.encryptionKey) != 32 {
-			faults = append(faults, errors.New("ENCRYPTION_KEY must be 32 bytes in base64, for example from: openssl rand -base64 32"))
+		if c.encryptionKeys, err = encryptionKeys(c.EncryptionKey); err != nil {
+			faults = append(faults, err)
 		}
 	}
 	return errors.Join(faults...)

@@ -3,10 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"kurir/limits"
 )
 
 func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
@@ -52,7 +55,7 @@ func TestDevelopmentMakesAndKeepsSecrets(t *testing.T) {
 	}
 	a, b := read(), read()
 	require.Equal(t, a.JWTSecret, b.JWTSecret)
-	require.Equal(t, a.encryptionKey, b.encryptionKey)
+	require.Equal(t, a.encryptionKeys, b.encryptionKeys)
 	info, err := os.Stat(filepath.Join(home, "secrets.json"))
 	require.NoError(t, err)
 	require.EqualValues(t, 0o600, info.Mode().Perm())
@@ -71,5 +74,26 @@ func TestConfigOfMedia(t *testing.T) {
 	for _, bad := range []string{"MEDIA_MAX_IMAGE=0", "MEDIA_MAX_IMAGE=-1MB", "MEDIA_MAX_IMAGE=1GB", "MEDIA_MAX_DOCUMENT=2049MB", "MEDIA_MAX_DOCUMENT=9999999999999999999MB", "MEDIA_MAX_VIDEO=101MB"} {
 		_, err := readConfig([]string{bad})
 		require.ErrorContains(t, err, "MEDIA_MAX_", bad)
+	}
+}
+
+func TestConfigOfLimits(t *testing.T) {
+	c, err := readConfig(nil)
+	require.NoError(t, err)
+	require.Equal(t, limits.DefaultRequests(), c.requests)
+	require.Empty(t, c.proxies)
+	c, err = readConfig([]string{"RATE_LIMIT_WINDOW_MS=60000", "RATE_LIMIT_MAX_REQUESTS=7", "TRUSTED_PROXIES=10.0.0.1,fd00::/8"})
+	require.NoError(t, err)
+	require.Equal(t, time.Minute, c.requests.Window)
+	require.Equal(t, []int{7, 7}, []int{c.requests.PerAddress, c.requests.PerCredential})
+	require.Len(t, c.proxies, 2)
+	c, err = readConfig([]string{"RATE_LIMIT_MAX_REQUESTS=7", "LIMIT_REQUESTS_PER_CREDENTIAL=9"})
+	require.NoError(t, err)
+	require.Equal(t, []int{7, 9}, []int{c.requests.PerAddress, c.requests.PerCredential})
+	for _, bad := range []string{"RATE_LIMIT_WINDOW_MS=0", "RATE_LIMIT_MAX_REQUESTS=0", "LIMIT_REQUESTS_PER_CREDENTIAL=0", "LIMIT_SESSION_OPS_PER_MINUTE=0", "TRUSTED_PROXIES=proxy.example.com", "LIMIT_LOGIN_DELAY=1h"} {
+		name, _, _ := strings.Cut(bad, "=")
+		_, err := readConfig([]string{bad})
+		require.Error(t, err, bad)
+		require.True(t, strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "LIMIT_"), "%s: %s", bad, err)
 	}
 }

@@ -122,7 +122,7 @@ func (d *doctor) clock(of string, there, asked time.Time) {
 
 func (d *doctor) workers(ctx context.Context, db *models.DB) {
 	const check = "workers"
-	vault, err := models.NewVault(d.cfg.encryptionKey)
+	vault, err := models.NewVault(d.cfg.encryptionKeys...)
 	if err != nil {
 		d.say(check, warning, "Set ENCRYPTION_KEY.", "cannot be asked without it")
 		return

@@ -31,7 +31,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kurir:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
 }
 
@@ -54,7 +54,7 @@ For a first look, or to develop against it, there is one command that needs noth
 
 In production each part is a process of its own, any number of each, on one PostgreSQL and one Redis: migrate once,
 then api, runner, scheduler and worker. They are configured by environment variables; .env.example lists them all.`}
-	root.AddCommand(p.up(), p.api(), p.runner(), p.scheduler(), p.worker(), p.simnet(), p.migrate(), p.listen(), p.doctor(), p.version())
+	root.AddCommand(p.up(), p.api(), p.runner(), p.scheduler(), p.worker(), p.simnet(), p.migrate(), p.admin(), p.rotateEncryptionKey(), p.doctor(), p.listen(), p.version())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -137,12 +137,12 @@ func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, pa
 		return err
 	}
 	defer closeLog()
-	parts, err := openParts(cfg, log)
+	parts, err := openParts(cmd.Name(), cfg, log)
 	if err != nil {
 		return err
 	}
 	defer parts.close()
-	if err := run(cmd.Context(), parts); err != nil {
+	if err := parts.whileKeysFit(cmd.Context(), func(ctx context.Context) error { return run(ctx, parts) }); err != nil {
 		return err
 	}
 	log.Info("stopped")
@@ -289,13 +289,15 @@ administrator, if there is none. Needs DATABASE_URL.`,
 	return c
 }
 
+var errNoDatabase = errors.New("DATABASE_URL is not set, for example postgres://user:password@localhost:5432/kurir")
+
 func (p *program) withDatabase(f func(cfg *config, db *models.DB) error) error {
 	cfg, err := readConfig(p.environ)
 	if err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}
 	if cfg.DatabaseURL == "" {
-		return errors.New("DATABASE_URL is not set, for example postgres://user:password@localhost:5432/kurir")
+		return errNoDatabase
 	}
 	db, err := models.Open(cfg.DatabaseURL, 4)
 	if err != nil {

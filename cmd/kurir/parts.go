@@ -69,14 +69,14 @@ func newLog(cfg *config, command string, out io.Writer) (*slog.Logger, func()) {
 }
 
 // openParts opens what api, runner and scheduler share. Its settings have been checked.
-func openParts(cfg *config, log *slog.Logger) (*parts, error) {
+func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
 	p := &parts{cfg: cfg, log: log, metrics: monitoring.New(version)}
 	redis.SetLogger(redisLog{log})
 	var err error
-	if p.vault, err = models.NewVault(cfg.encryptionKey); err != nil {
+	if p.vault, err = models.NewVault(cfg.encryptionKeys...); err != nil {
 		return nil, err
 	}
-	if p.db, err = models.Open(cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
+	if p.db, err = models.OpenAs(connectionName(command, p.vault), cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
 		return nil, err
 	}
 	p.onClose(func() { _ = p.db.Close() })
@@ -143,15 +143,22 @@ func (p *parts) watch() {
 
 // runAPI serves until ctx ends.
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
-	a := api.New(api.Config{KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
+	a := api.New(api.Config{Settings: p.cfg.settings(),
+		KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
 
-		Version: version, JWTSecret: []byte(p.cfg.JWTSecret), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
-		WorkerToken: p.cfg.WorkerToken, SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
+		Version: version, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
+		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
-		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.TrustedProxies, Metrics: p.cfg.Metrics,
+		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.proxies, Requests: p.cfg.requests, Metrics: p.cfg.Metrics,
 		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
-		Streams: api.StreamConfig{Limits: p.cfg.streams()},
+		Streams:                  api.StreamConfig{Limits: p.cfg.streams()},
+		RequireEmailVerification: p.cfg.VerifyEmail,
+		LimitReached: func(ctx context.Context, user *models.User, limit string) {
+			if err := models.TellLimitReached(ctx, p.db, user.ID, limit); err != nil {
+				p.log.Error("nobody is told of a limit that was reached", "user", user.ID, "limit", limit, "error", err)
+			}
+		},
 	}, p.db, p.redis, p.vault, egress.NewGuard(p.cfg.allow), p.metrics, p.checks(), p.log)
 	served := make(chan error, 2)
 	go func() { served <- a.Listen(l) }()
@@ -176,7 +183,7 @@ const controlConns = 4
 func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
-	control, err := models.Open(p.cfg.DatabaseURL, controlConns)
+	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.DatabaseURL, controlConns)
 	if err != nil {
 		return err
 	}
@@ -188,8 +195,9 @@ func (p *parts) runRunner(ctx context.Context) error {
 	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
+		BillingURL: p.cfg.BillingURL, CloseAfter: time.Duration(p.cfg.BillingAfter),
 		Media: p.media, Fetcher: p.fetcher(),
-		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
+		DisableAfter: time.Duration(p.cfg.WebhookDisableAfter), KeepMessages: days(p.cfg.KeepMessagesDays), KeepDeliveries: days(p.cfg.KeepDeliveriesDays), Mailer: mailer, PublicURL: p.cfg.linksTo()}, p.db, control, p.redis, p.vault, hooks, p.metrics, p.log).Run(ctx)
 }
 
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
@@ -202,7 +210,7 @@ func (p *parts) runScheduler(ctx context.Context) error {
 // runWorker is a worker node with simulated phones.
 func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
 	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
-	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: cfg.WorkerToken, ID: id, Listener: l, Endpoint: endpoint,
+	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: several(cfg.WorkerToken)[0], ID: id, Listener: l, Endpoint: endpoint,
 		MaxSessions: cfg.WorkerSessions, Version: version, HandOver: time.Duration(cfg.WorkerHandOver), LogLevel: cfg.level,
 		Logger: log}, engine)
 	metrics := monitoring.New(version)

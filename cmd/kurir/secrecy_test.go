@@ -32,7 +32,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	// What processes are given.
 	env := []string{"LOG_LEVEL=debug", "SIM_SCAN_DELAY=2s", "SMTP_HOST=127.0.0.1", "SMTP_PORT=1", "SMTP_FROM=kurir@example.com", "SMTP_USER=kurir", "WEBHOOK_RETRY_SCHEDULE=0s,1s,10s",
 		"SMTP_PASS=" + s.make("mail password"), "JWT_SECRET=" + s.make("JWT_SECRET"), "WORKER_AUTH_TOKEN=" + s.make("worker token"), "ADMIN_PASSWORD=" + s.make("administrator's password"),
-		"ENCRYPTION_KEY=" + s.keep("ENCRYPTION_KEY", random(32)), "WEBHOOK_SECRET=" + s.keep("operator's webhook secret", "whsec_"+random(32))}
+		"ENCRYPTION_KEY=" + s.keep("ENCRYPTION_KEY", random()), "WEBHOOK_SECRET=" + s.keep("operator's webhook secret", "whsec_"+random())}
 	logs := t.TempDir()
 	c := plan{workers: 1, env: append(env, "LOG_FILE_PATH="+logs), password: s.of["administrator's password"]}.start(t)
 	for _, line := range c.env {
@@ -113,7 +113,7 @@ func (c *cluster) secretDeeds(s secrecy) {
 		return modelstest.Scalar[int64](t, c.db, "SELECT count(*) FROM workers") == 1, ""
 	})
 	c.hooks.answering(func(string) int { return http.StatusInternalServerError })
-	hook := map[string]any{"url": c.hooks.url + "/" + s.make("webhook's path"), "secret": s.keep("webhook secret", "whsec_"+random(32)), "headers": map[string]string{"X-Token": s.make("webhook's header")}}
+	hook := map[string]any{"url": c.hooks.url + "/" + s.make("webhook's path"), "secret": s.keep("webhook secret", "whsec_"+random()), "headers": map[string]string{"X-Token": s.make("webhook's header")}}
 	var session struct{ APIKey string }
 	c.call(http.MethodPost, "/sessions", map[string]any{"name": s.make("session's label"), "sessionId": "secret-shop", "webhook": hook, "metadata": map[string]string{"note": s.make("metadata")}}, &session, http.StatusAccepted)
 	s.keep("session key", session.APIKey)

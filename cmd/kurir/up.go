@@ -72,7 +72,7 @@ func (p *program) runUp(ctx context.Context) error {
 	if err := cfg.need(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}
-	parts, err := openParts(cfg, log)
+	parts, err := openParts("up", cfg, log)
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,9 @@ type adminCredentials struct{ Email, Password string }
 
 func (p *program) prepare(ctx context.Context, parts *parts) (*adminCredentials, error) {
 	if _, err := migrations.Up(ctx, parts.db.DB); err != nil {
+		return nil, err
+	}
+	if err := models.CheckEncryption(ctx, parts.db, parts.vault); err != nil {
 		return nil, err
 	}
 	if _, err := models.AddPartitions(ctx, parts.db, time.Now()); err != nil {

@@ -1,0 +1,11 @@
+DROP TRIGGER messages_sent ON messages;
+DROP TRIGGER usage_records_closed ON usage_records;
+DROP TABLE billing_periods;
+DROP TABLE usage_writers;
+DROP INDEX usage_records_user_date;
+DROP TABLE usage_months;
+DROP TABLE usage_days;
+DROP TABLE message_tallies;
+DROP TABLE usage_state;
+DROP FUNCTION kurir_refuse_closed();
+DROP FUNCTION kurir_tally_sent();

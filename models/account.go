@@ -1,0 +1,213 @@
+package models
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"kurir/fault"
+)
+
+// Faults of changes of an account.
+var (
+	ErrEmailTaken        = fault.New(fault.Conflict, "email_taken", "There is an account with this mail address. Log in instead.")
+	ErrLastAdministrator = fault.New(fault.Conflict, "last_administrator", "This is the last administrator. Make another one first.")
+	ErrAccountChanged    = fault.New(fault.Conflict, "account_changed", "The account was changed at the same moment. Read it and try again.")
+)
+
+// lockAccount locks an account that is open. Changes of its credentials and addresses follow one another.
+func lockAccount(ctx context.Context, tx pgx.Tx, id uuid.UUID) (*User, error) {
+	u := &User{ID: id}
+	err := tx.QueryRow(ctx, `SELECT name, email, pending_email, password_hash, role, email_verified_at, must_verify_email
+		FROM users WHERE id = $1 AND is_active FOR NO KEY UPDATE`, id).
+		Scan(&u.Name, &u.Email, &u.PendingEmail, &u.PasswordHash, &u.Role, &u.EmailVerifiedAt, &u.MustVerifyEmail)
+	if ok, err := Found(err); err != nil || ok {
+		return u, err
+	}
+	return nil, ErrAccountChanged
+}
+
+// ChangePassword replaces a password, if its hash is still the one that the caller knows. All tokens of the account end, mailed
+// ones too; API keys go on. It returns the version of tokens from now on.
+func ChangePassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, former, hash string) (version int, err error) {
+	u, err := lockAccount(ctx, tx, user)
+	if err != nil {
+		return 0, err
+	}
+	if u.PasswordHash != former {
+		return 0, ErrAccountChanged
+	}
+	return setPassword(ctx, tx, user, hash, false)
+}
+
+// ResetPassword does so for whoever shows a token that was mailed for it. He has the mailbox, which so is proved; an address that
+// was to take its place, perhaps by whoever knew the former password, is forgotten.
+func ResetPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, secret, hash string) error {
+	u, email, err := byToken(ctx, tx, user, TokenReset, secret)
+	switch {
+	case err != nil:
+		return err
+	case email != u.Email:
+		return ErrMailedToken
+	}
+	if _, err := tx.Exec(ctx, `UPDATE users SET email_verified_at = coalesce(email_verified_at, now()), pending_email = NULL WHERE id = $1`, user); err != nil {
+		return err
+	}
+	_, err = setPassword(ctx, tx, user, hash, true)
+	return err
+}
+
+func setPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, hash string, byReset bool) (version int, err error) {
+	err = tx.QueryRow(ctx, `UPDATE users SET password_hash = $2, token_version = token_version + 1, password_changed_at = now(), updated_at = now()
+		WHERE id = $1 RETURNING token_version`, user, hash).Scan(&version)
+	if err != nil {
+		return 0, err
+	}
+	if err := endTokens(ctx, tx, user); err != nil {
+		return 0, err
+	}
+	return version, QueueLetter(ctx, tx, user, LetterPasswordChanged, AboutPassword{ByReset: byReset})
+}
+
+// ProfileChange is what a user changes of his account.
+type ProfileChange struct {
+	Name  *string
+	Email *string
+	Prove bool // a new address takes its place when it is proved, not before
+}
+
+// ChangeProfile changes an account. Whoever had the former address is told of a new one, and what was mailed to him opens nothing
+// any more.
+func ChangeProfile(ctx context.Context, tx pgx.Tx, vault *Vault, user uuid.UUID, c ProfileChange) error {
+	u, err := lockAccount(ctx, tx, user)
+	if err != nil {
+		return err
+	}
+	if c.Name != nil {
+		if _, err := tx.Exec(ctx, `UPDATE users SET name = $2, updated_at = now() WHERE id = $1`, user, *c.Name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Email == nil:
+		return nil
+	case *c.Email == u.Email: // what was pending is taken back
+		return pend(ctx, tx, user, nil)
+	case !c.Prove:
+		return moveTo(ctx, tx, vault, u, *c.Email, false)
+	}
+	var taken bool
+	if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE email = $1)`, *c.Email).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return ErrEmailTaken
+	}
+	if err := pend(ctx, tx, user, c.Email); err != nil {
+		return err
+	}
+	return QueueProof(ctx, tx, user, *c.Email)
+}
+
+// pend notes the address that is to be proved. Proofs of another one end.
+func pend(ctx context.Context, tx pgx.Tx, user uuid.UUID, email *string) error {
+	if _, err := tx.Exec(ctx, `UPDATE users SET pending_email = $2, updated_at = now() WHERE id = $1 AND pending_email IS DISTINCT FROM $2`, user, email); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, `DELETE FROM account_tokens WHERE user_id = $1 AND purpose = 'VERIFY' AND email IS DISTINCT FROM $2
+		AND email <> (SELECT email FROM users WHERE id = $1)`, user, email)
+	return err
+}
+
+// moveTo gives a locked account another address.
+func moveTo(ctx context.Context, tx pgx.Tx, vault *Vault, u *User, email string, proved bool) error {
+	_, err := tx.Exec(ctx, `UPDATE users SET email = $2, pending_email = NULL, email_verified_at = CASE WHEN $3 THEN now() END, updated_at = now() WHERE id = $1`, u.ID, email, proved)
+	if IsUnique(err, "users_email_key") {
+		return ErrEmailTaken
+	}
+	if err != nil {
+		return err
+	}
+	if err := endTokens(ctx, tx, u.ID); err != nil {
+		return err
+	}
+	return QueueLetterTo(ctx, tx, vault, u.Email, u.ID, LetterEmailChanged, nil)
+}
+
+// VerifyEmail takes the proof of an address: that of the account, or the one that is to take its place.
+func VerifyEmail(ctx context.Context, tx pgx.Tx, vault *Vault, user uuid.UUID, secret string) error {
+	u, email, err := byToken(ctx, tx, user, TokenVerify, secret)
+	switch {
+	case err != nil:
+		return err
+	case u.PendingEmail != nil && *u.PendingEmail == email:
+		return moveTo(ctx, tx, vault, u, email, true)
+	case u.Email != email:
+		return ErrMailedToken
+	}
+	if _, err := tx.Exec(ctx, `UPDATE users SET email_verified_at = coalesce(email_verified_at, now()), updated_at = now() WHERE id = $1`, user); err != nil {
+		return err
+	}
+	_, err = tx.Exec(ctx, `DELETE FROM account_tokens WHERE user_id = $1 AND purpose = 'VERIFY' AND email = $2`, user, email)
+	return err
+}
+
+// LockAdministrators makes those wait who would take away an administrator, so that each of them sees how many the others have
+// left. The user in question is locked before.
+func LockAdministrators(ctx context.Context, q Querier) error {
+	_, err := q.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('administrators', 0))`)
+	return err
+}
+
+// OtherAdministrators says whether there is an active administrator besides a user.
+func OtherAdministrators(ctx context.Context, q Querier, besides uuid.UUID) (there bool, err error) {
+	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'ADMINISTRATOR' AND is_active AND id <> $1)`, besides).Scan(&there)
+	return there, err
+}
+
+// KindCloseAccount is the kind of the jobs that remove what a closed account leaves.
+const KindCloseAccount = "account:close"
+
+// Closing are their parameters.
+type Closing struct {
+	User uuid.UUID `json:"user"`
+}
+
+// CloseAccount ends an account: from here on no credential of it is good, its address is free, and its row names nobody. The job
+// that it adds removes the rest, and at last the row.
+func CloseAccount(ctx context.Context, tx pgx.Tx, user uuid.UUID) (job uuid.UUID, err error) {
+	u, err := lockAnyAccount(ctx, tx, user)
+	if err != nil {
+		return job, err
+	}
+	if u.Role == RoleAdministrator && u.IsActive {
+		if err := keepAdministrator(ctx, tx, user); err != nil {
+			return job, err
+		}
+	}
+	for _, statement := range []string{
+		`UPDATE users SET is_active = false, closed_at = now(), updated_at = now(), token_version = token_version + 1, email = id || '@closed.invalid',
+			name = 'Closed account', password_hash = '', pending_email = NULL, email_verified_at = NULL, last_login_at = NULL WHERE id = $1`,
+		`UPDATE api_keys SET is_active = false, deactivated_at = now() WHERE user_id = $1 AND is_active`,
+		`UPDATE sessions SET suspended_at = NULL WHERE user_id = $1 AND suspended_at IS NOT NULL`,
+		`DELETE FROM account_tokens WHERE user_id = $1`,
+		`DELETE FROM stream_tickets WHERE user_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, statement, user); err != nil {
+			return job, err
+		}
+	}
+	job = NewID()
+	return job, AddNotice(ctx, tx, job, KindCloseAccount, Closing{User: user})
+}
+
+// lockAnyAccount locks an account that is not closed, deactivated ones too.
+func lockAnyAccount(ctx context.Context, tx pgx.Tx, id uuid.UUID) (*User, error) {
+	u := &User{ID: id}
+	err := tx.QueryRow(ctx, `SELECT role, is_active FROM users WHERE id = $1 AND closed_at IS NULL FOR NO KEY UPDATE`, id).Scan(&u.Role, &u.IsActive)
+	if ok, err := Found(err); err != nil || ok {
+		return u, err
+	}
+	return nil, ErrAccountChanged
+}

@@ -53,7 +53,7 @@ func (a *API) accountPages() {
 		_, i := language.MatchStrings(linkMatcher, short(c.Get("Accept-Language")))
 		words := accountLanguages[i]
 		for name, value := range map[string]string{
-			"Content-Security-Policy": accountPolicy, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow",
+			"Content-Security-Policy": accountPolicy, "Cache-Control": "no-store", "Referrer-Policy": formReferrer, "X-Robots-Tag": "noindex, nofollow",
 			"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Vary": "Accept-Language", "Content-Language": words.Lang,
 		} {
 			c.Set(name, value)
@@ -74,7 +74,7 @@ func (a *API) accountPages() {
 			return show(c, p, accountBusy, "", "")
 		}})
 		a.app.Get(p.path, visits, func(c *fiber.Ctx) error { return show(c, p, accountAsks, "", "") })
-		a.app.Post(p.path, visits, func(c *fiber.Ctx) error {
+		a.app.Post(p.path, visits, a.ownPagesOnly, func(c *fiber.Ctx) error {
 			token := c.FormValue("token")
 			err := p.submit(c.UserContext(), token, c.FormValue("password"))
 			var f *fault.Error

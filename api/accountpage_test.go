@@ -32,7 +32,7 @@ func (w *world) accountPage(method, path string, form url.Values, status int, st
 	a := w.do(method, path, with, body)
 	require.Equal(w, status, a.status, a.text)
 	require.Equal(w, state, pageState.FindStringSubmatch(a.text)[1])
-	for header, value := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex, nofollow",
+	for header, value := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "same-origin", "X-Robots-Tag": "noindex, nofollow",
 		"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Content-Type": "text/html; charset=utf-8"} {
 		require.Equal(w, value, a.header.Get(header), header)
 	}

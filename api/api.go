@@ -22,7 +22,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
-	"github.com/gofiber/fiber/v2/middleware/helmet"
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 	"github.com/valyala/fasthttp"
@@ -72,6 +71,7 @@ type Config struct {
 	LimitReached       func(ctx context.Context, user *models.User, limit string)
 	KeepMessagesDays   int // retention, 0: for ever
 	KeepDeliveriesDays int
+	Timeouts           Timeouts // zero: DefaultTimeouts
 
 	MoreJWTSecrets           [][]byte  // verify tokens too, and sign none
 	MoreWorkerTokens         []string  // let workers in too
@@ -105,6 +105,8 @@ type API struct {
 	delayed     atomic.Int64 // logins that are made to wait
 	meter       *meter
 	dashboard   *monitoring.Dashboard
+	headers     map[string]string // of all answers
+	crossOrigin *http.CrossOriginProtection
 	checks      []monitoring.Check
 	started     time.Time
 	running     atomic.Int64 // requests
@@ -120,13 +122,15 @@ type API struct {
 
 // Limits of requests.
 const (
-	bodyLimit      = 900 << 10 // the longest text with every character escaped fits
-	requestTimeout = 45 * time.Second
+	bodyLimit = 900 << 10 // the longest text with every character escaped fits
 )
 
 // New makes the API. What it is given stays the caller's to close.
 func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *egress.Guard,
 	metrics *monitoring.Metrics, checks []monitoring.Check, log *slog.Logger) *API {
+	if cfg.Timeouts == (Timeouts{}) {
+		cfg.Timeouts = DefaultTimeouts()
+	}
 	queue := jobs.NewQueue(client, log)
 	if cfg.Requests == (limits.Requests{}) {
 		cfg.Requests = limits.DefaultRequests()
@@ -164,11 +168,12 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 
 	a.app = fiber.New(fiber.Config{
 		AppName: "Kurir", DisableStartupMessage: true, Immutable: true, BodyLimit: bodyLimit, StreamRequestBody: true, ErrorHandler: a.fiberError,
-		ReadTimeout: readTimeout, IdleTimeout: idleTimeout, ReadBufferSize: 16 << 10,
+		ReadTimeout: cfg.Timeouts.Read, IdleTimeout: cfg.Timeouts.Idle, ReadBufferSize: 16 << 10,
 		CaseSensitive: true, DisablePreParseMultipartForm: true,
 		EnableTrustedProxyCheck: true, TrustedProxies: texts(cfg.TrustedProxies), // for X-Forwarded-Proto; addresses are clientOf's
 	})
-	a.app.Server().Handler = inTime(a.bodies(a.knownMethods(a.app.Server().Handler)))
+	a.headers, a.crossOrigin = secureHeaders(cfg), crossOrigin(cfg.PublicURL)
+	a.app.Server().Handler = a.secured(a.bodies(a.knownMethods(a.app.Server().Handler)))
 	a.app.Server().ConnState = endOfAnswer
 	a.middleware()
 	a.systemRoutes()
@@ -195,7 +200,7 @@ var ourFailures = sync.OnceFunc(func() {
 })
 
 // Listen serves until Shutdown.
-func (a *API) Listen(l net.Listener) error { return a.app.Listener(patientListener{l}) }
+func (a *API) Listen(l net.Listener) error { return a.app.Listener(patientListener{l, a.cfg.Timeouts}) }
 
 // Shutdown first says that it is no longer ready, and asks clients to close their connections, while it goes on serving for
 // ShutdownDelay: a balancer that looks at /health/ready loses no request. Then it stops accepting, lets running requests
@@ -277,11 +282,8 @@ func setLogUser(ctx context.Context, user uuid.UUID) {
 func (a *API) middleware() {
 	a.app.Use("/api", a.version)
 	a.app.Use(a.observe)
-	if a.cfg.Helmet {
-		a.app.Use(helmet.New(helmet.Config{ReferrerPolicy: "no-referrer", CrossOriginEmbedderPolicy: "unsafe-none"}))
-	}
 	if a.cfg.CORSOrigin != "" {
-		a.app.Use(cors.New(cors.Config{AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
+		a.app.Use(cors.New(cors.Config{Next: notForOthers, AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
 			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + rateHeaders, MaxAge: 600}))
 	}
 	a.app.Use(a.internalOnly)
@@ -310,7 +312,7 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	a.running.Add(1)
 	defer a.running.Add(-1)
 	info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
-	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), requestTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), a.cfg.Timeouts.Request)
 	defer cancel()
 	c.SetUserContext(ctx)
 	defer func() {
@@ -460,6 +462,7 @@ func (a *API) fiberError(c *fiber.Ctx, err error) error {
 	if _, observed := c.UserContext().Value(requestInfoKey{}).(*requestInfo); !observed {
 		info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 		c.SetUserContext(context.WithValue(context.Background(), requestInfoKey{}, info))
+		a.secure(c.Context())
 		awaitRest(c.Context().Conn())
 		defer func() { a.record(c, info, noRoute, 0) }()
 	}
@@ -472,6 +475,7 @@ func (a *API) fiberError(c *fiber.Ctx, err error) error {
 
 // failure maps an error and logs the cause of those that are ours.
 func (a *API) failure(ctx context.Context, err error) *Failure {
+	err = late(ctx, err)
 	f := failureOf(err, requestIDOf(ctx))
 	if f.status >= 500 {
 		a.log.ErrorContext(ctx, "request failed", "requestId", f.RequestID, "code", f.Code, "error", err)

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
+	"kurir/models"
 	"kurir/worker/simulator/simnet"
 )
 
@@ -44,7 +46,7 @@ func newBrowser(t *testing.T) (b *browser, ok bool) {
 		return nil, false
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(t.TempDir()),
-		chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute))
+		chromedp.DisableGPU, chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1"), chromedp.WSURLReadTimeout(time.Minute))
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx, options...)
@@ -82,6 +84,17 @@ func (b *browser) until(expression string) {
 	b.Helper()
 	_, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression, chromedp.WithPollingTimeout(patience)))
 	require.NoError(b, err, expression)
+}
+
+// arrives waits until a form has led to another page; what is asked while it goes there may fail, or find nobody.
+func (b *browser) arrives(expression, want string) {
+	b.Helper()
+	require.Eventually(b, func() bool {
+		ctx, cancel := context.WithTimeout(b.ctx, time.Second)
+		defer cancel()
+		text, err := chromedp.Run(ctx, chromedp.Evaluate[string](expression))
+		return err == nil && text == want
+	}, patience, 50*time.Millisecond, expression)
 }
 
 // state waits until the page shows one.
@@ -202,4 +215,24 @@ func TestLinkPageInTrouble(t *testing.T) {
 	b.do(chromedp.Navigate(expired))
 	b.state("expired")
 	b.picture("expired")
+}
+
+// Over HTTP, under a name of its own, a browser says of a form no more than its Origin.
+func TestFormsInABrowser(t *testing.T) {
+	b, ok := newBrowser(t)
+	if !ok {
+		return
+	}
+	w := start(t, withRedis(embeddedtest.Redis(t)))
+	admin := w.administrator()
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(w.url, "http://"))
+	require.NoError(t, err)
+	site := "http://kurir.test:" + port
+	b.do(chromedp.Navigate(site + models.VerifyPage + "#kum_x"))
+	b.text(`document.querySelector("form").requestSubmit(), ""`)
+	b.arrives(`document.querySelector("main").dataset.state`, "invalid")
+	b.do(chromedp.Navigate(site + "/admin/login"))
+	b.text(`document.querySelector("[name=email]").value = "` + admin.email + `", document.querySelector("[name=password]").value = "` + password + `",
+		document.querySelector("form").requestSubmit(), ""`)
+	b.arrives(`location.origin + location.pathname`, site+"/admin/queues")
 }

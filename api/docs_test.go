@@ -135,7 +135,7 @@ func TestDocsPage(t *testing.T) {
 		require.Equal(t, 200, a.status)
 		require.Contains(t, a.header.Get("Content-Type"), "text/html")
 		require.Contains(t, a.text, "/openapi.json")
-		require.Contains(t, a.header.Get("Content-Security-Policy"), "default-src 'self'")
+		require.Contains(t, a.header.Get("Content-Security-Policy"), "script-src 'self' 'sha256-")
 		require.Greater(t, w.assets("/docs/", a.text, nil), 2)
 	}
 	metrics := w.do("GET", "/metrics", nil, nil)

@@ -100,7 +100,7 @@ func (a *API) takeOut(ctx huma.Context, c *fiber.Ctx, in *incoming, form bool) (
 	replaceBody(c, body)
 	c.Request().Header.SetContentType("application/json")
 	if in != nil {
-		afresh, cancel := context.WithTimeout(context.WithoutCancel(ctx.Context()), requestTimeout)
+		afresh, cancel := context.WithTimeout(context.WithoutCancel(ctx.Context()), a.cfg.Timeouts.Request)
 		ctx, done = huma.WithContext(ctx, afresh), cancel
 	}
 	return ctx, done, nil

@@ -10,19 +10,6 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// answerTime is how long a client may take to read an answer. Those that are streams have times of their own.
-const answerTime = 2 * time.Minute
-
-// inTime gives up clients that do not read their answers, and would keep them in memory.
-func inTime(next fasthttp.RequestHandler) fasthttp.RequestHandler {
-	return func(r *fasthttp.RequestCtx) {
-		next(r)
-		if !r.Response.IsBodyStream() {
-			_ = r.Conn().SetWriteDeadline(time.Now().Add(answerTime)) // a connection that is closed already needs none
-		}
-	}
-}
-
 // endOfAnswer takes the time of an answer, or of a stream, off its connection: it is not that of the next answer.
 func endOfAnswer(c net.Conn, state fasthttp.ConnState) {
 	if state == fasthttp.StateIdle {
@@ -37,29 +24,31 @@ const (
 	restBytes = 160 << 20
 )
 
-// A connection may be without a request for idleTimeout, also before its first one: proxies keep connections in stock, and the
-// server, which allows readTimeout for the first request, would close them while a request is on its way. A request has to
-// arrive within readTimeout of its first byte.
-const (
-	idleTimeout = 120 * time.Second
-	readTimeout = 30 * time.Second
-)
+// writeChunk is how many bytes of an answer a client has to take within Timeouts.Write.
+const writeChunk = 64 << 10
 
-// patientListener makes connections that can wait so.
-type patientListener struct{ net.Listener }
+// patientListener makes connections that may be without a request for Timeouts.Idle, also before the first one: proxies keep
+// connections in stock, and the server, which allows Timeouts.Read for the first request, would close them while a request is
+// on its way. A request has to arrive within Timeouts.Read of its first byte, and an answer has to be read.
+type patientListener struct {
+	net.Listener
+	limits Timeouts
+}
 
 func (l patientListener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &patientConn{Conn: c}, nil
+	return &patientConn{Conn: c, limits: l.limits}, nil
 }
 
 type patientConn struct {
 	net.Conn
+	limits  Timeouts
 	patient atomic.Bool
 	ended   atomic.Bool // the other side has sent its last
+	managed atomic.Bool // whoever writes says himself until when
 	begun   bool        // it has sent its first
 }
 
@@ -77,14 +66,35 @@ func (c *patientConn) Read(b []byte) (int, error) {
 }
 
 func (c *patientConn) first(b []byte) (int, error) {
-	_ = c.SetReadDeadline(time.Now().Add(idleTimeout)) // where that fails, reading does
+	_ = c.SetReadDeadline(time.Now().Add(c.limits.Idle)) // where that fails, reading does
 	n, err := c.Conn.Read(b)
 	if n == 0 {
 		c.ended.Store(true)
 		return 0, io.EOF
 	}
 	c.begun = true
-	return n, errors.Join(err, c.SetReadDeadline(time.Now().Add(readTimeout)))
+	return n, errors.Join(err, c.SetReadDeadline(time.Now().Add(c.limits.Read)))
+}
+
+// Write gives up a client that does not read.
+func (c *patientConn) Write(b []byte) (n int, err error) {
+	for err == nil && len(b) > n {
+		if !c.managed.Load() {
+			err = c.Conn.SetWriteDeadline(time.Now().Add(c.limits.Write))
+		}
+		if err == nil {
+			var written int
+			written, err = c.Conn.Write(b[n:min(len(b), n+writeChunk)])
+			n += written
+		}
+	}
+	return n, err
+}
+
+// SetWriteDeadline takes the writing into the caller's hands until it sets none.
+func (c *patientConn) SetWriteDeadline(t time.Time) error {
+	c.managed.Store(!t.IsZero())
+	return c.Conn.SetWriteDeadline(t)
 }
 
 // hasEnded reports whether a connection was read to its end. One of another kind never has.

@@ -15,7 +15,7 @@ import (
 func TestConnectionsMayWaitForTheirFirstRequest(t *testing.T) {
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close() })
-	c := &patientConn{Conn: server}
+	c := &patientConn{Conn: server, limits: DefaultTimeouts()}
 	long := time.Now().Add(-time.Second)
 	require.NoError(t, c.SetReadDeadline(long))
 	go func() { _, _ = client.Write([]byte("GET")) }()
@@ -32,7 +32,7 @@ func TestConnectionsMayWaitForTheirFirstRequest(t *testing.T) {
 func TestConnectionsWithoutARequestEndInSilence(t *testing.T) {
 	client, server := net.Pipe()
 	require.NoError(t, client.Close())
-	c := &patientConn{Conn: server}
+	c := &patientConn{Conn: server, limits: DefaultTimeouts()}
 	_, err := c.Read(make([]byte, 1))
 	require.Equal(t, io.EOF, err)
 	require.True(t, hasEnded(c))

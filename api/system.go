@@ -41,35 +41,29 @@ func (a *API) systemRoutes() {
 		return a.health(c)
 	})
 	if a.cfg.Metrics {
-		a.app.Get("/metrics", fromHTTP(a.metrics.Handler()))
+		a.app.Get("/metrics", a.fromHTTP(a.metrics.Handler()))
 	}
 
 	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "Kurir", SwaggerJSON: "/openapi.json", BasePath: "/docs",
 		HideCurl: false, JsonEditor: false, SettingsUI: map[string]string{"defaultModelsExpandDepth": "0", "docExpansion": "'list'", "tryItOutEnabled": "true"}})
-	a.app.Use("/docs", pagePolicy, fromHTTP(docs))
+	a.app.Use("/docs", pagePolicy, a.fromHTTP(docs))
 
 	a.linkRoutes()
 	a.accountPages()
 
 	a.app.Get(loginPath, a.loginPage)
-	a.app.Post(loginPath, a.loginForm)
-	a.app.Use(queuesPath, a.queuesOnly, fromHTTP(a.dashboard))
+	a.app.Post(loginPath, a.ownPagesOnly, a.loginForm)
+	a.app.Use(queuesPath, a.ownPagesOnly, a.queuesOnly, a.fromHTTP(a.dashboard))
 }
 
 // fromHTTP serves a net/http handler. The request gets a context of its own: fasthttp's reads a field of the server that
 // its Shutdown writes, which is a race wherever somebody waits for that context.
-func fromHTTP(h http.Handler) fiber.Handler {
+func (a *API) fromHTTP(h http.Handler) fiber.Handler {
 	return adaptor.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), a.cfg.Timeouts.Request)
 		defer cancel()
 		h.ServeHTTP(w, r.WithContext(ctx))
 	}))
-}
-
-// pagePolicy lets the documentation page load what we serve, and nothing else: it works offline.
-func pagePolicy(c *fiber.Ctx) error {
-	c.Set("Content-Security-Policy", "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
-	return c.Next()
 }
 
 // HealthData is how this process and what it needs are.
@@ -127,20 +121,15 @@ var loginTemplate = template.Must(template.New("login").Parse(loginHTML))
 func (a *API) loginPage(c *fiber.Ctx) error { return showLogin(c, http.StatusOK, "") }
 
 func showLogin(c *fiber.Ctx, status int, message string) error {
-	c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	c.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 	c.Set("Cache-Control", "no-store")
+	c.Set("Referrer-Policy", formReferrer)
 	c.Type("html", "utf-8").Status(status)
 	return loginTemplate.Execute(c.Response().BodyWriter(), map[string]string{"Message": message, "Action": loginPath})
 }
 
-// loginForm sets the cookie. A form of another site is refused: browsers say where it came from.
+// loginForm sets the cookie.
 func (a *API) loginForm(c *fiber.Ctx) error {
-	if site := c.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
-		return errForbidden
-	}
-	if origin := c.Get("Origin"); origin != "" && origin != "null" && !strings.HasSuffix(origin, "://"+string(c.Request().Host())) {
-		return errForbidden
-	}
 	u, err := a.checkPassword(c.UserContext(), c.FormValue("email"), c.FormValue("password"))
 	switch {
 	case fault.Of(err) == fault.Unauthenticated && err != nil:

@@ -56,7 +56,7 @@ func Open(url string, maxConns int) (*DB, error) { return OpenAs("kurir", url, m
 func OpenAs(name, url string, maxConns int) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("DATABASE_URL cannot be read: %w", err)
+		return nil, errors.New("DATABASE_URL cannot be read: expected postgres://user:password@host:5432/name, with special characters of the password as %XX") // the cause holds the URL
 	}
 	cfg.MaxConns = int32(min(max(maxConns, 2), 10_000))
 	cfg.ConnConfig.ConnectTimeout = 5 * time.Second

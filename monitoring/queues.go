@@ -132,15 +132,15 @@ func (p *pageWriter) finish() {
 	}
 	page := foreignStyle.ReplaceAll(p.page.Bytes(), nil)
 	p.Header().Set("Content-Type", "text/html; charset=utf-8")
-	p.Header().Set("Content-Security-Policy", policyFor(page))
+	p.Header().Set("Content-Security-Policy", PolicyFor(page))
 	_, _ = p.ResponseWriter.Write(page) // fails only if the client has left
 }
 
 var inlineScript = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
 
-// policyFor allows the page's own files, its inline scripts by their hashes, and inline styles, which Material-UI makes
+// PolicyFor is the Content-Security-Policy of a page that somebody else has written. It allows the page's own files, its inline scripts by their hashes, and inline styles, which such pages make
 // at run time.
-func policyFor(page []byte) string {
+func PolicyFor(page []byte) string {
 	scripts := "'self'"
 	for _, match := range inlineScript.FindAllSubmatch(page, -1) {
 		hash := sha256.Sum256(match[1])

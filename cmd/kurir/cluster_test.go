@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,6 +60,7 @@ type plan struct {
 	balanced bool                         // clients and workers reach the api processes through a balancer
 	cuttable bool                         // the ways between workers, gateway and network can be cut
 	env      []string                     // of all processes
+	password string                       // of the administrator; "": adminPassword
 }
 
 // cluster is Kurir as its operators run it: separate processes on one PostgreSQL and one Redis.
@@ -127,7 +129,7 @@ func (p plan) start(t *testing.T) *cluster {
 		"SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000", "LIMIT_MESSAGES_PER_HOUR_MAX=10000000", "LIMIT_SESSION_OPS_PER_MINUTE=1000000",
 		"RATE_LIMIT_MAX_REQUESTS=1000000", "LIMIT_REGISTRATIONS_PER_HOUR=1000000", "WORKER_MAX_SESSIONS=400", "WORKER_HANDOVER=1s", "SHUTDOWN_DELAY=0s", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
 		"WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "MEDIA_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_PORT=" + portOf(c.simnet), "CORS_ORIGIN=*",
-		"ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + adminPassword,
+		"ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + cmp.Or(p.password, adminPassword),
 	}, p.env...)
 	require.NoError(t, run(t.Context(), []string{"migrate"}, c.env, io.Discard, io.Discard))
 	c.db = modelstest.Open(t, url)
@@ -180,7 +182,7 @@ func (c *cluster) launch() {
 	}
 	var registered, login struct{ APIKey, Token string }
 	c.call(http.MethodPost, "/auth/register", map[string]any{"email": "tenant@example.com", "password": "correct horse", "tier": "max"}, &registered, 201)
-	c.call(http.MethodPost, "/auth/login", map[string]any{"email": adminEmail, "password": adminPassword}, &login, 200)
+	c.call(http.MethodPost, "/auth/login", map[string]any{"email": adminEmail, "password": cmp.Or(c.plan.password, adminPassword)}, &login, 200)
 	c.apiKey, c.admin = registered.APIKey, login.Token
 }
 

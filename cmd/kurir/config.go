@@ -283,6 +283,9 @@ func (c *config) check() (faults []error) {
 			bad("%s: %d is below 1", name, value)
 		}
 	}
+	if err := checkOrigins(c.CORSOrigin); err != nil {
+		faults = append(faults, err)
+	}
 	if c.MessageTTL <= 0 || c.JWTExpiresIn <= 0 {
 		bad("MESSAGE_TTL and JWT_EXPIRES_IN must be above 0")
 	}
@@ -403,6 +406,11 @@ func (c *config) needSecrets(names ...string) error {
 		}
 		c.fill(kept)
 	}
+	return c.checkSecrets(names...)
+}
+
+// checkSecrets is needSecrets that makes none.
+func (c *config) checkSecrets(names ...string) error {
 	var faults []error
 	given := map[string]string{"JWT_SECRET": c.JWTSecret, "ENCRYPTION_KEY": c.EncryptionKey, "WORKER_AUTH_TOKEN": c.WorkerToken}
 	for _, name := range names {

@@ -95,7 +95,7 @@ func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
 func openRedis(url string) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("REDIS_URL cannot be read: %w", err)
+		return nil, errors.New("REDIS_URL cannot be read: expected redis://:password@host:6379, with special characters of the password as %XX") // the cause holds the URL
 	}
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, 3*time.Second, 3*time.Second
 	o.ContextTimeoutEnabled, o.PoolSize = true, 64

@@ -19,16 +19,19 @@ type secrets struct {
 	AdminPassword string `json:"adminPassword"`
 }
 
-func random(n int) string {
-	b := make([]byte, n)
+func random() string {
+	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails, see crypto/rand
 	return base64.StdEncoding.EncodeToString(b)
 }
 
+// secretsFile is where a home keeps them.
+func secretsFile(home string) string { return filepath.Join(home, "secrets.json") }
+
 // keptSecrets reads the secrets of a home, or makes them. Of several processes that start at once one makes them: the
 // file appears whole, under a name that can be taken once.
 func keptSecrets(home string) (*secrets, error) {
-	path := filepath.Join(home, "secrets.json")
+	path := secretsFile(home)
 	kept, err := readSecrets(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return kept, err
@@ -36,7 +39,7 @@ func keptSecrets(home string) (*secrets, error) {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, fmt.Errorf("make KURIR_HOME: %w", err)
 	}
-	body, err := json.MarshalIndent(secrets{JWTSecret: random(32), EncryptionKey: random(32), WorkerToken: random(32),
+	body, err := json.MarshalIndent(secrets{JWTSecret: random(), EncryptionKey: random(), WorkerToken: random(),
 		AdminPassword: base64.RawURLEncoding.EncodeToString([]byte(rand.Text()[:12]))}, "", "  ")
 	if err != nil {
 		return nil, err

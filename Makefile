@@ -61,7 +61,7 @@ check: servers lint vulncheck test-race ## before a commit: test, and a look for
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt, go vet and golangci-lint
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then printf 'not gofmt-clean (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
-	go vet -tags=chaos,isolation,plans ./...
+	go vet -tags=chaos,isolation,plans,load ./...
 	$(TOOLS)/golangci-lint run
 
 .PHONY: vulncheck
@@ -77,6 +77,10 @@ chaos: ## the long form of the chaos test: kills, freezes and empties things for
 .PHONY: isolation
 isolation: ## what webhooks that hang or fail cost the others, in figures
 	go test -tags=isolation -run '^TestIsolation$$' -count=1 -v -timeout 10m ./jobs
+
+.PHONY: load
+load: ## a minute of mixed calls on 1,000 connections, and a limit hit by 200 clients at four API processes, in figures
+	go test -tags=load -run 'TestLoad|TestLimitOverProcesses' -count=1 -v -timeout 10m ./cmd/kurir
 
 .PHONY: plans
 plans: ## the plans and times of history and search on PLANS_MESSAGES (10 million) rows; takes 20 minutes and 15 GB

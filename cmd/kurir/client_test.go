@@ -19,6 +19,10 @@ import (
 
 // request makes one call, as the tenant unless headers say otherwise, and returns status and data.
 func (c *cluster) request(ctx context.Context, method, url string, body any, headers ...string) (int, json.RawMessage, error) {
+	return c.requestBy(ctx, c.http, method, url, body, headers...)
+}
+
+func (c *cluster) requestBy(ctx context.Context, client *http.Client, method, url string, body any, headers ...string) (int, json.RawMessage, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return 0, nil, err
@@ -34,7 +38,7 @@ func (c *cluster) request(ctx context.Context, method, url string, body any, hea
 	if req.Header.Get("Authorization") == "" {
 		req.Header.Set("X-Api-Key", c.apiKey)
 	}
-	res, err := c.http.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -53,8 +53,9 @@ func profile(folder string) (stop func()) {
 	return func() { pprof.StopCPUProfile(); _ = file.Close() }
 }
 
-// plan is what a cluster is made of, beside one network and two of each of api, runner and scheduler.
+// plan is what a cluster is made of, beside one network and two of each of runner and scheduler.
 type plan struct {
+	apis     int // 2 if 0
 	workers  int
 	postgres *embeddedtest.PostgresHandle // nil: a database of the tests' own server
 	balanced bool                         // clients and workers reach the api processes through a balancer
@@ -152,7 +153,7 @@ func (p plan) databaseURL(t *testing.T) string {
 }
 
 func (c *cluster) launch() {
-	for range 2 {
+	for range cmp.Or(c.plan.apis, 2) {
 		c.apis = append(c.apis, loopback(embeddedtest.Port(c.t)))
 	}
 	c.entries = c.apis

@@ -104,6 +104,7 @@ fmt: ## format the Go code
 .PHONY: clean
 clean: ## delete what was built; .kurir, the data of `make run`, stays
 	rm -rf bin .tools
+	rm -rf collections/node_modules
 
 .PHONY: help
 help: ## this list

@@ -53,7 +53,7 @@ func TestCollection(t *testing.T) {
 	environment, report := filepath.Join(folder, "environment.json"), filepath.Join(folder, "report.json")
 	writeEnvironment(t, environment, map[string]string{"origin": origin, "webhookUrl": receiver.URL + "/", "adminEmail": adminEmail, "adminPassword": adminPassword})
 	cmd := exec.CommandContext(t.Context(), runner, "run", "kurir.postman_collection.json", "--environment", environment,
-		"--reporters", "cli,json", "--reporter-json-export", report, "--color", "off", "--timeout-request", "30000", "--timeout", "120000")
+		"--reporters", "cli,json", "--reporter-json-export", report, "--color", "off", "--timeout-request", "45000", "--timeout", "300000")
 	cmd.Dir = collections
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

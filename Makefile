@@ -41,7 +41,7 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 
 ##@ Test it
 .PHONY: test
-test: servers lint test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers newman lint test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
 
 .PHONY: test-fast
 test-fast: ## all tests, without race detector and linters
@@ -56,7 +56,7 @@ test-race:
 	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE)
 
 .PHONY: check
-check: servers lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities
+check: servers newman lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt, go vet and golangci-lint
@@ -96,6 +96,10 @@ fuzz: ## each fuzz test for FUZZTIME (30s)
 servers: ## install PostgreSQL and Redis for the tests (root on Debian or Ubuntu only); say what they run on
 	@.ci/servers
 
+.PHONY: newman
+newman: ## install newman, which a test runs collections/ with; from npm, which root on Debian or Ubuntu gets too
+	@.ci/newman
+
 ##@ Keep it
 .PHONY: fmt
 fmt: ## format the Go code
@@ -104,6 +108,7 @@ fmt: ## format the Go code
 .PHONY: clean
 clean: ## delete what was built; .kurir, the data of `make run`, stays
 	rm -rf bin .tools
+	rm -rf collections/node_modules
 
 .PHONY: help
 help: ## this list

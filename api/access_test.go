@@ -144,7 +144,7 @@ var matrix = map[string]string{
 	"reset-password":       "+++++++++",
 	"verify-email":         "+++++++++",
 	"resend-verification":  "+++++++++",
-	"get-profile":          "1++33+++1 3+3",
+	"get-profile":          "1++33+++1 +++",
 	"update-profile":       "1+333++31",
 	"close-account":        "1+333++31",
 	"list-users":           "133333+31",

@@ -39,6 +39,7 @@ import (
 // Config is what the API needs to know.
 type Config struct {
 	Version          string
+	APIVersion       string // that /api without one stands for; the latest if empty
 	JWTSecret        []byte
 	JWTLifetime      time.Duration
 	BcryptRounds     int
@@ -132,6 +133,9 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		cfg.Timeouts = DefaultTimeouts()
 	}
 	queue := jobs.NewQueue(client, log)
+	if cfg.APIVersion == "" {
+		cfg.APIVersion = apiVersions[len(apiVersions)-1].name
+	}
 	if cfg.Requests == (limits.Requests{}) {
 		cfg.Requests = limits.DefaultRequests()
 	}
@@ -179,12 +183,13 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourFailures()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
+	a.huma.UseMiddleware(warn, a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.describeSends()
 	a.describeWebhooks()
 	a.describeStreams()
 	a.describeLimits()
+	a.describeDeprecations()
 	a.serveOpenAPI()
 	return a
 }
@@ -278,14 +283,15 @@ func setLogUser(ctx context.Context, user uuid.UUID) {
 	}
 }
 
-// middleware is what every request passes, from the outside in. version is the first because it begins anew.
+// middleware is what every request passes, from the outside in. alias is the first because it begins anew.
 func (a *API) middleware() {
-	a.app.Use("/api", a.version)
+	a.app.Use("/api", a.alias)
 	a.app.Use(a.observe)
 	if a.cfg.CORSOrigin != "" {
 		a.app.Use(cors.New(cors.Config{Next: notForOthers, AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
-			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + rateHeaders, MaxAge: 600}))
+			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + deprecationHeaders + ", " + rateHeaders, MaxAge: 600}))
 	}
+	a.app.Use(knownVersions)
 	a.app.Use(a.internalOnly)
 	a.app.Use(a.limitPages)
 	a.app.Use(a.refuseBody)
@@ -383,16 +389,6 @@ func plainToken(s string) bool {
 }
 
 const basePath = "/api/v1"
-
-// version serves /api/... as the alias of the present version.
-func (a *API) version(c *fiber.Ctx) error {
-	path := c.Path()
-	if path == basePath || strings.HasPrefix(path, basePath+"/") {
-		return c.Next()
-	}
-	c.Path(basePath + strings.TrimPrefix(path, "/api"))
-	return c.RestartRouting()
-}
 
 // internalOnly keeps what operators and workers use off the public port, where they have a port of their own.
 func (a *API) internalOnly(c *fiber.Ctx) error {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -23,7 +24,8 @@ func (a *API) routes() {
 	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created, registering)
 	add(a, post, "/auth/login", "login", accessPublic, "Get a token", a.login)
 	add(a, post, "/auth/logout", "logout", accessToken, "Revoke all tokens", a.logout)
-	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me, anyScopes)
+	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me, anyScopes, deprecated(deprecation{
+		since: time.Date(2026, time.November, 22, 0, 0, 0, 0, time.UTC), instead: "/v1/users/me", reason: "it is an older address of the same account, and may be some seconds behind."}))
 
 	add(a, get, "/api-keys", "list-api-keys", accessToken, "List the account's API keys", a.listKeys)
 	add(a, post, "/api-keys", "create-api-key", accessToken, "Make an API key", a.createKey, created, once("create-api-key"))
@@ -35,7 +37,7 @@ func (a *API) routes() {
 	add(a, post, "/auth/password/reset", "reset-password", accessPublic, "Choose a new password with a mailed code", a.resetPassword)
 	add(a, post, "/auth/verify", "verify-email", accessPublic, "Prove a mail address", a.verifyEmail)
 	add(a, post, "/auth/verify/resend", "resend-verification", accessPublic, "Ask for the mail of proof again", a.resendVerification)
-	add(a, get, "/users/me", "get-profile", accessAccount, "Read your account", a.profile)
+	add(a, get, "/users/me", "get-profile", accessAccount, "Read your account", a.profile, anyScopes)
 	add(a, patch, "/users/me", "update-profile", accessToken, "Change your account", a.updateProfile)
 	add(a, del, "/users/me", "close-account", accessToken, "Close your account", a.closeAccount, accepted)
 

@@ -113,7 +113,21 @@ type HeartbeatInput struct {
 	}
 }
 
-func (a *API) heartbeat(ctx context.Context, in *HeartbeatInput) (*Reply[wire.HeartbeatAnswer], error) {
+// HeartbeatReply renews a lease, with the sentence that the brief has in its place.
+type HeartbeatReply struct {
+	Body struct {
+		Body[wire.HeartbeatAnswer]
+		Message string `json:"message" example:"Heartbeat updated"`
+	}
+}
+
+func beaten(answer wire.HeartbeatAnswer) *HeartbeatReply {
+	r := &HeartbeatReply{}
+	r.Body.Body, r.Body.Message = Body[wire.HeartbeatAnswer]{Success: true, Data: answer}, "Heartbeat updated"
+	return r
+}
+
+func (a *API) heartbeat(ctx context.Context, in *HeartbeatInput) (*HeartbeatReply, error) {
 	if err := a.checkSecret(in.WorkerPath, in.Body.Term); err != nil {
 		return nil, err
 	}
@@ -129,7 +143,7 @@ func (a *API) heartbeat(ctx context.Context, in *HeartbeatInput) (*Reply[wire.He
 		a.log.Info("worker has left", "worker", in.WorkerID, "term", h.Term)
 		a.auditDone(ctx, models.Audit{Message: "worker.left", Worker: in.WorkerID, Details: map[string]int64{"term": h.Term}})
 		a.tick(ctx, jobs.KindLeases)
-		return reply(wire.HeartbeatAnswer{}), nil
+		return beaten(wire.HeartbeatAnswer{}), nil
 	}
 	answer := wire.HeartbeatAnswer{LeaseMs: a.cfg.LeaseTTL.Milliseconds()}
 	if h.Sessions != nil {
@@ -149,7 +163,7 @@ func (a *API) heartbeat(ctx context.Context, in *HeartbeatInput) (*Reply[wire.He
 	if err := models.AddWorkerMetrics(ctx, a.db, in.WorkerID, h.Metrics); err != nil {
 		a.log.Warn("worker metrics not kept", "worker", in.WorkerID, "error", err)
 	}
-	return reply(answer), nil
+	return beaten(answer), nil
 }
 
 func (a *API) repaired(ctx context.Context, worker, kind string, n int) {

@@ -82,10 +82,10 @@ type Registered struct {
 type Metrics struct {
 	_            struct{} `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
 	SessionCount int      `json:"sessionCount"`
-	CPUUsage     float64  `json:"cpuUsage"`    // percent of the machine, 0 to 100
-	MemoryUsage  float64  `json:"memoryUsage"` // percent of the machine, 0 to 100
-	MessageCount int64    `json:"messageCount"`
-	Uptime       int64    `json:"uptime"` // seconds
+	CPUUsage     float64  `json:"cpuUsage"`                      // percent of the machine, 0 to 100
+	MemoryUsage  float64  `json:"memoryUsage"`                   // percent of the machine, 0 to 100
+	MessageCount int64    `json:"messageCount" required:"false"` // these two may be left out, for the gateway's validation
+	Uptime       int64    `json:"uptime" required:"false"`       // seconds
 }
 
 // HeldSession is one line of a heartbeat's session list.

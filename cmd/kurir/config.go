@@ -8,12 +8,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
 
+	"kurir/api"
 	"kurir/egress"
 	"kurir/limits"
 	"kurir/mail"
@@ -266,8 +268,8 @@ func (c *config) check() (faults []error) {
 	if u, err := url.Parse(c.PublicURL); c.PublicURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		bad("PUBLIC_URL: expected an http or https URL")
 	}
-	if c.APIVersion != "v1" {
-		bad("API_VERSION: %q is not served; there is v1", c.APIVersion)
+	if !slices.Contains(api.Versions(), c.APIVersion) {
+		bad("API_VERSION: %q is not served; there is %s", c.APIVersion, strings.Join(api.Versions(), ", "))
 	}
 	if c.BcryptRounds < 4 || c.BcryptRounds > 20 {
 		bad("BCRYPT_ROUNDS: %d is not between 4 and 20", c.BcryptRounds)

@@ -146,7 +146,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 	a := api.New(api.Config{Settings: p.cfg.settings(),
 		KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
 
-		Version: version, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
+		Version: version, APIVersion: p.cfg.APIVersion, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,

@@ -46,11 +46,7 @@ func (a *API) workerAnalytics(ctx context.Context, in *RangeInput) (*Reply[Worke
 	if err != nil {
 		return nil, err
 	}
-	readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
-	if err != nil {
-		return nil, databaseFault(err)
-	}
-	fleet, err := models.FleetReadings(ctx, a.db.Pool, w)
+	fleet, readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
 	if err != nil {
 		return nil, databaseFault(err)
 	}

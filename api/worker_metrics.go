@@ -34,7 +34,7 @@ func (a *API) workerMetrics(ctx context.Context, in *RangeInput) (*Reply[WorkerM
 	if err != nil {
 		return nil, err
 	}
-	readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
+	_, readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
 	if err != nil {
 		return nil, databaseFault(err)
 	}

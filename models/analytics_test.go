@@ -371,9 +371,7 @@ func TestAnalyticsPlans(t *testing.T) {
 		require.NoError(t, err)
 		_, err = models.UserStepsOf(t.Context(), pool, w)
 		require.NoError(t, err)
-		_, err = models.WorkerReadings(t.Context(), pool, w)
-		require.NoError(t, err)
-		_, err = models.FleetReadings(t.Context(), pool, w)
+		_, _, err = models.WorkerReadings(t.Context(), pool, w)
 		require.NoError(t, err)
 	}
 	_, err = models.UserTotalsOf(t.Context(), pool, time.Now(), time.Now())
@@ -405,5 +403,5 @@ func TestAnalyticsPlans(t *testing.T) {
 			require.Contains(t, plan, "Index Only Scan using sessions_status", plan)
 		}
 	}
-	require.GreaterOrEqual(t, looked, 24)
+	require.GreaterOrEqual(t, looked, 20)
 }

@@ -166,6 +166,11 @@ var matrix = map[string]string{
 	"my-usage":             "1++33+++1 3+3",
 	"list-usage":           "133333+31",
 	"list-billing-periods": "133333+31",
+
+	"get-analytics":    "133333+31",
+	"analyse-messages": "133333+31",
+	"analyse-users":    "133333+31",
+	"analyse-workers":  "133333+31",
 }
 
 // harmful are the operations of which one success would take away what the others need; they come last, and in this order.

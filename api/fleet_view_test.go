@@ -29,7 +29,7 @@ func TestWorkerMetrics(t *testing.T) {
 	for span, want := range map[string]struct {
 		step   float64
 		points map[string]int
-	}{"1h": {60, map[string]int{"a": 1}}, "24h": {900, map[string]int{"a": 1, "b": 1}}, "7d": {7200, map[string]int{"a": 1, "b": 2}}, "30d": {21600, map[string]int{"a": 1, "b": 3}}} {
+	}{"1h": {60, map[string]int{"a": 1}}, "24h": {900, map[string]int{"a": 1, "b": 1}}, "7d": {3600, map[string]int{"a": 1, "b": 2}}, "30d": {21600, map[string]int{"a": 1, "b": 3}}} {
 		data := admin.read("/admin/workers/metrics?range=" + span).ok(200)
 		require.Equal(t, []any{span, want.step}, []any{data["range"], data["stepSeconds"]})
 		points := map[string]int{}

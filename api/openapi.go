@@ -230,6 +230,11 @@ var descriptions = map[string]string{
 	"rotate-api-key":                "Answers a new secret for the key, this once. The former one is good for `overlap` seconds more, a day unless you say otherwise; 0 ends it at once. There are never more than two: what was replaced before ends now.",
 	"put-retention":                 "`messageDays` is exact to some minutes; what only the installation's `maximumDays` ends goes by whole months, so up to a month later. Events go with messages, or earlier.",
 
+	"get-analytics":    "Users, sessions and workers as they are now; messages as they were counted some seconds ago. `successRate` is the part of all sessions that is connected. What each figure counts stands in docs/analytics.md.",
+	"analyse-messages": "Messages of all tenants that were accepted or came in during the range, by type, direction and status, as they are now: one that is read hours later moves to `read` in the step in which it was written. Those that were removed since count with the status that they had. Steps are of one minute (1h), 15 minutes (24h), one hour (7d) or 6 hours (30d) of UTC. Figures are some seconds behind.",
+	"analyse-users":    "Accounts by tier, new ones and active ones. Logging in makes active; the use of API keys does not. Steps are as for messages; figures are some seconds behind.",
+	"analyse-workers":  "For each worker that was heard of, averages and samples over the range; `series` has the fleet as a whole. Workers say how they are once a minute.",
+
 	"get-profile":         "The account that the credential belongs to, as it is now.",
 	"update-profile":      "Changes what is given. Another mail address takes the password, and the former address is told of it; links that were mailed there open nothing any more. Where `REQUIRE_EMAIL_VERIFICATION` is on, the address stands in `pendingEmail` until `POST /auth/verify` proves it.",
 	"close-account":       "For good. No credential works any more from this moment, and the mail address is free. A job then deletes the sessions, which unlinks their phones, and removes messages, events, webhooks, keys and media. The audit trail and what was counted for billing stay, under the account's ID. The last administrator cannot close his account.",

@@ -158,6 +158,11 @@ func (a *API) routes() {
 	add(a, get, "/admin/usage", "list-usage", accessAdmin, "Read what all accounts used", a.adminUsage, adminUsageResponses)
 	add(a, get, "/admin/usage/periods", "list-billing-periods", accessAdmin, "List the months that are closed", a.listPeriods)
 
+	add(a, get, "/admin/analytics", "get-analytics", accessAdmin, "Read how the platform is", a.analytics)
+	add(a, get, "/admin/analytics/messages", "analyse-messages", accessAdmin, "Read what became of messages", a.messageAnalytics)
+	add(a, get, "/admin/analytics/users", "analyse-users", accessAdmin, "Read how many users there are, and come", a.userAnalytics)
+	add(a, get, "/admin/analytics/workers", "analyse-workers", accessAdmin, "Read how busy the fleet was", a.workerAnalytics)
+
 	add(a, post, "/admin/workers/register", "register-worker", accessWorker, "Register a worker node", a.registerWorker)
 	add(a, put, "/admin/workers/{workerId}/heartbeat", "worker-heartbeat", accessWorker, "Renew a worker's lease", a.heartbeat)
 	add(a, post, "/admin/workers/{workerId}/events", "worker-events", accessWorker, "Hand over events", a.events)

@@ -7,19 +7,6 @@ import (
 	"kurir/models"
 )
 
-// WorkerMetricsInput asks for the readings of a stretch of time up to now.
-type WorkerMetricsInput struct {
-	Range string `query:"range" enum:"1h,24h,7d,30d" default:"24h" doc:"How far back"`
-}
-
-// metricSteps are the stretches over which the readings of each range are averaged: about a hundred points each.
-var metricSteps = map[string]struct{ span, step time.Duration }{
-	"1h":  {time.Hour, time.Minute},
-	"24h": {24 * time.Hour, 15 * time.Minute},
-	"7d":  {7 * 24 * time.Hour, 2 * time.Hour},
-	"30d": {30 * 24 * time.Hour, 6 * time.Hour},
-}
-
 // WorkerMetrics is how busy the workers were.
 type WorkerMetrics struct {
 	Range       string         `json:"range" example:"24h"`
@@ -42,13 +29,16 @@ type WorkerPoint struct {
 	MessageCount int64     `json:"messageCount" doc:"Since the worker's process began, at the end of the step; a restart begins at 0"`
 }
 
-func (a *API) workerMetrics(ctx context.Context, in *WorkerMetricsInput) (*Reply[WorkerMetrics], error) {
-	of := metricSteps[in.Range]
-	readings, err := models.WorkerReadings(ctx, a.db.Pool, of.span, of.step)
+func (a *API) workerMetrics(ctx context.Context, in *RangeInput) (*Reply[WorkerMetrics], error) {
+	w, _, err := a.window(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	_, readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
 	if err != nil {
 		return nil, databaseFault(err)
 	}
-	answer := WorkerMetrics{Range: in.Range, StepSeconds: int(of.step.Seconds()), Workers: []WorkerSeries{}}
+	answer := WorkerMetrics{Range: in.Range, StepSeconds: int(w.Step.Seconds()), Workers: []WorkerSeries{}}
 	for _, r := range readings { // by worker and time
 		if n := len(answer.Workers); n == 0 || answer.Workers[n-1].WorkerID != r.WorkerID {
 			answer.Workers = append(answer.Workers, WorkerSeries{WorkerID: r.WorkerID})

@@ -126,6 +126,7 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		"thinned metrics":  func() (int64, error) { return models.ThinMetrics(ctx, r.db.Pool) },
 		"letters' counts":  func() (int64, error) { return models.ForgetLetters(ctx, r.db.Pool) },
 		"usage writers":    func() (int64, error) { return models.ForgetUsageWriters(ctx, r.db.Pool) },
+		"analytics":        func() (int64, error) { return models.ForgetAnalytics(ctx, r.db.Pool) },
 		"audit lines":      func() (int64, error) { return models.ForgetAudit(ctx, r.db.Pool, r.cfg.KeepLogs) },
 	} {
 		n, err := drop()

@@ -100,6 +100,7 @@ func (r *Runner) handlers() *handlers {
 		KindRetention: r.retain, KindIndexWords: r.indexWords,
 		KindKeysExpiring: r.keysExpiring,
 		KindCountUsage:   r.countUsage, KindClosePeriods: r.closePeriods,
+		KindCountAnalytics: r.countAnalytics,
 	} {
 		on(h, kind, func(ctx context.Context, t tick) error {
 			if r.queue.stale(ctx, t) {

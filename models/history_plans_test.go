@@ -129,9 +129,13 @@ func (b *bulk) explain(s statement, how string) string {
 	for _, a := range s.args {
 		args = append(args, literal(a))
 	}
+	execute := "EXECUTE explained"
+	if len(args) > 0 {
+		execute += " (" + strings.Join(args, ", ") + ")"
+	}
 	_, err = conn.Exec(b.Context(), "BEGIN") // an analysed deletion deletes
 	require.NoError(b, err)
-	rows, err := conn.Query(b.Context(), "EXPLAIN ("+how+") EXECUTE explained ("+strings.Join(args, ", ")+")", pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(b.Context(), "EXPLAIN ("+how+") "+execute, pgx.QueryExecModeSimpleProtocol)
 	require.NoError(b, err)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(b, err, s.sql)
@@ -154,6 +158,8 @@ func literal(v any) string {
 		return "'{" + strings.Join(list, ",") + "}'"
 	case []string:
 		return "'{" + strings.Join(v, ",") + "}'"
+	case []int32:
+		return "'" + strings.NewReplacer("[", "{", " ", ",", "]", "}").Replace(fmt.Sprint(v)) + "'"
 	}
 	return "'" + strings.ReplaceAll(fmt.Sprint(v), "'", "''") + "'"
 }

@@ -51,7 +51,7 @@ WITH input AS (
 	SELECT user_id, session_uid, day, 0 AS messages, n AS api_hits FROM input WHERE (SELECT count(*) FROM records) > 0
 )` + countDays + ` SELECT count(*) FROM months`
 
-	// What analytics wants to know of messages is to be counted here too, from the same rows: taken is each row once.
+	// Each row is taken once.
 	countMessages = `
 WITH taken AS (
 	DELETE FROM message_tallies WHERE id IN (SELECT id FROM message_tallies ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
 
 	"kurir/wire"
@@ -51,17 +50,64 @@ type Reading struct {
 	MessageCount int64 // since the worker's process began, at the end of the stretch
 }
 
-// readingsLimit bounds an answer: 200 workers with 100 stretches each.
-const readingsLimit = 20_000
+// readingsLimit bounds an answer: 200 workers with 168 steps each.
+const readingsLimit = 200 * 168
 
-// WorkerReadings lists readings of all workers in stretches of step over the time before now, by worker and time.
-func WorkerReadings(ctx context.Context, q Querier, span, step time.Duration) ([]Reading, error) {
-	rows, err := q.Query(ctx, `SELECT worker_id, date_bin(make_interval(secs => $2), timestamp, 'epoch') AS at, avg(cpu_usage) AS cpu_usage, avg(memory_usage) AS memory_usage,
-			avg(session_count)::float8 AS session_count, max(message_count) AS message_count
-		FROM worker_metrics WHERE timestamp >= now() - make_interval(secs => $1) GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $3`,
-		span.Seconds(), step.Seconds(), readingsLimit)
+// FleetReading is how all workers were in a step.
+type FleetReading struct {
+	At          time.Time
+	Workers     int     // that were heard of
+	CPUUsage    float64 // percent, the average of these
+	MemoryUsage float64
+	Sessions    float64 // of all of them together
+}
+
+// WorkerReadings lists readings of a window, averaged over its steps: of all workers together by time, and of each by worker and
+// time.
+func WorkerReadings(ctx context.Context, q Querier, w Window) (fleet []FleetReading, each []Reading, err error) {
+	rows, err := q.Query(ctx, `WITH each AS (
+			SELECT worker_id, date_bin(make_interval(secs => $3), timestamp, 'epoch') AS at, avg(cpu_usage) AS cpu, avg(memory_usage) AS memory,
+				avg(session_count)::float8 AS sessions, max(message_count) AS messages
+			FROM worker_metrics WHERE timestamp >= $1 AND timestamp < $2 GROUP BY 1, 2
+		), fleet AS (
+			SELECT at, avg(cpu) AS cpu, avg(memory) AS memory, sum(sessions) AS sessions, count(*) AS workers FROM each GROUP BY 1
+		)
+		SELECT '' AS worker_id, * FROM fleet UNION ALL (SELECT * FROM each ORDER BY 1, 2 LIMIT $4) ORDER BY 1, 2`,
+		w.From, w.Until, w.Step.Seconds(), readingsLimit)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r Reading
+		var n int64
+		if err := rows.Scan(&r.WorkerID, &r.At, &r.CPUUsage, &r.MemoryUsage, &r.SessionCount, &n); err != nil {
+			return nil, nil, err
+		}
+		if r.WorkerID == "" {
+			fleet = append(fleet, FleetReading{At: r.At, Workers: int(n), CPUUsage: r.CPUUsage, MemoryUsage: r.MemoryUsage, Sessions: r.SessionCount})
+			continue
+		}
+		r.MessageCount = n
+		each = append(each, r)
+	}
+	return fleet, each, rows.Err()
+}
+
+// EndpointsOf finds where workers are, removed ones too.
+func EndpointsOf(ctx context.Context, q Querier, workers []string) (map[string]string, error) {
+	rows, err := q.Query(ctx, `SELECT id, endpoint FROM workers WHERE id = ANY($1)`, workers)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowToStructByName[Reading])
+	defer rows.Close()
+	endpoints := make(map[string]string, len(workers))
+	for rows.Next() {
+		var id, endpoint string
+		if err := rows.Scan(&id, &endpoint); err != nil {
+			return nil, err
+		}
+		endpoints[id] = endpoint
+	}
+	return endpoints, rows.Err()
 }

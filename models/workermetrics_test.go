@@ -24,7 +24,7 @@ func TestWorkerMetricsAreKeptThinnedAndDropped(t *testing.T) {
 	_, err := db.Pool.Exec(t.Context(), `INSERT INTO worker_metrics (worker_id, cpu_usage, memory_usage, session_count, message_count, timestamp)
 		SELECT w, n % 10, 20, 5, n, date_trunc('hour', now()) - interval '26 hours' + make_interval(mins => n) FROM generate_series(0, 119) n, unnest('{w1,w2}'::text[]) w`)
 	require.NoError(t, err)
-	readings, err := models.WorkerReadings(t.Context(), db.Pool, 48*time.Hour, time.Hour)
+	_, readings, err := models.WorkerReadings(t.Context(), db.Pool, models.WindowUpTo(time.Now(), 48*time.Hour, time.Hour))
 	require.NoError(t, err)
 	require.Len(t, readings, 5)
 	require.Equal(t, "w1", readings[0].WorkerID)

@@ -31,7 +31,8 @@ func entries(c Config) []entry {
 		{10 * time.Minute, jobs.KindRetention, "drops messages, events and deliveries whose time is over"},
 		{10 * time.Minute, jobs.KindKeysExpiring, "has owners told of API keys that end soon"},
 		{5 * time.Second, jobs.KindCountUsage, "counts messages that were sent"},
+		{5 * time.Second, jobs.KindCountAnalytics, "counts messages and users by time, for administrators"},
 		{10 * time.Minute, jobs.KindClosePeriods, "closes months of which the time to wait is over"},
-		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics and dead runners whose time is over; thins metrics"},
+		{time.Hour, jobs.KindForget, "drops finished jobs, idempotency keys, audit lines, worker metrics, counts of analytics and dead runners whose time is over; thins metrics"},
 	}
 }

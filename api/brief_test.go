@@ -74,6 +74,7 @@ var briefRows = []briefRow{
 	{title: "Worker Health Update (Internal)", status: 200, same: []string{"message"}, headers: headers{"X-Worker-Secret", "worker-secret"}, fields: map[string]any{"term": 1}},
 	{title: "Get Workers", status: 200, same: []string{"data.workers.0.id", "data.workers.0.endpoint", "data.workers.0.status",
 		"data.workers.0.maxSessions", "data.workers.0.cpuUsage", "data.workers.0.memoryUsage"}},
+	{title: "Get System Analytics", status: 200},
 	{title: "Get Users", status: 200, same: []string{"data.pagination.page", "data.pagination.limit"}},
 }
 

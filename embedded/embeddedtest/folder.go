@@ -14,8 +14,8 @@ import (
 	"kurir/embedded"
 )
 
-// templateFormat is the beginning of a template's name, to be counted up when package embedded makes data another way.
-const templateFormat = "template-1-"
+// templateFormat is the beginning of a template's name, to be counted up when its data are made another way.
+const templateFormat = "template-2-"
 
 // folder is the folder of one test process: <temp>/kurir-test-<uid>/run-*, locked by `alive` as long as the process lives.
 type folder struct {
@@ -166,7 +166,7 @@ func makeTemplate(ctx context.Context, template string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Stop(ctx); err != nil {
+	if err := errors.Join(cheapLogins(ctx, s.DatabaseURL), s.Stop(ctx)); err != nil {
 		return err
 	}
 	return os.Rename(tmp, template)

@@ -90,7 +90,7 @@ model: ## MODEL_SEQUENCES (2000) random sequences of what can befall a lane, whe
 
 .PHONY: plans
 plans: ## the plans and times of history and search on PLANS_MESSAGES (10 million) rows; takes 20 minutes and 15 GB
-	go test -tags=plans -run TestPlansAtScale -count=1 -v -timeout 60m ./models
+	TMPDIR=$${TMPDIR:-/tmp} go test -tags=plans -run TestPlansAtScale -count=1 -v -timeout 60m ./models
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (30s)

@@ -10,12 +10,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # git describe has said it: go's own stamping fails in a checkout that belongs to somebody else.
 BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-# Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine. The tests of the
-# whole program come last and alone: their leases last seconds, and a dozen processes need the cores that there are.
-TEST = go test -p 2 -timeout 30m
+# Each test process with a database starts its own PostgreSQL, so two packages at a time, whatever the machine, and those that
+# take longest first. The tests of the whole program come last and alone: their leases last seconds, and a dozen processes need
+# the cores that there are. What go test would vet, lint does.
+TEST = go test -p 2 -vet=off -timeout 30m
 WHOLE = kurir/cmd/kurir
-PARTS = $$(go list ./... | grep -vx $(WHOLE))
+PARTS = $$(go list ./api ./jobs ./models ./media ./... | grep -vx $(WHOLE))
 FUZZTIME ?= 30s
+MODEL_SEQUENCES ?= 2000
 
 # Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
 # that their hundreds of dependencies stay out of ours. A linter must not be older than the Go that it reads.
@@ -40,8 +42,13 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 	@exec ./bin/kurir migrate
 
 ##@ Test it
+# The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
-test: servers newman lint test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers newman $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
+	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
+	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
+	cat "$$said"; [[ -z "$$failed" ]] || { echo "failed:$$failed" >&2; exit 1; }
 
 .PHONY: test-fast
 test-fast: ## all tests, without race detector and linters
@@ -56,12 +63,11 @@ test-race:
 	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE)
 
 .PHONY: check
-check: servers newman lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities
+check: vulncheck test ## before a commit: test, and a look for known vulnerabilities
 
 .PHONY: lint
-lint: $(TOOLS)/golangci-lint ## gofmt, go vet and golangci-lint
+lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then printf 'not gofmt-clean (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
-	go vet -tags=chaos,isolation,plans,load ./...
 	$(TOOLS)/golangci-lint run
 
 .PHONY: vulncheck
@@ -82,9 +88,13 @@ isolation: ## what webhooks that hang or fail cost the others, in figures
 load: ## a minute of mixed calls on 1,000 connections, and a limit hit by 200 clients at four API processes, in figures
 	go test -tags=load -run 'TestLoad|TestLimitOverProcesses' -count=1 -v -timeout 10m ./cmd/kurir
 
+.PHONY: model
+model: ## MODEL_SEQUENCES (2000) random sequences of what can befall a lane, where make test runs a few
+	KURIR_MODEL_SEQUENCES=$(MODEL_SEQUENCES) go test -run '^TestLaneModel$$' -count=1 -v -timeout 60m ./jobs
+
 .PHONY: plans
 plans: ## the plans and times of history and search on PLANS_MESSAGES (10 million) rows; takes 20 minutes and 15 GB
-	go test -tags=plans -run TestPlansAtScale -count=1 -v -timeout 60m ./models
+	TMPDIR=$${TMPDIR:-/tmp} go test -tags=plans -run TestPlansAtScale -count=1 -v -timeout 60m ./models
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (30s)

@@ -256,6 +256,9 @@ func (a *answer) refused(status int, code string) *answer {
 var leaks = []string{"goroutine ", ".go:", "SQLSTATE", "pq:", "pgx", "sql:", "json:", "Go struct", "invalid character", "panic", "ERROR:", "bcrypt", "redis:",
 	"dial tcp", "context deadline", "unmarshal", "strconv.", "parsing time", "huma", "runtime error"}
 
+// longFailure is longer than any failure is, in bytes.
+const longFailure = 8 << 10
+
 func (a *answer) isFailure() {
 	a.t.Helper()
 	require.Equal(a.t, "application/json", a.header.Get("Content-Type"), a.text)
@@ -272,7 +275,7 @@ func (a *answer) isFailure() {
 	for _, word := range leaks {
 		require.NotContains(a.t, a.text, word)
 	}
-	require.Less(a.t, len(a.text), 8<<10, "a failure should be short: %.300s", a.text)
+	require.Less(a.t, len(a.text), longFailure, "a failure should be short: %.300s", a.text)
 	if a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests {
 		require.NotEmpty(a.t, a.header.Get("Retry-After"), a.text)
 	}

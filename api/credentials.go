@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/hashicorp/golang-lru/v2/expirable"
 
 	"kurir/fault"
 	"kurir/models"
+	"kurir/recent"
 )
 
 // credentials remembers for a few seconds who a key or a token belongs to. Changes are heard from PostgreSQL and drop
@@ -18,9 +18,9 @@ import (
 type credentials struct {
 	db    *models.DB
 	log   *slog.Logger
-	keys  *expirable.LRU[string, *principal] // by the key's SHA-256
-	users *expirable.LRU[uuid.UUID, *models.User]
-	names *expirable.LRU[ownedName, uuid.UUID] // sessions by owner and public name
+	keys  *recent.Values[string, *principal] // by the key's SHA-256
+	users *recent.Values[uuid.UUID, *models.User]
+	names *recent.Values[ownedName, uuid.UUID] // sessions by owner and public name
 	// changes counts what was heard. Whoever reads from the database notes it before, and stores only if it is the
 	// same after: a change in between would otherwise be overwritten by what was read before it.
 	changes atomic.Int64
@@ -32,9 +32,9 @@ const (
 )
 
 func newCredentials(db *models.DB, log *slog.Logger) *credentials {
-	return &credentials{db: db, log: log, keys: expirable.NewLRU[string, *principal](credentialMost, nil, credentialKept),
-		users: expirable.NewLRU[uuid.UUID, *models.User](credentialMost, nil, credentialKept),
-		names: expirable.NewLRU[ownedName, uuid.UUID](credentialMost, nil, credentialKept)}
+	return &credentials{db: db, log: log, keys: recent.New[string, *principal](credentialMost, credentialKept),
+		users: recent.New[uuid.UUID, *models.User](credentialMost, credentialKept),
+		names: recent.New[ownedName, uuid.UUID](credentialMost, credentialKept)}
 }
 
 // ownedName is a session as its owner calls it.

@@ -257,7 +257,8 @@ func (d *document) wrongs(schema map[string]any, field string, needed, nul bool,
 			add("an empty string", field, "")
 		}
 		if schema["maxLength"] != nil || schema["enum"] != nil {
-			add("70,000 characters", field, strings.Repeat("x", 70_000))
+			longest, _ := schema["maxLength"].(float64)
+			add("too many characters", field, strings.Repeat("x", max(int(longest)+1, longFailure+1))) // no failure repeats them
 		}
 		if nul {
 			add("NUL", "", "a\x00b")

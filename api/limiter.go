@@ -12,7 +12,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
 
@@ -20,6 +19,7 @@ import (
 	"kurir/limits"
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/recent"
 	"kurir/throttle"
 )
 
@@ -32,7 +32,7 @@ type limiting struct {
 
 	recounts  singleflight.Group // by user
 	uncounted sync.Map           // users with messages that were accepted while Redis was down
-	told      *expirable.LRU[string, bool]
+	told      *recent.Values[string, bool]
 	mu        sync.Mutex
 	warned    time.Time
 }
@@ -51,7 +51,7 @@ func newLimiter(client redis.UniversalClient, timeout time.Duration, metrics *mo
 	}
 	metrics.KnownLimits(limits.Names())
 	return &limiting{store: throttle.NewRedis(client, timeout), memory: throttle.NewMemory(memoryLogins), metrics: metrics, log: log,
-		told: expirable.NewLRU[string, bool](toldMost, nil, toldOnce)}
+		told: recent.New[string, bool](toldMost, toldOnce)}
 }
 
 // keyOf names a counter. Its slots are part of the name: another configuration begins anew.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
@@ -34,14 +35,15 @@ func (a *API) openAPI() huma.Config {
 	return c
 }
 
-// serveOpenAPI serves the document, which is complete now. huma's own route would write it at the first request, without
-// a lock.
+// serveOpenAPI serves the document, which is complete now. It is written at the first request, since that takes longer than all
+// the rest of New, and once: huma's own route would do so without a lock.
 func (a *API) serveOpenAPI() {
-	asJSON, err := json.Marshal(a.huma.OpenAPI())
-	if err != nil {
-		panic(fmt.Sprintf("the types of the API cannot be described: %v", err)) // in every run alike, so a test sees it first
-	}
+	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) })
 	a.app.Get("/openapi.json", func(c *fiber.Ctx) error {
+		asJSON, err := document()
+		if err != nil {
+			return fmt.Errorf("describe the types of the API: %w", err)
+		}
 		c.Set("Content-Type", "application/openapi+json")
 		return c.Send(asJSON)
 	})

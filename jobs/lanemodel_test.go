@@ -25,7 +25,7 @@ import (
 
 // TestLaneModel drives one lane of messages after another through random interleavings of everything that may happen to it,
 // statement by statement, on the real PostgreSQL and with the real sender, and compares each step with a model in memory.
-// KURIR_MODEL_SEED repeats the sequence that failed, KURIR_MODEL_SEQUENCES makes it run for longer.
+// KURIR_MODEL_SEED repeats the sequence that failed, `make model` runs many (KURIR_MODEL_SEQUENCES).
 func TestLaneModel(t *testing.T) {
 	if seed := os.Getenv("KURIR_MODEL_SEED"); seed != "" {
 		n, err := strconv.ParseUint(seed, 10, 64)
@@ -33,7 +33,7 @@ func TestLaneModel(t *testing.T) {
 		newModelBench(t, "w1").sequence(t, n)
 		return
 	}
-	sequences := 120
+	sequences := 40
 	if more := os.Getenv("KURIR_MODEL_SEQUENCES"); more != "" {
 		var err error
 		sequences, err = strconv.Atoi(more)

@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
 	"github.com/sony/gobreaker/v2"
 
 	"kurir/fault"
 	"kurir/models"
+	"kurir/recent"
 	"kurir/wire"
 )
 
@@ -22,7 +22,7 @@ type Workers struct {
 	db    *models.DB
 	vault *models.Vault
 	http  *http.Client
-	known *expirable.LRU[string, models.Worker] // endpoint and term, for a second
+	known *recent.Values[string, models.Worker] // endpoint and term, for a second
 
 	mu    sync.Mutex
 	gates map[string]*gate
@@ -48,7 +48,7 @@ const (
 // NewWorkers makes a Workers.
 func NewWorkers(db *models.DB, vault *models.Vault) *Workers {
 	return &Workers{db: db, vault: vault, http: wire.NewHTTPClient(), gates: map[string]*gate{},
-		known: expirable.NewLRU[string, models.Worker](10_000, nil, time.Second)}
+		known: recent.New[string, models.Worker](10_000, time.Second)}
 }
 
 // WorkerClient is a worker behind its gate.

@@ -69,7 +69,7 @@ func (a *API) followEvents(ctx context.Context, in *StreamQuery, session *uuid.U
 		return nil, err
 	}
 	p := callerOf(ctx)
-	s := &eventStream{api: a, l: &listener{of: models.EventSource{User: p.user.ID, Session: session}, types: types, until: p.until, wake: make(chan struct{}, 1)}}
+	s := &eventStream{api: a, l: &listener{of: models.EventSource{User: p.user.ID, Session: session}, types: types, until: p.until, wake: make(chan struct{}, 1), write: a.hub.cfg.Write}}
 	s.l.grant, s.l.noQR = p.grant(), !p.holds(models.ScopeManage)
 	s.l.grant.Session = session
 	if err := s.begin(ctx, in); err != nil {

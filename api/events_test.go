@@ -297,7 +297,7 @@ func TestTooManyStreams(t *testing.T) {
 
 // A client that takes nothing is cut off; others see all, in time.
 func TestSlowClient(t *testing.T) {
-	w, u := streamWorld(t, func(_ *world, c *api.Config) { c.Streams.Buffer = 50 })
+	w, u := streamWorld(t, func(_ *world, c *api.Config) { c.Streams.Buffer, c.Streams.Write = 50, time.Hour }) // else what comes first is a matter of pace
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 	require.NoError(t, err)
 	defer conn.Close()

@@ -21,6 +21,7 @@ type StreamConfig struct {
 	Limits    limits.Streams
 	Heartbeat time.Duration // 15 s
 	Buffer    int           // events that may wait for a slow client; 1,000
+	Write     time.Duration // until a client that takes nothing is given up; 10 s
 }
 
 func (c StreamConfig) withDefaults() StreamConfig {
@@ -32,6 +33,9 @@ func (c StreamConfig) withDefaults() StreamConfig {
 	}
 	if c.Buffer <= 0 {
 		c.Buffer = 1000
+	}
+	if c.Write <= 0 {
+		c.Write = 10 * time.Second
 	}
 	return c
 }

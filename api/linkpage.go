@@ -127,7 +127,7 @@ func (a *API) linkEvents(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	s := &linkStream{api: a, secret: secret, accept: strings.Clone(c.Get("Accept-Language")), l: &listener{wake: make(chan struct{}, 1), conn: c.Context().Conn()}}
+	s := &linkStream{api: a, secret: secret, accept: strings.Clone(c.Get("Accept-Language")), l: &listener{wake: make(chan struct{}, 1), conn: c.Context().Conn(), write: a.hub.cfg.Write}}
 	credential := "no link"
 	if link != nil {
 		user, session := link.Session.UserID, link.Session.UID

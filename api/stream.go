@@ -30,9 +30,8 @@ const (
 )
 
 const (
-	streamWrite  = 10 * time.Second // until a client that takes nothing is given up
-	streamBytes  = 4 << 20          // that may wait for a client
-	streamFinish = time.Second      // for a stream that we end to say so
+	streamBytes  = 4 << 20     // that may wait for a client
+	streamFinish = time.Second // for a stream that we end to say so
 )
 
 // listener is a stream as the hub knows it: what it wants, what must hold for it to go on, and the buffer between both.
@@ -44,6 +43,7 @@ type listener struct {
 	until *time.Time // of the credential
 	wake  chan struct{}
 	conn  net.Conn          // set before the hub knows it
+	write time.Duration     // until a client that takes nothing is given up
 	has   models.EventPlace // what the client had when it began to listen; the hub's
 
 	mu     sync.Mutex
@@ -133,7 +133,7 @@ func (l *listener) extend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended == "" {
-		_ = l.conn.SetWriteDeadline(time.Now().Add(streamWrite))
+		_ = l.conn.SetWriteDeadline(time.Now().Add(l.write))
 	}
 }
 

@@ -41,7 +41,7 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 
 ##@ Test it
 .PHONY: test
-test: servers lint test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers lint clients-check test-race ## all that CI runs: installs servers where it can, linters, all tests with the race detector
 
 .PHONY: test-fast
 test-fast: ## all tests, without race detector and linters
@@ -56,7 +56,11 @@ test-race:
 	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE)
 
 .PHONY: check
-check: servers lint vulncheck test-race ## before a commit: test, and a look for known vulnerabilities
+check: servers lint vulncheck clients-check test-race ## before a commit: test, and a look for known vulnerabilities
+
+.PHONY: clients-check
+clients-check: $(TOOLS)/oapi-codegen ## are the clients what is made of the API's types? builds the one in TypeScript, where there is Node.js
+	@.ci/clients check $<
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt, go vet and golangci-lint
@@ -97,9 +101,13 @@ servers: ## install PostgreSQL and Redis for the tests (root on Debian or Ubuntu
 fmt: ## format the Go code
 	gofmt -w .
 
+.PHONY: clients
+clients: $(TOOLS)/oapi-codegen ## make the clients of clients/ anew: after a change of what the API takes or answers
+	@.ci/clients write $<
+
 .PHONY: clean
 clean: ## delete what was built; .kurir, the data of `make run`, stays
-	rm -rf bin .tools
+	rm -rf bin .tools clients/typescript/dist clients/typescript/node_modules
 
 .PHONY: help
 help: ## this list

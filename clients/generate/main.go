@@ -84,6 +84,8 @@ func keyed(document []byte) (string, error) {
 	return "/api/(v1/)?(" + strings.Join(paths, "|") + ")$", nil
 }
 
+var initialisms = map[string]bool{"api": true, "qr": true}
+
 // codes are the codes of failures as constants of Go.
 func codes(document []byte) ([]byte, error) {
 	var d struct {
@@ -104,6 +106,10 @@ func codes(document []byte) ([]byte, error) {
 	for _, code := range d.Components.Schemas.Failure.Properties.Code.Enum {
 		name := "Code"
 		for word := range strings.SplitSeq(code, "_") {
+			if initialisms[word] {
+				name += strings.ToUpper(word)
+				continue
+			}
 			name += strings.ToUpper(word[:1]) + word[1:]
 		}
 		source = fmt.Appendf(source, "%s = %q\n", name, code)

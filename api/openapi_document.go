@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
@@ -21,10 +22,35 @@ func Document(version string) []byte {
 // completeDocument adds to the document what the types of the routes do not say.
 func (a *API) completeDocument() {
 	a.describeSends()
+	a.describeWritten("get-session-qr", reflect.TypeFor[Body[QRData]]())
+	a.describeWritten("list-usage", reflect.TypeFor[Body[AdminUsageData]]())
+	a.describeParameters()
 	a.describeWebhooks()
 	a.describeStreams()
 	a.describeLimits()
 	a.describeFailures()
+	a.describeExamples()
+}
+
+// describeWritten says what the JSON is that an operation writes by itself, beside another form.
+func (a *API) describeWritten(id string, body reflect.Type) {
+	api := a.huma.OpenAPI()
+	for _, item := range api.Paths {
+		if item.Get != nil && item.Get.OperationID == id {
+			item.Get.Responses["200"].Content["application/json"].Schema = api.Components.Schemas.Schema(body, true, "")
+		}
+	}
+}
+
+// describeParameters takes from parameters what only a field of JSON can be: null.
+func (a *API) describeParameters() {
+	for _, item := range a.huma.OpenAPI().Paths {
+		for _, o := range operationsOf(item) {
+			for _, p := range o.Parameters {
+				p.Schema.Nullable = false
+			}
+		}
+	}
 }
 
 func (a *API) document() []byte {

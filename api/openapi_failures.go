@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -155,13 +156,13 @@ var documentedFailures = []failureOfOperations{
 	{errAlreadyLinked, named("get-session-qr", "get-pairing-code", "create-link")},
 	{errNoLink, named("delete-link")},
 
-	{jobs.ErrWorkerUnavailable, either(isPassed, named("get-session-qr", "get-session-status"))},
-	{jobs.ErrTooManyCalls, either(isPassed, named("get-session-qr"))},
+	{jobs.ErrWorkerUnavailable, isPassed},
+	{jobs.ErrTooManyCalls, isPassed},
 	{errNotConnected, isPassed},
-	{errWorkerTimeout, either(isPassed, named("get-session-qr"))},
+	{errWorkerTimeout, isPassed},
 	{errOutcomeUnknown, isPassed},
 	{errUnsupported, isPassed},
-	{errBadWorkerAnswer, either(isPassed, named("get-session-qr"))},
+	{errBadWorkerAnswer, isPassed},
 	{errEngineFailed, isPassed},
 	{errRateLimited, isPassed},
 	{errContactNotFound, both(isPassed, at("/contacts", "/presence", "/participants", "/groups", "/pairing-code"))},
@@ -226,6 +227,9 @@ func exampleOf(err error) *Failure {
 		return &f
 	}
 	f := failureOf(err, exampleRequestID)
+	if errors.Is(err, errRange) {
+		f.status = http.StatusRequestedRangeNotSatisfiable
+	}
 	if f.Code == "invalid_request" {
 		f.Details = []fault.Detail{{Field: "limit", Message: "expected number <= 200"}}
 		f.Sentence = f.Details[0].Field + ": " + f.Details[0].Message

@@ -18,8 +18,8 @@ type LogLine struct {
 	ID           string          `json:"id" format:"uuid"`
 	Timestamp    time.Time       `json:"timestamp"`
 	Level        string          `json:"level" enum:"error,warn,info,debug"`
-	Service      string          `json:"service" doc:"Which part of us wrote it: api, runner or cli" doc:"Lines of this process: api, runner, and so on" example:"api"`
-	Action       string          `json:"action" doc:"What was done" doc:"Lines of this action" example:"user.changed"`
+	Service      string          `json:"service" doc:"Which part of us wrote it: api, runner or cli" example:"api"`
+	Action       string          `json:"action" doc:"What was done" example:"user.changed"`
 	Actor        string          `json:"actor" enum:"anonymous,user,api_key,administrator,worker,system,operator" doc:"What kind of caller did it; operator: at the command line"`
 	UserID       *string         `json:"userId" doc:"Who did it"`
 	APIKeyID     *string         `json:"apiKeyId" doc:"With which key"`
@@ -34,7 +34,7 @@ type LogLine struct {
 // LogFilter chooses lines.
 type LogFilter struct {
 	Level   string    `query:"level" enum:"error,warn,info,debug" doc:"Lines of this level"`
-	Service string    `query:"service" maxLength:"20" pattern:"^[a-z_-]{1,20}$" doc:"Lines of this process: api, runner, and so on" example:"api"`
+	Service string    `query:"service" maxLength:"20" pattern:"^[a-z_-]{1,20}$" doc:"What this part of us wrote: api, runner or cli" example:"api"`
 	Action  string    `query:"action" maxLength:"60" pattern:"^[a-z_.-]{1,60}$" doc:"Lines of this action" example:"user.changed"`
 	Actor   string    `query:"actor" enum:"anonymous,user,api_key,administrator,worker,system,operator" doc:"What these did"`
 	User    string    `query:"user" maxLength:"36" format:"uuid" doc:"Who did it"`

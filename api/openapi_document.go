@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/gofiber/fiber/v2"
 )
@@ -25,6 +27,9 @@ func (a *API) completeDocument() {
 	a.describeWritten("get-session-qr", reflect.TypeFor[Body[QRData]]())
 	a.describeWritten("list-usage", reflect.TypeFor[Body[AdminUsageData]]())
 	a.describeParameters()
+	for _, schema := range a.huma.OpenAPI().Components.Schemas.Map() {
+		describeNull(schema)
+	}
 	a.describeWebhooks()
 	a.describeStreams()
 	a.describeLimits()
@@ -50,6 +55,22 @@ func (a *API) describeParameters() {
 				p.Schema.Nullable = false
 			}
 		}
+	}
+}
+
+// describeNull adds null to lists of values that a field may have, where it may be null: JSON Schema wants both said.
+func describeNull(s *huma.Schema) {
+	if s.Nullable && len(s.Enum) > 0 && !slices.Contains(s.Enum, nil) {
+		s.Enum = append(slices.Clone(s.Enum), nil)
+	}
+	for _, property := range s.Properties {
+		describeNull(property)
+	}
+	if s.Items != nil {
+		describeNull(s.Items)
+	}
+	for _, one := range s.OneOf {
+		describeNull(one)
 	}
 }
 

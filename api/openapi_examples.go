@@ -14,6 +14,9 @@ const (
 	exampleDigest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 )
 
+// leftOut is a field that the example does without.
+var leftOut any = struct{}{}
+
 // exampleValues are examples of fields by name, or by schema and name, for those that have none themselves. Nil is for what is
 // mostly null. Secrets end in … so that nobody takes them for real.
 var exampleValues = map[string]any{
@@ -25,7 +28,7 @@ var exampleValues = map[string]any{
 	"version": "1.0.0", "description": "In the cellar", "endpoint": "http://10.0.0.7:8001", "responseBody": "ok", "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD",
 	"lid": "123456789012345@lid", "phone": "+6281234567890", "phoneNumber": "+6281111111111", "chat": "6281234567890@s.whatsapp.net", "owner": "6281234567890@s.whatsapp.net",
 	"url": "https://example.com/hooks", "ContactPicture.url": "https://pps.whatsapp.net/picture.jpg", "ContactPicture.id": "1700000000", "about": "At work",
-	"Done.message": "Done.", "message": "Hello from Kurir!", "code": "AbCdEfGhIjKlMnOpQrStUv", "ParticipantResult.code": "not_on_whatsapp", "Event.eventId": "3EB0A1B2C3D4E5F60718", "Event.type": "message.delivered", "Event.data": map[string]any{}, "HeldSession.status": "connected", "qr": "2@…", "ok": true, "isActive": true, "emailVerified": true, "enabled": true, "Registered.status": "online", "state": "available",
+	"Done.message": "Done.", "message": "Hello from Kurir!", "code": "AbCdEfGhIjKlMnOpQrStUv", "ParticipantResult.code": "not_on_whatsapp", "SentData.errorCode": leftOut, "Sending.pausedBy": nil, "Sending.reason": nil, "Sending.until": nil, "WebhookResource.disabledReason": nil, "WebhookResource.failingSince": nil, "SessionResource.status": "connected", "AdminSession.status": "connected", "Event.eventId": "3EB0A1B2C3D4E5F60718", "Event.type": "message.delivered", "Event.data": map[string]any{}, "HeldSession.status": "connected", "qr": "2@…", "ok": true, "isActive": true, "emailVerified": true, "enabled": true, "Registered.status": "online", "state": "available",
 	"sha256": exampleDigest, "caption": nil, "filename": nil, "mediaUrl": nil, "mentions": []any{"6281234567890@s.whatsapp.net"}, "events": []any{"message.received", "message.failed"},
 	"headerNames": []any{"X-Shop"}, "drop": []any{}, "headers": map[string]any{"X-Shop": "7"}, "method": nil,
 }
@@ -64,11 +67,11 @@ func exampleFor(all huma.Registry, s *huma.Schema, of, name string) (example any
 		of = s.Ref[strings.LastIndex(s.Ref, "/")+1:]
 		s = all.SchemaFromRef(s.Ref)
 	}
+	if value, known := exampleValues[of+"."+name]; known {
+		return value, value != leftOut
+	}
 	if len(s.Examples) > 0 {
 		return s.Examples[0], true
-	}
-	if value, known := exampleValues[of+"."+name]; known {
-		return value, true
 	}
 	if len(s.Enum) > 0 {
 		return s.Enum[0], true

@@ -72,6 +72,12 @@ func takesJSON(o *huma.Operation) bool {
 
 func takesABody(o *huma.Operation) bool { return o.RequestBody != nil }
 
+// isScoped are operations that ask a scope of an account's key.
+func isScoped(o *huma.Operation) bool {
+	scope, ok := o.Metadata[metaScope].(models.Scope)
+	return ok && scope != anyScope
+}
+
 // isPassed are operations that a session's worker carries out at once.
 func isPassed(o *huma.Operation) bool { return slices.Contains(o.Errors, http.StatusNotImplemented) }
 
@@ -118,7 +124,7 @@ var documentedFailures = []failureOfOperations{
 	{errBadKey, either(needs(accessAccount, accessSession), tenants)},
 	{errBadTicket, has(metaTicket)},
 	{errForbidden, tenants},
-	{errMissingScope, says(metaScope)},
+	{errMissingScope, isScoped},
 	{errAddressLimit, everywhere},
 	{errCredentialLimit, both(tenants, not(sending))},
 	{errOperationsLimit, has(metaOperation)},

@@ -19,6 +19,13 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AccountUsageTier.
+const (
+	AccountUsageTierBasic AccountUsageTier = "basic"
+	AccountUsageTierMax   AccountUsageTier = "max"
+	AccountUsageTierPro   AccountUsageTier = "pro"
+)
+
 // Defines values for AdminSessionDesired.
 const (
 	AdminSessionDesiredDeleted   AdminSessionDesired = "deleted"
@@ -60,6 +67,11 @@ const (
 // Defines values for BodyAdminSessionListSuccess.
 const (
 	BodyAdminSessionListSuccessTrue BodyAdminSessionListSuccess = true
+)
+
+// Defines values for BodyAdminUsageDataSuccess.
+const (
+	BodyAdminUsageDataSuccessTrue BodyAdminUsageDataSuccess = true
 )
 
 // Defines values for BodyAnnouncedWorkerSuccess.
@@ -280,6 +292,11 @@ const (
 // Defines values for BodyProfileDataSuccess.
 const (
 	BodyProfileDataSuccessTrue BodyProfileDataSuccess = true
+)
+
+// Defines values for BodyQRDataSuccess.
+const (
+	BodyQRDataSuccessTrue BodyQRDataSuccess = true
 )
 
 // Defines values for BodyReadAnswerSuccess.
@@ -1083,6 +1100,34 @@ const (
 	ListAccountDeliveriesParamsStatusRetrying  ListAccountDeliveriesParamsStatus = "retrying"
 )
 
+// AccountUsage defines model for AccountUsage.
+type AccountUsage struct {
+	// APIHits Requests
+	//
+	// Examples: 5400
+	APIHits int64 `json:"apiHits"`
+
+	// Email Examples: sari@example.com
+	Email *string `json:"email"`
+
+	// Messages Sent messages that are billed
+	//
+	// Examples: 1200
+	Messages int64 `json:"messages"`
+
+	// Name null: the account is gone
+	//
+	// Examples: Sari
+	Name *string `json:"name"`
+
+	// Tier When the month was closed, or at present; null if the account was gone by then
+	Tier   *AccountUsageTier  `json:"tier"`
+	UserID openapi_types.UUID `json:"userId"`
+}
+
+// AccountUsageTier When the month was closed, or at present; null if the account was gone by then
+type AccountUsageTier string
+
 // AddressInputBody defines model for AddressInputBody.
 type AddressInputBody struct {
 	// Email Examples: sari@example.com
@@ -1140,6 +1185,19 @@ type AdminSessionStatus string
 type AdminSessionList struct {
 	NextCursor *string        `json:"nextCursor"`
 	Sessions   []AdminSession `json:"sessions"`
+}
+
+// AdminUsageData defines model for AdminUsageData.
+type AdminUsageData struct {
+	// Closed The figures are final
+	Closed bool `json:"closed"`
+
+	// Month Examples: 2026-01
+	Month      string  `json:"month"`
+	NextCursor *string `json:"nextCursor"`
+
+	// Usage Newest account first; those that used nothing are left out
+	Usage []AccountUsage `json:"usage"`
 }
 
 // AdminUser defines model for AdminUser.
@@ -1281,6 +1339,17 @@ type BodyAdminSessionList struct {
 
 // BodyAdminSessionListSuccess Always true
 type BodyAdminSessionListSuccess bool
+
+// BodyAdminUsageData defines model for BodyAdminUsageData.
+type BodyAdminUsageData struct {
+	Data AdminUsageData `json:"data"`
+
+	// Success Always true
+	Success BodyAdminUsageDataSuccess `json:"success"`
+}
+
+// BodyAdminUsageDataSuccess Always true
+type BodyAdminUsageDataSuccess bool
 
 // BodyAnnouncedWorker defines model for BodyAnnouncedWorker.
 type BodyAnnouncedWorker struct {
@@ -1765,6 +1834,17 @@ type BodyProfileData struct {
 
 // BodyProfileDataSuccess Always true
 type BodyProfileDataSuccess bool
+
+// BodyQRData defines model for BodyQRData.
+type BodyQRData struct {
+	Data QRData `json:"data"`
+
+	// Success Always true
+	Success BodyQRDataSuccess `json:"success"`
+}
+
+// BodyQRDataSuccess Always true
+type BodyQRDataSuccess bool
 
 // BodyReadAnswer defines model for BodyReadAnswer.
 type BodyReadAnswer struct {
@@ -3212,6 +3292,18 @@ type ProfileInputBody struct {
 	Name *string `json:"name,omitempty"`
 }
 
+// QRData defines model for QRData.
+type QRData struct {
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Qr The text that the picture encodes
+	Qr string `json:"qr"`
+
+	// QrCode The picture as data:image/png;base64,...
+	QrCode    string `json:"qrCode"`
+	SessionID string `json:"sessionId"`
+}
+
 // Question defines model for Question.
 type Question struct {
 	// Choices How many may be chosen; 0: as many as one likes, 1: one (default)
@@ -3417,7 +3509,7 @@ type RotateKeyFields struct {
 type RotateSecretFields struct {
 	// Secret whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one
 	//
-	// Examples: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+	// Examples: whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh
 	Secret *string `json:"secret,omitempty"`
 }
 
@@ -4922,7 +5014,7 @@ type WebhookResource struct {
 
 	// Secret Shown this once, when it is new. Verify signatures with it, see Standard Webhooks
 	//
-	// Examples: whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+	// Examples: whsec_…
 	Secret *string `json:"secret,omitempty"`
 
 	// SessionID Null: it hears of all sessions of the account
@@ -5059,19 +5151,31 @@ type ListLogsParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor  *string              `form:"cursor,omitempty" json:"cursor,omitempty"`
-	Level   *ListLogsParamsLevel `form:"level,omitempty" json:"level,omitempty"`
-	Service *string              `form:"service,omitempty" json:"service,omitempty"`
-	Action  *string              `form:"action,omitempty" json:"action,omitempty"`
-	Actor   *ListLogsParamsActor `form:"actor,omitempty" json:"actor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Level Lines of this level
+	Level *ListLogsParamsLevel `form:"level,omitempty" json:"level,omitempty"`
+
+	// Service What this part of us wrote: api, runner or cli
+	Service *string `form:"service,omitempty" json:"service,omitempty"`
+
+	// Action Lines of this action
+	Action *string `form:"action,omitempty" json:"action,omitempty"`
+
+	// Actor What these did
+	Actor *ListLogsParamsActor `form:"actor,omitempty" json:"actor,omitempty"`
 
 	// User Who did it
 	User *openapi_types.UUID `form:"user,omitempty" json:"user,omitempty"`
 
 	// Target Whose account it concerns
-	Target  *openapi_types.UUID `form:"target,omitempty" json:"target,omitempty"`
-	Session *string             `form:"session,omitempty" json:"session,omitempty"`
-	Worker  *string             `form:"worker,omitempty" json:"worker,omitempty"`
+	Target *openapi_types.UUID `form:"target,omitempty" json:"target,omitempty"`
+
+	// Session What was done to this session
+	Session *string `form:"session,omitempty" json:"session,omitempty"`
+
+	// Worker What was done to this worker
+	Worker *string `form:"worker,omitempty" json:"worker,omitempty"`
 
 	// IP Where it came from
 	IP *string `form:"ip,omitempty" json:"ip,omitempty"`
@@ -5101,7 +5205,9 @@ type ListAllSessionsParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor *string                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Those with this status
 	Status *ListAllSessionsParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
 	// Worker Held by this worker
@@ -5149,15 +5255,22 @@ type ListBillingPeriodsParams struct {
 
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
+	// Page Which page, from 1
 	Page *int64 `form:"page,omitempty" json:"page,omitempty"`
 
 	// Limit How many on a page
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Search Words of name or mail address, each by how it begins: all of them have to be there, without regard to case and accents
-	Search *string                `form:"search,omitempty" json:"search,omitempty"`
-	Tier   *ListUsersParamsTier   `form:"tier,omitempty" json:"tier,omitempty"`
-	Role   *ListUsersParamsRole   `form:"role,omitempty" json:"role,omitempty"`
+	Search *string `form:"search,omitempty" json:"search,omitempty"`
+
+	// Tier Those of this tier
+	Tier *ListUsersParamsTier `form:"tier,omitempty" json:"tier,omitempty"`
+
+	// Role Those with this role
+	Role *ListUsersParamsRole `form:"role,omitempty" json:"role,omitempty"`
+
+	// Active true: those who may log in; false: those who are deactivated
 	Active *ListUsersParamsActive `form:"active,omitempty" json:"active,omitempty"`
 
 	// Sort With - before it: the other way round
@@ -5359,7 +5472,9 @@ type ListMessagesParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor    *string                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Direction What came in, or what went out
 	Direction *ListMessagesParamsDirection `form:"direction,omitempty" json:"direction,omitempty"`
 
 	// Status One or several, with commas
@@ -5431,6 +5546,7 @@ type SendBatchParams struct {
 
 // ExportMessagesParams defines parameters for ExportMessages.
 type ExportMessagesParams struct {
+	// Direction What came in, or what went out
 	Direction *ExportMessagesParamsDirection `form:"direction,omitempty" json:"direction,omitempty"`
 
 	// Status One or several, with commas
@@ -5517,10 +5633,13 @@ type StopSessionParams struct {
 
 // ListDeliveriesParams defines parameters for ListDeliveries.
 type ListDeliveriesParams struct {
+	// Limit How many at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor *int64                      `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *int64 `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Those with this status
 	Status *ListDeliveriesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
 	// Event Name of an event
@@ -5574,10 +5693,13 @@ type ReplayDeliveryParams struct {
 
 // ListAccountDeliveriesParams defines parameters for ListAccountDeliveries.
 type ListAccountDeliveriesParams struct {
+	// Limit How many at most
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor *int64                             `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *int64 `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Status Those with this status
 	Status *ListAccountDeliveriesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
 
 	// Event Name of an event
@@ -22373,6 +22495,8 @@ func (r GetSettingsAnswer) StatusCode() int {
 type ListUsageAnswer struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BodyAdminUsageData
 }
 
 // Status returns HTTPResponse.Status
@@ -24273,6 +24397,8 @@ func (r SubscribePresenceAnswer) StatusCode() int {
 type GetSessionQrAnswer struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *BodyQRData
 }
 
 // Status returns HTTPResponse.Status
@@ -28105,6 +28231,19 @@ func ParseListUsageAnswer(rsp *http.Response) (*ListUsageAnswer, error) {
 		HTTPResponse: rsp,
 	}
 
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BodyAdminUsageData
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (text/csv) unsupported
+
+	}
+
 	return response, nil
 }
 
@@ -30275,6 +30414,19 @@ func ParseGetSessionQrAnswer(rsp *http.Response) (*GetSessionQrAnswer, error) {
 	response := &GetSessionQrAnswer{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest BodyQRData
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case rsp.StatusCode == 200:
+		// Content-type (image/png) unsupported
+
 	}
 
 	return response, nil

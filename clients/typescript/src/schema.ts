@@ -2368,6 +2368,30 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "group": false,
+                     *         "id": "shop",
+                     *         "rejected": false,
+                     *         "video": false
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "call.received"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -2442,6 +2466,36 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "action": "created",
+                     *         "by": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "description": "In the cellar",
+                     *         "id": "120363041234567890@g.us",
+                     *         "members": [
+                     *           {
+                     *             "lid": "123456789012345@lid",
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890"
+                     *           }
+                     *         ],
+                     *         "name": null
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "group.updated"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -2521,6 +2575,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.cancelled"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -2673,6 +2829,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.deleted"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -2825,6 +3083,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.delivered"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -2977,6 +3337,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.edited"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3129,6 +3591,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.expired"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3281,6 +3845,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.failed"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3433,6 +4099,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.reaction"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3585,6 +4353,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.read"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3737,6 +4607,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.received"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -3889,6 +4861,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.sent"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -4041,6 +5115,108 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "message.unknown"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -4193,6 +5369,28 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "lastSeen": "2026-03-01T09:30:00Z",
+                     *         "presence": "available"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "presence.updated"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -4268,6 +5466,23 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "from": "worker-001",
+                     *         "reason": "drain",
+                     *         "to": "worker-002"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "session.migrated"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /**
@@ -4344,6 +5559,22 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "qr": "2@…"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "session.qr"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /** Format: date-time */
@@ -4409,6 +5640,23 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "phoneNumber": "+6281111111111",
+                     *         "reason": null,
+                     *         "status": "initializing"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "session.status"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             phoneNumber: string | null;
@@ -4474,6 +5722,23 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "reason": "rate_limited",
+                     *         "replies": false,
+                     *         "until": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "session.throttled"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /** @enum {string} */
@@ -4544,6 +5809,22 @@ export interface webhooks {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "This is a test.",
+                     *         "webhookId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "metadata": {
+                     *         "order": 7
+                     *       },
+                     *       "sequence": 1,
+                     *       "sessionId": "shop",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "webhook.test"
+                     *     }
+                     */
                     "application/json": {
                         data: {
                             /** @example This is a test. */
@@ -4590,6 +5871,34 @@ export interface webhooks {
 }
 export interface components {
     schemas: {
+        AccountUsage: {
+            /**
+             * Format: int64
+             * @description Requests
+             * @example 5400
+             */
+            apiHits: number;
+            /** @example sari@example.com */
+            email: string | null;
+            /**
+             * Format: int64
+             * @description Sent messages that are billed
+             * @example 1200
+             */
+            messages: number;
+            /**
+             * @description null: the account is gone
+             * @example Sari
+             */
+            name: string | null;
+            /**
+             * @description When the month was closed, or at present; null if the account was gone by then
+             * @enum {string|null}
+             */
+            tier: "basic" | "pro" | "max" | null;
+            /** Format: uuid */
+            userId: string;
+        };
         AddressInputBody: {
             /** @example sari@example.com */
             email: string;
@@ -4641,6 +5950,15 @@ export interface components {
         AdminSessionList: {
             nextCursor: string | null;
             sessions: components["schemas"]["AdminSession"][] | null;
+        };
+        AdminUsageData: {
+            /** @description The figures are final */
+            closed: boolean;
+            /** @example 2026-01 */
+            month: string;
+            nextCursor: string | null;
+            /** @description Newest account first; those that used nothing are left out */
+            usage: components["schemas"]["AccountUsage"][] | null;
         };
         AdminUser: {
             /** Format: date-time */
@@ -4787,6 +6105,14 @@ export interface components {
         };
         BodyAdminSessionList: {
             data: components["schemas"]["AdminSessionList"];
+            /**
+             * @description Always true
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        BodyAdminUsageData: {
+            data: components["schemas"]["AdminUsageData"];
             /**
              * @description Always true
              * @enum {boolean}
@@ -5155,6 +6481,14 @@ export interface components {
         };
         BodyProfileData: {
             data: components["schemas"]["ProfileData"];
+            /**
+             * @description Always true
+             * @enum {boolean}
+             */
+            success: true;
+        };
+        BodyQRData: {
+            data: components["schemas"]["QRData"];
             /**
              * @description Always true
              * @enum {boolean}
@@ -6614,6 +7948,15 @@ export interface components {
             /** @example Sari Dewi */
             name?: string;
         };
+        QRData: {
+            /** Format: date-time */
+            expiresAt: string;
+            /** @description The text that the picture encodes */
+            qr: string;
+            /** @description The picture as data:image/png;base64,... */
+            qrCode: string;
+            sessionId: string;
+        };
         Question: {
             /**
              * Format: int64
@@ -6868,7 +8211,7 @@ export interface components {
         RotateSecretFields: {
             /**
              * @description whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one
-             * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+             * @example whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh
              */
             secret?: string;
         };
@@ -8437,7 +9780,7 @@ export interface components {
             previousSecretUntil: string | null;
             /**
              * @description Shown this once, when it is new. Verify signatures with it, see Standard Webhooks
-             * @example whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD
+             * @example whsec_…
              */
             secret?: string;
             /** @description Null: it hears of all sessions of the account */
@@ -8720,6 +10063,20 @@ export interface components {
                 "application/json": components["schemas"]["Failure"];
             };
         };
+        /** @description Requested Range Not Satisfiable */
+        RequestedRangeNotSatisfiable: {
+            headers: {
+                /**
+                 * @description Names the request in our logs
+                 * @example 0199c0de-0000-7000-8000-0000000000ff
+                 */
+                "X-Request-Id"?: string;
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Failure"];
+            };
+        };
         /** @description Request Entity Too Large */
         RequestEntityTooLarge: {
             headers: {
@@ -8884,9 +10241,11 @@ export interface components {
     };
     pathItems: never;
 }
+export type AccountUsage = components['schemas']['AccountUsage'];
 export type AddressInputBody = components['schemas']['AddressInputBody'];
 export type AdminSession = components['schemas']['AdminSession'];
 export type AdminSessionList = components['schemas']['AdminSessionList'];
+export type AdminUsageData = components['schemas']['AdminUsageData'];
 export type AdminUser = components['schemas']['AdminUser'];
 export type AnnouncedWorker = components['schemas']['AnnouncedWorker'];
 export type AnnounceWorkerInputBody = components['schemas']['AnnounceWorkerInputBody'];
@@ -8894,6 +10253,7 @@ export type AttemptResource = components['schemas']['AttemptResource'];
 export type BatchData = components['schemas']['BatchData'];
 export type BatchInputBody = components['schemas']['BatchInputBody'];
 export type BodyAdminSessionList = components['schemas']['BodyAdminSessionList'];
+export type BodyAdminUsageData = components['schemas']['BodyAdminUsageData'];
 export type BodyAnnouncedWorker = components['schemas']['BodyAnnouncedWorker'];
 export type BodyBatchData = components['schemas']['BodyBatchData'];
 export type BodyBroadcast = components['schemas']['BodyBroadcast'];
@@ -8940,6 +10300,7 @@ export type BodyPairingAnswer = components['schemas']['BodyPairingAnswer'];
 export type BodyPause = components['schemas']['BodyPause'];
 export type BodyPeriodList = components['schemas']['BodyPeriodList'];
 export type BodyProfileData = components['schemas']['BodyProfileData'];
+export type BodyQrData = components['schemas']['BodyQRData'];
 export type BodyReadAnswer = components['schemas']['BodyReadAnswer'];
 export type BodyRegisterData = components['schemas']['BodyRegisterData'];
 export type BodyRegistered = components['schemas']['BodyRegistered'];
@@ -9056,6 +10417,7 @@ export type Place = components['schemas']['Place'];
 export type PresenceInputBody = components['schemas']['PresenceInputBody'];
 export type ProfileData = components['schemas']['ProfileData'];
 export type ProfileInputBody = components['schemas']['ProfileInputBody'];
+export type QrData = components['schemas']['QRData'];
 export type Question = components['schemas']['Question'];
 export type Range = components['schemas']['Range'];
 export type ReactInputBody = components['schemas']['ReactInputBody'];
@@ -9141,6 +10503,7 @@ export type ResponseMethodNotAllowed = components['responses']['MethodNotAllowed
 export type ResponseNotAcceptable = components['responses']['NotAcceptable'];
 export type ResponseNotFound = components['responses']['NotFound'];
 export type ResponseNotImplemented = components['responses']['NotImplemented'];
+export type ResponseRequestedRangeNotSatisfiable = components['responses']['RequestedRangeNotSatisfiable'];
 export type ResponseRequestEntityTooLarge = components['responses']['RequestEntityTooLarge'];
 export type ResponseRequestHeaderFieldsTooLarge = components['responses']['RequestHeaderFieldsTooLarge'];
 export type ResponseRequestTimeout = components['responses']['RequestTimeout'];
@@ -9176,6 +10539,17 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "deliveryDays": 1,
+                     *         "effectiveDays": 1,
+                     *         "maximumDays": 1,
+                     *         "messageDays": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyRetention"];
                 };
             };
@@ -9204,6 +10578,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "messageDays": 90
+                 *     }
+                 */
                 "application/json": components["schemas"]["RetentionInputBody"];
             };
         };
@@ -9219,6 +10598,17 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "deliveryDays": 1,
+                     *         "effectiveDays": 1,
+                     *         "maximumDays": 1,
+                     *         "messageDays": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyRetention"];
                 };
             };
@@ -9247,16 +10637,21 @@ export interface operations {
     "list-logs": {
         parameters: {
             query?: {
+                /** @description Lines of this action */
                 action?: string;
+                /** @description What these did */
                 actor?: "anonymous" | "user" | "api_key" | "administrator" | "worker" | "system" | "operator";
                 /** @description nextCursor of the page before */
                 cursor?: string;
                 /** @description Where it came from */
                 ip?: string;
+                /** @description Lines of this level */
                 level?: "error" | "warn" | "info" | "debug";
                 /** @description How many at most */
                 limit?: number;
+                /** @description What this part of us wrote: api, runner or cli */
                 service?: string;
+                /** @description What was done to this session */
                 session?: string;
                 /** @description Not before this time */
                 since?: string;
@@ -9266,6 +10661,7 @@ export interface operations {
                 until?: string;
                 /** @description Who did it */
                 user?: string;
+                /** @description What was done to this worker */
                 worker?: string;
             };
             header?: never;
@@ -9285,6 +10681,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "logs": [
+                     *           {
+                     *             "action": "user.changed",
+                     *             "actor": "anonymous",
+                     *             "apiKeyId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "details": {
+                     *               "tier": "pro"
+                     *             },
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "ip": "203.0.113.7",
+                     *             "level": "error",
+                     *             "requestId": "0199c0de-0000-7000-8000-0000000000ff",
+                     *             "service": "api",
+                     *             "sessionId": "shop",
+                     *             "targetUserId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "timestamp": "2026-03-01T09:30:00Z",
+                     *             "userId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "workerId": "worker-001"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLogList"];
                 };
             };
@@ -9315,6 +10739,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -9330,6 +10759,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -9364,6 +10802,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -9379,6 +10822,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -9429,6 +10881,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyStartedJob"];
                 };
             };
@@ -9470,6 +10930,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "action": "scale_up",
+                     *         "candidate": 6,
+                     *         "pendingSince": "2026-03-01T09:30:00Z",
+                     *         "reason": "Sessions would fill 4 workers to 82.0 %: 5 instead of 4.",
+                     *         "recommended": 5,
+                     *         "since": "2026-03-01T09:30:00Z",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "utilization": 0.82,
+                     *         "workers": 4
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyScalingResource"];
                 };
             };
@@ -9498,6 +10974,7 @@ export interface operations {
                 limit?: number;
                 /** @description Words of ID, name or number, each by how it begins: all of them have to be there */
                 search?: string;
+                /** @description Those with this status */
                 status?: "initializing" | "qr_required" | "connected" | "disconnected" | "reconnecting" | "error";
                 /** @description Of this user */
                 user?: string;
@@ -9521,6 +10998,66 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "nextCursor": "MDE5OWMwZGU",
+                     *         "sessions": [
+                     *           {
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "desired": "running",
+                     *             "engine": "simulator",
+                     *             "id": "shop",
+                     *             "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *             "linkedAt": "2026-03-01T09:30:00Z",
+                     *             "metadata": {
+                     *               "order": 7
+                     *             },
+                     *             "name": "Shop",
+                     *             "owner": {
+                     *               "email": "sari@example.com",
+                     *               "name": "Sari",
+                     *               "tier": "basic",
+                     *               "userId": "0199c0de-0000-7000-8000-000000000001"
+                     *             },
+                     *             "phoneNumber": "+6281234567890",
+                     *             "reason": null,
+                     *             "sending": {
+                     *               "pausedBy": "owner",
+                     *               "reason": "rate_limited",
+                     *               "state": "running",
+                     *               "until": "2026-03-01T09:30:00Z"
+                     *             },
+                     *             "sendingPausedAt": "2026-03-01T09:30:00Z",
+                     *             "settings": {
+                     *               "calls": {
+                     *                 "message": "Please write to us.",
+                     *                 "reject": false
+                     *               },
+                     *               "pacing": {
+                     *                 "jitterMs": {
+                     *                   "max": 1500,
+                     *                   "min": 0
+                     *                 },
+                     *                 "messagesPerMinute": 30,
+                     *                 "newChatsPerDay": 100,
+                     *                 "newChatsPerHour": 20,
+                     *                 "typing": {
+                     *                   "maxMs": 2000,
+                     *                   "perCharacterMs": 30
+                     *                 }
+                     *               },
+                     *               "paused": false
+                     *             },
+                     *             "status": "initializing",
+                     *             "updatedAt": "2026-03-01T09:30:00Z",
+                     *             "workerId": "worker-001"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyAdminSessionList"];
                 };
             };
@@ -9557,6 +11094,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "workerId": "worker-002"
+                 *     }
+                 */
                 "application/json": components["schemas"]["MigrateFields"];
             };
         };
@@ -9574,6 +11116,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "from": "worker-001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "sessionId": "shop",
+                     *         "status": "migrating",
+                     *         "to": "worker-002"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMigratingSession"];
                 };
             };
@@ -9615,6 +11169,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -9630,6 +11189,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -9669,6 +11237,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -9684,6 +11257,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -9731,6 +11313,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "sending": {
+                     *           "paused": false,
+                     *           "since": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": [
+                     *           {
+                     *             "given": false,
+                     *             "name": "PORT",
+                     *             "secret": false,
+                     *             "value": "8000"
+                     *           }
+                     *         ],
+                     *         "version": "1.2.0"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySettingsData"];
                 };
             };
@@ -9800,7 +11402,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["BodyAdminUsageData"];
                     /**
                      * @example month,userId,name,email,tier,messages,apiHits
                      *     2026-01,01980f5e-7a3c-7bd2-9a53-2f6f0d3b8c11,Sari,sari@example.com,pro,1200,5400
@@ -9854,6 +11456,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "nextCursor": "MDE5OWMwZGU",
+                     *         "periods": [
+                     *           {
+                     *             "announcedAt": "2026-03-01T09:30:00Z",
+                     *             "apiHits": 5400,
+                     *             "closedAt": "2026-03-01T09:30:00Z",
+                     *             "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "messages": 1200,
+                     *             "month": "2026-01",
+                     *             "users": 42
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPeriodList"];
                 };
             };
@@ -9876,15 +11497,19 @@ export interface operations {
     "list-users": {
         parameters: {
             query?: {
+                /** @description true: those who may log in; false: those who are deactivated */
                 active?: "true" | "false";
                 /** @description How many on a page */
                 limit?: number;
+                /** @description Which page, from 1 */
                 page?: number;
+                /** @description Those with this role */
                 role?: "user" | "administrator";
                 /** @description Words of name or mail address, each by how it begins: all of them have to be there, without regard to case and accents */
                 search?: string;
                 /** @description With - before it: the other way round */
                 sort?: "createdAt" | "-createdAt" | "name" | "-name" | "email" | "-email" | "lastLoginAt" | "-lastLoginAt";
+                /** @description Those of this tier */
                 tier?: "basic" | "pro" | "max";
             };
             header?: never;
@@ -9904,6 +11529,44 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "pagination": {
+                     *           "limit": 20,
+                     *           "page": 1,
+                     *           "total": 150,
+                     *           "totalPages": 8
+                     *         },
+                     *         "users": [
+                     *           {
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "email": "sari@example.com",
+                     *             "emailVerified": true,
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "isActive": true,
+                     *             "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *             "limits": {
+                     *               "messagesPerHour": 1000,
+                     *               "sessions": 5
+                     *             },
+                     *             "name": "Sari",
+                     *             "overrides": {
+                     *               "messagesPerHour": 1000,
+                     *               "sessions": 5
+                     *             },
+                     *             "pendingEmail": null,
+                     *             "role": "user",
+                     *             "sendingPausedAt": "2026-03-01T09:30:00Z",
+                     *             "sessions": 3,
+                     *             "tier": "basic",
+                     *             "updatedAt": "2026-03-01T09:30:00Z"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyUserList"];
                 };
             };
@@ -9934,6 +11597,15 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "email": "john@example.com",
+                 *       "name": "John",
+                 *       "password": "correct horse battery",
+                 *       "role": "user",
+                 *       "tier": "pro"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateUserInputBody"];
             };
         };
@@ -9949,6 +11621,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "password": "6QJ4Z5VQ2JXQ7K3A5N2W4D6BRC",
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "limits": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "name": "Sari",
+                     *           "overrides": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "sendingPausedAt": "2026-03-01T09:30:00Z",
+                     *           "sessions": 3,
+                     *           "tier": "basic",
+                     *           "updatedAt": "2026-03-01T09:30:00Z"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCreatedUser"];
                 };
             };
@@ -9999,6 +11702,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "limits": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "name": "Sari",
+                     *           "overrides": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "sendingPausedAt": "2026-03-01T09:30:00Z",
+                     *           "sessions": 3,
+                     *           "tier": "basic",
+                     *           "updatedAt": "2026-03-01T09:30:00Z"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyOneUser"];
                 };
             };
@@ -10045,6 +11778,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "status": "closing",
+                     *         "userId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyClosingUser"];
                 };
             };
@@ -10080,6 +11822,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "isActive": true,
+                 *       "limits": {
+                 *         "messagesPerHour": 50,
+                 *         "sessions": 50
+                 *       },
+                 *       "name": "John",
+                 *       "role": "user",
+                 *       "tier": "pro"
+                 *     }
+                 */
                 "application/json": components["schemas"]["UpdateUserInputBody"];
             };
         };
@@ -10095,6 +11849,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "limits": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "name": "Sari",
+                     *           "overrides": {
+                     *             "messagesPerHour": 1000,
+                     *             "sessions": 5
+                     *           },
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "sendingPausedAt": "2026-03-01T09:30:00Z",
+                     *           "sessions": 3,
+                     *           "tier": "basic",
+                     *           "updatedAt": "2026-03-01T09:30:00Z"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyOneUser"];
                 };
             };
@@ -10136,6 +11920,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -10151,6 +11940,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -10192,6 +11990,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "password": "correct horse battery"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ResetUserPasswordInputBody"];
             };
         };
@@ -10207,6 +12010,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "password": "6QJ4Z5VQ2JXQ7K3A5N2W4D6BRC",
+                     *         "userId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyResetPassword"];
                 };
             };
@@ -10248,6 +12060,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "Complaints about spam"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PauseFields"];
             };
         };
@@ -10263,6 +12080,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "paused": false,
+                     *         "since": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPause"];
                 };
             };
@@ -10312,6 +12138,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "workers": [
+                     *           {
+                     *             "cpuUsage": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "description": "In the cellar",
+                     *             "endpoint": "http://10.0.0.7:8001",
+                     *             "engine": "simulator",
+                     *             "id": "worker-001",
+                     *             "lapsedAt": "2026-03-01T09:30:00Z",
+                     *             "lastHeartbeat": "2026-03-01T09:30:00Z",
+                     *             "maxSessions": 1,
+                     *             "memoryUsage": 1,
+                     *             "messageCount": 1,
+                     *             "problem": null,
+                     *             "problemSince": "2026-03-01T09:30:00Z",
+                     *             "restingUntil": "2026-03-01T09:30:00Z",
+                     *             "sessionCount": 1,
+                     *             "status": "online",
+                     *             "term": 1,
+                     *             "uptime": 1,
+                     *             "version": "1.0.0"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWorkerList"];
                 };
             };
@@ -10343,6 +12199,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "description": "Rack 3",
+                 *       "endpoint": "http://192.168.1.100:8001",
+                 *       "maxSessions": 20,
+                 *       "workerId": "worker-ext-001"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AnnounceWorkerInputBody"];
             };
         };
@@ -10358,6 +12222,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "cpuUsage": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "description": "In the cellar",
+                     *         "endpoint": "http://10.0.0.7:8001",
+                     *         "engine": "simulator",
+                     *         "id": "worker-001",
+                     *         "lapsedAt": "2026-03-01T09:30:00Z",
+                     *         "lastHeartbeat": "2026-03-01T09:30:00Z",
+                     *         "maxSessions": 1,
+                     *         "memoryUsage": 1,
+                     *         "messageCount": 1,
+                     *         "problem": null,
+                     *         "problemSince": "2026-03-01T09:30:00Z",
+                     *         "reachable": false,
+                     *         "restingUntil": "2026-03-01T09:30:00Z",
+                     *         "sessionCount": 1,
+                     *         "status": "online",
+                     *         "term": 1,
+                     *         "uptime": 1,
+                     *         "version": "1.0.0",
+                     *         "workerId": "worker-ext-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyAnnouncedWorker"];
                 };
             };
@@ -10390,6 +12282,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
@@ -10407,6 +12300,32 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "cpuUsage": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "description": "In the cellar",
+                     *         "endpoint": "http://10.0.0.7:8001",
+                     *         "engine": "simulator",
+                     *         "id": "worker-001",
+                     *         "lapsedAt": "2026-03-01T09:30:00Z",
+                     *         "lastHeartbeat": "2026-03-01T09:30:00Z",
+                     *         "maxSessions": 1,
+                     *         "memoryUsage": 1,
+                     *         "messageCount": 1,
+                     *         "problem": null,
+                     *         "problemSince": "2026-03-01T09:30:00Z",
+                     *         "restingUntil": "2026-03-01T09:30:00Z",
+                     *         "sessionCount": 1,
+                     *         "status": "online",
+                     *         "term": 1,
+                     *         "uptime": 1,
+                     *         "version": "1.0.0"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWorkerResource"];
                 };
             };
@@ -10436,6 +12355,7 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
@@ -10455,6 +12375,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "draining",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLeavingWorker"];
                 };
             };
@@ -10471,6 +12401,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "draining",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLeavingWorker"];
                 };
             };
@@ -10497,12 +12437,20 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "description": "Rack 3",
+                 *       "maxSessions": 20,
+                 *       "status": "maintenance"
+                 *     }
+                 */
                 "application/json": components["schemas"]["WorkerFields"];
             };
         };
@@ -10518,6 +12466,32 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "cpuUsage": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "description": "In the cellar",
+                     *         "endpoint": "http://10.0.0.7:8001",
+                     *         "engine": "simulator",
+                     *         "id": "worker-001",
+                     *         "lapsedAt": "2026-03-01T09:30:00Z",
+                     *         "lastHeartbeat": "2026-03-01T09:30:00Z",
+                     *         "maxSessions": 1,
+                     *         "memoryUsage": 1,
+                     *         "messageCount": 1,
+                     *         "problem": null,
+                     *         "problemSince": "2026-03-01T09:30:00Z",
+                     *         "restingUntil": "2026-03-01T09:30:00Z",
+                     *         "sessionCount": 1,
+                     *         "status": "online",
+                     *         "term": 1,
+                     *         "uptime": 1,
+                     *         "version": "1.0.0"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWorkerResource"];
                 };
             };
@@ -10552,6 +12526,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
@@ -10571,6 +12546,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "draining",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLeavingWorker"];
                 };
             };
@@ -10600,12 +12585,29 @@ export interface operations {
                 "X-Worker-Secret"?: string;
             };
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "events": [
+                 *         {
+                 *           "data": {},
+                 *           "epoch": 1,
+                 *           "eventId": "3EB0A1B2C3D4E5F60718",
+                 *           "seq": 1,
+                 *           "sessionId": "shop",
+                 *           "timestamp": "2026-03-01T09:30:00Z",
+                 *           "type": "message.delivered"
+                 *         }
+                 *       ],
+                 *       "term": 1
+                 *     }
+                 */
                 "application/json": components["schemas"]["EventsInputBody"];
             };
         };
@@ -10616,6 +12618,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "next": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyEventBatchAnswer"];
                 };
             };
@@ -10653,12 +12663,33 @@ export interface operations {
                 "X-Worker-Secret"?: string;
             };
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "metrics": {
+                 *         "cpuUsage": 1,
+                 *         "memoryUsage": 1,
+                 *         "messageCount": 1,
+                 *         "sessionCount": 1,
+                 *         "uptime": 1
+                 *       },
+                 *       "sessions": [
+                 *         {
+                 *           "epoch": 1,
+                 *           "sessionId": "shop",
+                 *           "status": "connected"
+                 *         }
+                 *       ],
+                 *       "status": "online",
+                 *       "term": 1
+                 *     }
+                 */
                 "application/json": components["schemas"]["HeartbeatInputBody"];
             };
         };
@@ -10669,6 +12700,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "drop": [],
+                     *         "handOver": false,
+                     *         "leaseMs": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyHeartbeatAnswer"];
                 };
             };
@@ -10710,6 +12751,7 @@ export interface operations {
                 "X-Worker-Secret"?: string;
             };
             path: {
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
@@ -10734,6 +12776,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "mediaId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "mimetype": "image/jpeg",
+                     *         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *         "size": 48213,
+                     *         "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMediaData"];
                 };
             };
@@ -10781,6 +12836,7 @@ export interface operations {
             path: {
                 /** @description The medium's ID */
                 mediaId: string;
+                /** @description The worker's ID */
                 workerId: string;
             };
             cookie?: never;
@@ -10822,7 +12878,9 @@ export interface operations {
             404: components["responses"]["NotFound"];
             /** @description `stale_term` */
             409: components["responses"]["Conflict"];
-            /** @description `invalid_request`, `range_not_satisfiable` */
+            /** @description `range_not_satisfiable` */
+            416: components["responses"]["RequestedRangeNotSatisfiable"];
+            /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
             /** @description `address_limit` */
             429: components["responses"]["TooManyRequests"];
@@ -10841,6 +12899,17 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "command": "log_level",
+                 *       "data": {
+                 *         "level": "debug"
+                 *       },
+                 *       "workerIds": [
+                 *         "worker-001"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["BroadcastInputBody"];
             };
         };
@@ -10856,6 +12925,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "failed": 1,
+                     *         "results": [
+                     *           {
+                     *             "answer": {},
+                     *             "code": "unsupported",
+                     *             "error": null,
+                     *             "ok": true,
+                     *             "tookMs": 1,
+                     *             "workerId": "worker-001"
+                     *           }
+                     *         ],
+                     *         "succeeded": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyBroadcast"];
                 };
             };
@@ -10906,6 +12994,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "range": "24h",
+                     *         "stepSeconds": 900,
+                     *         "workers": [
+                     *           {
+                     *             "points": [
+                     *               {
+                     *                 "at": "2026-03-01T09:30:00Z",
+                     *                 "cpuUsage": 1,
+                     *                 "memoryUsage": 1,
+                     *                 "messageCount": 1,
+                     *                 "sessionCount": 1
+                     *               }
+                     *             ],
+                     *             "workerId": "worker-001"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWorkerMetrics"];
                 };
             };
@@ -10939,6 +13050,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "description": "In the cellar",
+                 *       "endpoint": "http://192.168.1.100:8001",
+                 *       "engine": "simulator",
+                 *       "maxSessions": 50,
+                 *       "previousTerm": 0,
+                 *       "protocol": 0,
+                 *       "version": "1.0.0",
+                 *       "workerId": "worker-001"
+                 *     }
+                 */
                 "application/json": components["schemas"]["RegisterWorkerInputBody"];
             };
         };
@@ -10949,6 +13072,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "heartbeatMs": 1,
+                     *         "leaseMs": 1,
+                     *         "secret": "…",
+                     *         "status": "online",
+                     *         "term": 1,
+                     *         "workerId": "worker-1"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyRegistered"];
                 };
             };
@@ -10996,6 +13132,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKeys": [
+                     *           {
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "expired": false,
+                     *             "expiresAt": "2026-03-01T09:30:00Z",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "lastUsedAt": "2026-03-01T09:30:00Z",
+                     *             "name": "Shop server",
+                     *             "prefix": "kur_Zx81aQ",
+                     *             "previousUntil": "2026-03-01T09:30:00Z",
+                     *             "rotatedAt": "2026-03-01T09:30:00Z",
+                     *             "scopes": [
+                     *               "send"
+                     *             ]
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyKeyList"];
                 };
             };
@@ -11027,6 +13186,16 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "expiresAt": "2030-01-01T00:00:00Z",
+                 *       "name": "Shop server",
+                 *       "scopes": [
+                 *         "send",
+                 *         "read"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateKeyInputBody"];
             };
         };
@@ -11042,6 +13211,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kur_…",
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "expired": false,
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastUsedAt": "2026-03-01T09:30:00Z",
+                     *         "name": "Shop server",
+                     *         "prefix": "kur_Zx81aQ",
+                     *         "previousUntil": "2026-03-01T09:30:00Z",
+                     *         "rotatedAt": "2026-03-01T09:30:00Z",
+                     *         "scopes": [
+                     *           "send"
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyShownKey"];
                 };
             };
@@ -11074,6 +13263,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The API key's ID */
                 keyId: string;
             };
             cookie?: never;
@@ -11091,6 +13281,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11117,12 +13315,21 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The API key's ID */
                 keyId: string;
             };
             cookie?: never;
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "Shop server",
+                 *       "scopes": [
+                 *         "read"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["UpdateKeyInputBody"];
             };
         };
@@ -11138,6 +13345,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "expired": false,
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastUsedAt": "2026-03-01T09:30:00Z",
+                     *         "name": "Shop server",
+                     *         "prefix": "kur_Zx81aQ",
+                     *         "previousUntil": "2026-03-01T09:30:00Z",
+                     *         "rotatedAt": "2026-03-01T09:30:00Z",
+                     *         "scopes": [
+                     *           "send"
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyKeyResource"];
                 };
             };
@@ -11170,12 +13396,18 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The API key's ID */
                 keyId: string;
             };
             cookie?: never;
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "overlap": 3600
+                 *     }
+                 */
                 "application/json": components["schemas"]["RotateKeyFields"];
             };
         };
@@ -11191,6 +13423,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kur_…",
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "expired": false,
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastUsedAt": "2026-03-01T09:30:00Z",
+                     *         "name": "Shop server",
+                     *         "prefix": "kur_Zx81aQ",
+                     *         "previousUntil": "2026-03-01T09:30:00Z",
+                     *         "rotatedAt": "2026-03-01T09:30:00Z",
+                     *         "scopes": [
+                     *           "send"
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyShownKey"];
                 };
             };
@@ -11229,6 +13481,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "email": "sari@example.com",
+                 *       "password": "correct horse battery"
+                 *     }
+                 */
                 "application/json": components["schemas"]["LoginInputBody"];
             };
         };
@@ -11244,6 +13502,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "token": "eyJ…",
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLoginData"];
                 };
             };
@@ -11289,6 +13567,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11328,6 +13614,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMeData"];
                 };
             };
@@ -11356,6 +13661,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "currentPassword": "my present password",
+                 *       "newPassword": "staple under the lamp"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PasswordInputBody"];
             };
         };
@@ -11371,6 +13682,26 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "token": "eyJ…",
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLoginData"];
                 };
             };
@@ -11407,6 +13738,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "email": "sari@example.com"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AddressInputBody"];
             };
         };
@@ -11422,6 +13758,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11452,6 +13796,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "newPassword": "staple under the lamp",
+                 *       "token": "kum_…"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ResetInputBody"];
             };
         };
@@ -11467,6 +13817,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11499,6 +13857,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "email": "sari@example.com",
+                 *       "name": "Sari",
+                 *       "password": "correct horse battery",
+                 *       "tier": "basic"
+                 *     }
+                 */
                 "application/json": components["schemas"]["RegisterInputBody"];
             };
         };
@@ -11514,6 +13880,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kur_…",
+                     *         "token": "eyJ…",
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyRegisterData"];
                 };
             };
@@ -11548,6 +13935,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "token": "kum_…"
+                 *     }
+                 */
                 "application/json": components["schemas"]["VerifyInputBody"];
             };
         };
@@ -11563,6 +13955,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11595,6 +13995,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "email": "sari@example.com"
+                 *     }
+                 */
                 "application/json": components["schemas"]["AddressInputBody"];
             };
         };
@@ -11610,6 +14015,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -11656,6 +14069,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "before": "2026-03-01T09:30:00Z",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "deleting"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyForgottenContact"];
                 };
             };
@@ -11681,7 +14104,7 @@ export interface operations {
                 /** @description The same as Last-Event-ID, for those who cannot send headers */
                 lastEventId?: string;
                 /** @description Only events of these types, with commas between them. Left out: all */
-                types?: string[] | null;
+                types?: string[];
             };
             header?: {
                 /** @description The ID of the last event that came: go on behind it. Browsers send it by themselves. The ID of an event that a webhook brought works too, and 0 asks for all that is kept */
@@ -11753,6 +14176,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "ticket": "kut_…"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTicketData"];
                 };
             };
@@ -11797,6 +14229,36 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobs": [
+                     *           {
+                     *             "attempts": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "error": null,
+                     *             "finishedAt": "2026-03-01T09:30:00Z",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "progress": null,
+                     *             "result": {
+                     *               "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *               "status": "sent"
+                     *             },
+                     *             "startedAt": "2026-03-01T09:30:00Z",
+                     *             "status": "queued",
+                     *             "subject": {
+                     *               "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *               "sessionId": "shop",
+                     *               "workerId": "worker-1"
+                     *             },
+                     *             "type": "session:create"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyJobList"];
                 };
             };
@@ -11823,6 +14285,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The job's ID, or a message's */
                 jobId: string;
             };
             cookie?: never;
@@ -11840,6 +14303,31 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "progress": null,
+                     *         "result": {
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "status": "sent"
+                     *         },
+                     *         "startedAt": "2026-03-01T09:30:00Z",
+                     *         "status": "queued",
+                     *         "subject": {
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sessionId": "shop",
+                     *           "workerId": "worker-1"
+                     *         },
+                     *         "type": "session:create"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyJobResource"];
                 };
             };
@@ -11921,7 +14409,9 @@ export interface operations {
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found` */
             404: components["responses"]["NotFound"];
-            /** @description `invalid_request`, `range_not_satisfiable` */
+            /** @description `range_not_satisfiable` */
+            416: components["responses"]["RequestedRangeNotSatisfiable"];
+            /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
             /** @description `address_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
@@ -11980,6 +14470,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -11996,6 +14498,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12048,6 +14562,101 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMessage"];
                 };
             };
@@ -12092,6 +14701,101 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attempts": 1,
+                     *         "caption": null,
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "contacts": [
+                     *           {
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890",
+                     *             "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *           }
+                     *         ],
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deletedAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "direction": "inbound",
+                     *         "editedAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "filename": null,
+                     *         "finishedAt": "2026-03-01T09:30:00Z",
+                     *         "forwarded": false,
+                     *         "from": {
+                     *           "lid": "123456789012345@lid",
+                     *           "name": "Sari",
+                     *           "phone": "+6281234567890"
+                     *         },
+                     *         "fromMe": false,
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "linkPreview": false,
+                     *         "location": {
+                     *           "address": "Jl. Diponegoro No. 22, Bandung",
+                     *           "latitude": -6.9147,
+                     *           "longitude": 107.6098,
+                     *           "name": "Gedung Sate"
+                     *         },
+                     *         "media": {
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "mimetype": "image/jpeg",
+                     *           "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *           "size": 48213,
+                     *           "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *         },
+                     *         "mediaUrl": null,
+                     *         "mentions": [
+                     *           "6281234567890@s.whatsapp.net"
+                     *         ],
+                     *         "message": "Hello from Kurir!",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "poll": {
+                     *           "choices": 1,
+                     *           "options": [
+                     *             "Tea",
+                     *             "Coffee"
+                     *           ],
+                     *           "question": "Tea or coffee?"
+                     *         },
+                     *         "priority": "high",
+                     *         "reactions": [
+                     *           {
+                     *             "at": "2026-03-01T09:30:00Z",
+                     *             "emoji": "👍",
+                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "fromMe": false
+                     *           }
+                     *         ],
+                     *         "readAt": "2026-03-01T09:30:00Z",
+                     *         "replyTo": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "sendAt": "2026-03-01T09:30:00Z",
+                     *         "sentAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop",
+                     *         "status": "pending",
+                     *         "target": {
+                     *           "fromMe": false,
+                     *           "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *           "sender": "6281234567890@s.whatsapp.net",
+                     *           "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *         },
+                     *         "to": "6281234567890@s.whatsapp.net",
+                     *         "type": "text",
+                     *         "waitingFor": null,
+                     *         "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMessage"];
                 };
             };
@@ -12132,6 +14836,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "message": "Hello again"
+                 *     }
+                 */
                 "application/json": components["schemas"]["EditInputBody"];
             };
         };
@@ -12149,6 +14858,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12165,6 +14886,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12211,6 +14944,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "to": "6281234567890"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ForwardInputBody"];
             };
         };
@@ -12228,6 +14966,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12244,6 +14994,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12290,6 +15052,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "emoji": "👍"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReactInputBody"];
             };
         };
@@ -12307,6 +15074,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12323,6 +15102,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12367,6 +15158,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "force": false
+                 *     }
+                 */
                 "application/json": components["schemas"]["RetryInputBody"];
             };
         };
@@ -12384,6 +15180,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12400,6 +15208,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12459,6 +15279,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12475,6 +15307,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -12525,6 +15369,59 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "nextCursor": "MDE5OWMwZGU",
+                     *         "sessions": [
+                     *           {
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "desired": "running",
+                     *             "engine": "simulator",
+                     *             "id": "shop",
+                     *             "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *             "linkedAt": "2026-03-01T09:30:00Z",
+                     *             "metadata": {
+                     *               "order": 7
+                     *             },
+                     *             "name": "Shop",
+                     *             "phoneNumber": "+6281234567890",
+                     *             "reason": null,
+                     *             "sending": {
+                     *               "pausedBy": "owner",
+                     *               "reason": "rate_limited",
+                     *               "state": "running",
+                     *               "until": "2026-03-01T09:30:00Z"
+                     *             },
+                     *             "settings": {
+                     *               "calls": {
+                     *                 "message": "Please write to us.",
+                     *                 "reject": false
+                     *               },
+                     *               "pacing": {
+                     *                 "jitterMs": {
+                     *                   "max": 1500,
+                     *                   "min": 0
+                     *                 },
+                     *                 "messagesPerMinute": 30,
+                     *                 "newChatsPerDay": 100,
+                     *                 "newChatsPerHour": 20,
+                     *                 "typing": {
+                     *                   "maxMs": 2000,
+                     *                   "perCharacterMs": 30
+                     *                 }
+                     *               },
+                     *               "paused": false
+                     *             },
+                     *             "status": "initializing",
+                     *             "updatedAt": "2026-03-01T09:30:00Z",
+                     *             "workerId": "worker-001"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySessionList"];
                 };
             };
@@ -12558,6 +15455,30 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "metadata": {
+                 *         "order": 7
+                 *       },
+                 *       "name": "Shop",
+                 *       "sessionId": "shop",
+                 *       "webhook": {
+                 *         "events": [
+                 *           "message.received",
+                 *           "message.read"
+                 *         ],
+                 *         "headers": {
+                 *           "X-Shop": "7"
+                 *         },
+                 *         "isActive": true,
+                 *         "onFailure": "block",
+                 *         "ordered": false,
+                 *         "secret": "whsec_…",
+                 *         "skipAfter": 1,
+                 *         "url": "https://shop.example.com/kurir"
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateSessionInputBody"];
             };
         };
@@ -12575,6 +15496,83 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kus_…",
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "sessionId": "shop",
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "webhook": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "disabledReason": "gone",
+                     *           "events": [
+                     *             "message.received",
+                     *             "message.failed"
+                     *           ],
+                     *           "failingSince": "2026-03-01T09:30:00Z",
+                     *           "failureCount": 1,
+                     *           "headerNames": [
+                     *             "X-Shop"
+                     *           ],
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastDelivery": "2026-03-01T09:30:00Z",
+                     *           "onFailure": "block",
+                     *           "ordered": false,
+                     *           "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *           "secret": "whsec_…",
+                     *           "sessionId": "shop",
+                     *           "skipAfter": 1,
+                     *           "updatedAt": "2026-03-01T09:30:00Z",
+                     *           "url": "https://example.com/hooks",
+                     *           "waiting": 0,
+                     *           "waitingSince": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCreatedSession"];
                 };
             };
@@ -12591,6 +15589,83 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kus_…",
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "sessionId": "shop",
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "webhook": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "disabledReason": "gone",
+                     *           "events": [
+                     *             "message.received",
+                     *             "message.failed"
+                     *           ],
+                     *           "failingSince": "2026-03-01T09:30:00Z",
+                     *           "failureCount": 1,
+                     *           "headerNames": [
+                     *             "X-Shop"
+                     *           ],
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastDelivery": "2026-03-01T09:30:00Z",
+                     *           "onFailure": "block",
+                     *           "ordered": false,
+                     *           "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *           "secret": "whsec_…",
+                     *           "sessionId": "shop",
+                     *           "skipAfter": 1,
+                     *           "updatedAt": "2026-03-01T09:30:00Z",
+                     *           "url": "https://example.com/hooks",
+                     *           "waiting": 0,
+                     *           "waitingSince": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCreatedSession"];
                 };
             };
@@ -12641,6 +15716,54 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySessionResource"];
                 };
             };
@@ -12687,6 +15810,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "deleting"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeletedSession"];
                 };
             };
@@ -12720,6 +15853,20 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "metadata": {
+                 *         "order": 7
+                 *       },
+                 *       "name": "Shop in Bandung",
+                 *       "settings": {
+                 *         "pacing": {
+                 *           "messagesPerMinute": 20,
+                 *           "newChatsPerDay": null
+                 *         }
+                 *       }
+                 *     }
+                 */
                 "application/json": components["schemas"]["UpdateSessionInputBody"];
             };
         };
@@ -12735,6 +15882,54 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySessionResource"];
                 };
             };
@@ -12785,6 +15980,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiKey": "kur_…",
+                     *         "sessionId": "shop"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyRotatedKey"];
                 };
             };
@@ -12836,6 +16040,23 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "contacts": [
+                     *           {
+                     *             "about": "At work",
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "lid": "123456789012345@lid",
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyContactList"];
                 };
             };
@@ -12890,6 +16111,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "about": "At work",
+                     *         "jid": "6281234567890@s.whatsapp.net",
+                     *         "lid": "123456789012345@lid",
+                     *         "name": "Sari",
+                     *         "phone": "+6281234567890"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyContactResource"];
                 };
             };
@@ -12946,6 +16179,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "before": "2026-03-01T09:30:00Z",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "deleting"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyForgottenContact"];
                 };
             };
@@ -12992,6 +16235,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "id": "1700000000",
+                     *         "url": "https://pps.whatsapp.net/picture.jpg"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyContactPicture"];
                 };
             };
@@ -13033,6 +16285,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "numbers": [
+                 *         "6281234567890"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["CheckContactsInputBody"];
             };
         };
@@ -13048,6 +16307,21 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "contacts": [
+                     *           {
+                     *             "exists": false,
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "lid": "123456789012345@lid",
+                     *             "number": "6281234567890"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCheckedContacts"];
                 };
             };
@@ -13089,7 +16363,7 @@ export interface operations {
                 /** @description The same as Last-Event-ID, for those who cannot send headers */
                 lastEventId?: string;
                 /** @description Only events of these types, with commas between them. Left out: all */
-                types?: string[] | null;
+                types?: string[];
             };
             header?: {
                 /** @description The ID of the last event that came: go on behind it. Browsers send it by themselves. The ID of an event that a webhook brought works too, and 0 asks for all that is kept */
@@ -13169,6 +16443,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "ticket": "kut_…"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTicketData"];
                 };
             };
@@ -13218,6 +16501,30 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "groups": [
+                     *           {
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "id": "120363012345678901@g.us",
+                     *             "owner": "6281234567890@s.whatsapp.net",
+                     *             "participants": [
+                     *               {
+                     *                 "jid": "6281234567890@s.whatsapp.net",
+                     *                 "phone": "+6281234567890",
+                     *                 "role": "owner"
+                     *               }
+                     *             ],
+                     *             "size": 1,
+                     *             "subject": "Customers in Bandung"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyGroupList"];
                 };
             };
@@ -13262,6 +16569,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "participants": [
+                 *         "6281234567890"
+                 *       ],
+                 *       "subject": "Customers in Bandung"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateGroupInputBody"];
             };
         };
@@ -13277,6 +16592,32 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "id": "120363012345678901@g.us",
+                     *         "owner": "6281234567890@s.whatsapp.net",
+                     *         "participants": [
+                     *           {
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "phone": "+6281234567890",
+                     *             "role": "owner"
+                     *           }
+                     *         ],
+                     *         "results": [
+                     *           {
+                     *             "code": "not_on_whatsapp",
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "ok": true
+                     *           }
+                     *         ],
+                     *         "size": 1,
+                     *         "subject": "Customers in Bandung"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCreatedGroup"];
                 };
             };
@@ -13337,6 +16678,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "id": "120363012345678901@g.us",
+                     *         "owner": "6281234567890@s.whatsapp.net",
+                     *         "participants": [
+                     *           {
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "phone": "+6281234567890",
+                     *             "role": "owner"
+                     *           }
+                     *         ],
+                     *         "size": 1,
+                     *         "subject": "Customers in Bandung"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyGroupResource"];
                 };
             };
@@ -13391,6 +16751,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "code": "AbCdEfGhIjKlMnOpQrStUv",
+                     *         "groupId": "120363012345678901@g.us",
+                     *         "link": "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyGroupInvite"];
                 };
             };
@@ -13445,6 +16815,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "code": "AbCdEfGhIjKlMnOpQrStUv",
+                     *         "groupId": "120363012345678901@g.us",
+                     *         "link": "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyGroupInvite"];
                 };
             };
@@ -13499,6 +16879,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "groupId": "120363012345678901@g.us"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLeftGroup"];
                 };
             };
@@ -13542,6 +16930,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "participants": [
+                 *         "6281234567890"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["ParticipantsInputBody"];
             };
         };
@@ -13557,6 +16952,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "participants": [
+                     *           {
+                     *             "code": "not_on_whatsapp",
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "ok": true
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyChangedParticipants"];
                 };
             };
@@ -13606,6 +17015,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "participants": [
+                 *         "6281234567890"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["ParticipantsInputBody"];
             };
         };
@@ -13621,6 +17037,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "participants": [
+                     *           {
+                     *             "code": "not_on_whatsapp",
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "ok": true
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyChangedParticipants"];
                 };
             };
@@ -13670,6 +17100,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "participants": [
+                 *         "6281234567890"
+                 *       ],
+                 *       "role": "admin"
+                 *     }
+                 */
                 "application/json": components["schemas"]["RolesInputBody"];
             };
         };
@@ -13685,6 +17123,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "participants": [
+                     *           {
+                     *             "code": "not_on_whatsapp",
+                     *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "ok": true
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyChangedParticipants"];
                 };
             };
@@ -13732,6 +17184,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "link": "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
+                 *     }
+                 */
                 "application/json": components["schemas"]["JoinGroupInputBody"];
             };
         };
@@ -13747,6 +17204,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "groupId": "120363012345678901@g.us",
+                     *         "pending": false
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyJoinedGroup"];
                 };
             };
@@ -13805,6 +17271,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "labels": [
+                     *           {
+                     *             "color": 1,
+                     *             "id": "1",
+                     *             "name": "New customer"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLabelList"];
                 };
             };
@@ -13861,6 +17341,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "labelId": "1",
+                     *         "labeled": false
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLabeledChat"];
                 };
             };
@@ -13917,6 +17407,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "labelId": "1",
+                     *         "labeled": false
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLabeledChat"];
                 };
             };
@@ -13958,6 +17458,12 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "expiresIn": 900,
+                 *       "language": "en"
+                 *     }
+                 */
                 "application/json": components["schemas"]["LinkFields"];
             };
         };
@@ -13974,6 +17480,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://kurir.example.com/link/kul_…"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyLinkData"];
                 };
             };
@@ -14026,6 +17541,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -14075,6 +17598,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -14091,6 +17663,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -14150,6 +17771,19 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "mediaId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "mimetype": "image/jpeg",
+                     *         "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *         "size": 48213,
+                     *         "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyMediaData"];
                 };
             };
@@ -14184,6 +17818,7 @@ export interface operations {
                 chat?: string;
                 /** @description nextCursor of the page before */
                 cursor?: string;
+                /** @description What came in, or what went out */
                 direction?: "inbound" | "outbound";
                 /** @description How many at most */
                 limit?: number;
@@ -14192,9 +17827,9 @@ export interface operations {
                 /** @description Not before this time: of the accept or, for messages that came in, the network's */
                 since?: string;
                 /** @description One or several, with commas */
-                status?: ("pending" | "sending" | "sent" | "delivered" | "read" | "failed" | "unknown" | "cancelled" | "expired")[] | null;
+                status?: ("pending" | "sending" | "sent" | "delivered" | "read" | "failed" | "unknown" | "cancelled" | "expired")[];
                 /** @description One or several, with commas */
-                type?: ("text" | "image" | "video" | "audio" | "voice" | "document" | "sticker" | "location" | "contact" | "poll" | "reaction" | "edit" | "delete" | "vote" | "unknown")[] | null;
+                type?: ("text" | "image" | "video" | "audio" | "voice" | "document" | "sticker" | "location" | "contact" | "poll" | "reaction" | "edit" | "delete" | "vote" | "unknown")[];
                 /** @description Before this time */
                 until?: string;
             };
@@ -14218,6 +17853,106 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "messages": [
+                     *           {
+                     *             "attempts": 1,
+                     *             "caption": null,
+                     *             "chat": "6281234567890@s.whatsapp.net",
+                     *             "contacts": [
+                     *               {
+                     *                 "name": "Sari",
+                     *                 "phone": "+6281234567890",
+                     *                 "vcard": "BEGIN:VCARD\nVERSION:3.0\nFN:Sari\nEND:VCARD"
+                     *               }
+                     *             ],
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "deletedAt": "2026-03-01T09:30:00Z",
+                     *             "deliveredAt": "2026-03-01T09:30:00Z",
+                     *             "direction": "inbound",
+                     *             "editedAt": "2026-03-01T09:30:00Z",
+                     *             "error": null,
+                     *             "errorCode": "not_on_whatsapp",
+                     *             "expiresAt": "2026-03-01T09:30:00Z",
+                     *             "filename": null,
+                     *             "finishedAt": "2026-03-01T09:30:00Z",
+                     *             "forwarded": false,
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
+                     *             "fromMe": false,
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "linkPreview": false,
+                     *             "location": {
+                     *               "address": "Jl. Diponegoro No. 22, Bandung",
+                     *               "latitude": -6.9147,
+                     *               "longitude": 107.6098,
+                     *               "name": "Gedung Sate"
+                     *             },
+                     *             "media": {
+                     *               "id": "0199c0de-0000-7000-8000-000000000001",
+                     *               "mimetype": "image/jpeg",
+                     *               "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                     *               "size": 48213,
+                     *               "url": "/api/v1/media/5f6e3c0a-8d5e-8b1f-9a37-0c8f7c1d2e3f"
+                     *             },
+                     *             "mediaUrl": null,
+                     *             "mentions": [
+                     *               "6281234567890@s.whatsapp.net"
+                     *             ],
+                     *             "message": "Hello from Kurir!",
+                     *             "metadata": {
+                     *               "order": 7
+                     *             },
+                     *             "poll": {
+                     *               "choices": 1,
+                     *               "options": [
+                     *                 "Tea",
+                     *                 "Coffee"
+                     *               ],
+                     *               "question": "Tea or coffee?"
+                     *             },
+                     *             "priority": "high",
+                     *             "reactions": [
+                     *               {
+                     *                 "at": "2026-03-01T09:30:00Z",
+                     *                 "emoji": "👍",
+                     *                 "from": "6281234567890@s.whatsapp.net",
+                     *                 "fromMe": false
+                     *               }
+                     *             ],
+                     *             "readAt": "2026-03-01T09:30:00Z",
+                     *             "replyTo": {
+                     *               "fromMe": false,
+                     *               "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *               "sender": "6281234567890@s.whatsapp.net",
+                     *               "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *             },
+                     *             "sendAt": "2026-03-01T09:30:00Z",
+                     *             "sentAt": "2026-03-01T09:30:00Z",
+                     *             "sessionId": "shop",
+                     *             "status": "pending",
+                     *             "target": {
+                     *               "fromMe": false,
+                     *               "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *               "sender": "6281234567890@s.whatsapp.net",
+                     *               "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *             },
+                     *             "to": "6281234567890@s.whatsapp.net",
+                     *             "type": "text",
+                     *             "waitingFor": null,
+                     *             "whatsappId": "3EB0A1B2C3D4E5F60718"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyHistory"];
                 };
             };
@@ -14291,6 +18026,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -14307,6 +18054,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -14351,6 +18110,29 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "messages": [
+                 *         {
+                 *           "message": "Hello from Kurir!",
+                 *           "to": "6281234567890",
+                 *           "type": "text"
+                 *         },
+                 *         {
+                 *           "poll": {
+                 *             "choices": 1,
+                 *             "options": [
+                 *               "Tea",
+                 *               "Coffee"
+                 *             ],
+                 *             "question": "Tea or coffee?"
+                 *           },
+                 *           "to": "6281234567890",
+                 *           "type": "poll"
+                 *         }
+                 *       ]
+                 *     }
+                 */
                 "application/json": {
                     /** @description In the order in which they are to go out */
                     messages: components["schemas"]["Send"][];
@@ -14369,6 +18151,22 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "messages": [
+                     *           {
+                     *             "errorCode": "not_on_whatsapp",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "status": "pending"
+                     *           }
+                     *         ]
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyBatchData"];
                 };
             };
@@ -14410,6 +18208,17 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "after": "2026-03-01T09:30:00Z",
+                 *       "before": "2026-03-01T09:30:00Z",
+                 *       "chat": "6281234567890",
+                 *       "metadata": {
+                 *         "order": 7
+                 *       },
+                 *       "type": "text"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CancelFilter"];
             };
         };
@@ -14425,6 +18234,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "cancelled": 1,
+                     *         "more": false
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyCancelledData"];
                 };
             };
@@ -14459,15 +18277,16 @@ export interface operations {
                 chat?: string;
                 /** @description nextCursor of a page, or of the last line of an export that was cut off: go on from there */
                 cursor?: string;
+                /** @description What came in, or what went out */
                 direction?: "inbound" | "outbound";
                 /** @description Words of the text, caption or file name: all of them, "a phrase", one OR another, -without. Whole words, without regard to case and accents */
                 q?: string;
                 /** @description Not before this time: of the accept or, for messages that came in, the network's */
                 since?: string;
                 /** @description One or several, with commas */
-                status?: ("pending" | "sending" | "sent" | "delivered" | "read" | "failed" | "unknown" | "cancelled" | "expired")[] | null;
+                status?: ("pending" | "sending" | "sent" | "delivered" | "read" | "failed" | "unknown" | "cancelled" | "expired")[];
                 /** @description One or several, with commas */
-                type?: ("text" | "image" | "video" | "audio" | "voice" | "document" | "sticker" | "location" | "contact" | "poll" | "reaction" | "edit" | "delete" | "vote" | "unknown")[] | null;
+                type?: ("text" | "image" | "video" | "audio" | "voice" | "document" | "sticker" | "location" | "contact" | "poll" | "reaction" | "edit" | "delete" | "vote" | "unknown")[];
                 /** @description Before this time */
                 until?: string;
             };
@@ -14528,6 +18347,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "phoneNumber": "+6281234567890"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PairingInputBody"];
             };
         };
@@ -14543,6 +18367,16 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "code": "ABCD-EFGH",
+                     *         "expiresAt": "2026-03-01T09:30:00Z",
+                     *         "sessionId": "shop"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyPairingAnswer"];
                 };
             };
@@ -14590,6 +18424,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "chat": "6281234567890",
+                 *       "state": "composing"
+                 *     }
+                 */
                 "application/json": components["schemas"]["PresenceInputBody"];
             };
         };
@@ -14605,6 +18445,15 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "chat": "6281234567890@s.whatsapp.net",
+                     *         "state": "available"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyShownPresence"];
                 };
             };
@@ -14652,6 +18501,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "contact": "6281234567890"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SubscribeInputBody"];
             };
         };
@@ -14667,6 +18521,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "contact": "6281234567890@s.whatsapp.net"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySubscribed"];
                 };
             };
@@ -14739,7 +18601,7 @@ export interface operations {
                      *       "success": true
                      *     }
                      */
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["BodyQRData"];
                     "image/png": string;
                 };
             };
@@ -14757,16 +18619,12 @@ export interface operations {
             409: components["responses"]["Conflict"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `request_limit`, `too_many_calls` */
+            /** @description `address_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
-            /** @description `bad_worker_answer` */
-            502: components["responses"]["BadGateway"];
-            /** @description `database_unavailable`, `session_migrating`, `shutting_down`, `worker_unavailable` */
+            /** @description `database_unavailable`, `session_migrating`, `shutting_down` */
             503: components["responses"]["ServiceUnavailable"];
-            /** @description `worker_timeout` */
-            504: components["responses"]["GatewayTimeout"];
         };
     };
     "mark-read": {
@@ -14781,6 +18639,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "chat": "6281234567890",
+                 *       "messageIds": [
+                 *         "01920e3c-5f5b-7c3a-9d2e-1f2a3b4c5d6e"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReadInputBody"];
             };
         };
@@ -14796,6 +18662,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "marked": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyReadAnswer"];
                 };
             };
@@ -14859,6 +18733,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -14875,6 +18798,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -14950,6 +18922,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -14966,6 +18950,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "errorCode": "not_on_whatsapp",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "messageId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySentData"];
                 };
             };
@@ -15023,6 +19019,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -15039,6 +19084,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -15085,6 +19179,20 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "asOf": "2026-03-01T09:30:00Z",
+                     *         "id": "shop",
+                     *         "phoneNumber": "+6281111111111",
+                     *         "reason": null,
+                     *         "sessionId": "shop",
+                     *         "source": "worker",
+                     *         "status": "initializing"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodySessionStatus"];
                 };
             };
@@ -15102,7 +19210,7 @@ export interface operations {
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
-            /** @description `database_unavailable`, `shutting_down`, `worker_unavailable` */
+            /** @description `database_unavailable`, `shutting_down` */
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -15134,6 +19242,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -15150,6 +19307,55 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "desired": "running",
+                     *         "engine": "simulator",
+                     *         "id": "shop",
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "lastSeenAt": "2026-03-01T09:30:00Z",
+                     *         "linkedAt": "2026-03-01T09:30:00Z",
+                     *         "metadata": {
+                     *           "order": 7
+                     *         },
+                     *         "name": "Shop",
+                     *         "phoneNumber": "+6281234567890",
+                     *         "reason": null,
+                     *         "sending": {
+                     *           "pausedBy": "owner",
+                     *           "reason": "rate_limited",
+                     *           "state": "running",
+                     *           "until": "2026-03-01T09:30:00Z"
+                     *         },
+                     *         "settings": {
+                     *           "calls": {
+                     *             "message": "Please write to us.",
+                     *             "reject": false
+                     *           },
+                     *           "pacing": {
+                     *             "jitterMs": {
+                     *               "max": 1500,
+                     *               "min": 0
+                     *             },
+                     *             "messagesPerMinute": 30,
+                     *             "newChatsPerDay": 100,
+                     *             "newChatsPerHour": 20,
+                     *             "typing": {
+                     *               "maxMs": 2000,
+                     *               "perCharacterMs": 30
+                     *             }
+                     *           },
+                     *           "paused": false
+                     *         },
+                     *         "status": "initializing",
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "workerId": "worker-001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyTransition"];
                 };
             };
@@ -15194,6 +19400,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -15227,6 +19464,23 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "events": [
+                 *         "message.received",
+                 *         "message.read"
+                 *       ],
+                 *       "headers": {
+                 *         "X-Shop": "7"
+                 *       },
+                 *       "isActive": true,
+                 *       "onFailure": "block",
+                 *       "ordered": false,
+                 *       "secret": "whsec_…",
+                 *       "skipAfter": 1,
+                 *       "url": "https://shop.example.com/kurir"
+                 *     }
+                 */
                 "application/json": components["schemas"]["WebhookFields"];
             };
         };
@@ -15242,6 +19496,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -15292,6 +19577,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -15320,9 +19613,11 @@ export interface operations {
                 cursor?: number;
                 /** @description Name of an event */
                 event?: string;
+                /** @description How many at most */
                 limit?: number;
                 /** @description Of what was written down at that time or later */
                 since?: string;
+                /** @description Those with this status */
                 status?: "pending" | "retrying" | "delivered" | "failed";
                 /** @description Of what was written down before */
                 until?: string;
@@ -15347,6 +19642,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "deliveries": [
+                     *           {
+                     *             "attemptLog": [
+                     *               {
+                     *                 "attempt": 1,
+                     *                 "createdAt": "2026-03-01T09:30:00Z",
+                     *                 "durationMs": 1,
+                     *                 "error": null,
+                     *                 "responseBody": "ok",
+                     *                 "responseCode": 1
+                     *               }
+                     *             ],
+                     *             "attempts": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "deliveredAt": "2026-03-01T09:30:00Z",
+                     *             "error": null,
+                     *             "event": "message.read",
+                     *             "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "nextRetry": "2026-03-01T09:30:00Z",
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1,
+                     *             "sequence": 1,
+                     *             "status": "pending"
+                     *           }
+                     *         ],
+                     *         "nextCursor": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryList"];
                 };
             };
@@ -15383,6 +19712,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "since": "2026-01-02T15:04:05Z",
+                 *       "status": "failed",
+                 *       "until": "2026-01-03T15:04:05Z"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReplayFields"];
             };
         };
@@ -15400,6 +19736,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyStartedJob"];
                 };
             };
@@ -15441,6 +19785,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "secret": "whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"
+                 *     }
+                 */
                 "application/json": components["schemas"]["RotateSecretFields"];
             };
         };
@@ -15456,6 +19805,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -15515,6 +19895,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -15531,6 +19940,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -15574,6 +20012,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyProfileData"];
                 };
             };
@@ -15602,6 +20059,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "currentPassword": "my present password"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CloseInputBody"];
             };
         };
@@ -15617,6 +20079,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -15653,6 +20123,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "currentPassword": "my present password",
+                 *       "email": "sari.dewi@example.com",
+                 *       "name": "Sari Dewi"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ProfileInputBody"];
             };
         };
@@ -15668,6 +20145,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "user": {
+                     *           "createdAt": "2026-03-01T09:30:00Z",
+                     *           "email": "sari@example.com",
+                     *           "emailVerified": true,
+                     *           "id": "0199c0de-0000-7000-8000-000000000001",
+                     *           "isActive": true,
+                     *           "lastLoginAt": "2026-03-01T09:30:00Z",
+                     *           "name": "Sari",
+                     *           "pendingEmail": null,
+                     *           "role": "user",
+                     *           "tier": "basic"
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyProfileData"];
                 };
             };
@@ -15720,6 +20216,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "logs": [
+                     *           {
+                     *             "action": "session.created",
+                     *             "actor": "anonymous",
+                     *             "apiKeyId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "ip": "203.0.113.7",
+                     *             "level": "error",
+                     *             "requestId": "0199c0de-0000-7000-8000-0000000000ff",
+                     *             "sessionId": "shop",
+                     *             "timestamp": "2026-03-01T09:30:00Z"
+                     *           }
+                     *         ],
+                     *         "nextCursor": "MDE5OWMwZGU"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyOwnLogList"];
                 };
             };
@@ -15762,6 +20279,48 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "closed": false,
+                     *         "days": [
+                     *           {
+                     *             "apiHits": 5400,
+                     *             "day": "2026-01-31",
+                     *             "messages": 1200
+                     *           }
+                     *         ],
+                     *         "keys": [
+                     *           {
+                     *             "apiHits": 5400,
+                     *             "keyId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "name": "Account key",
+                     *             "prefix": "kur_AbCdEfGh"
+                     *           }
+                     *         ],
+                     *         "limits": {
+                     *           "messagesPerHour": 1000,
+                     *           "sessions": 5,
+                     *           "tier": "basic"
+                     *         },
+                     *         "month": "2026-01",
+                     *         "sessions": [
+                     *           {
+                     *             "apiHits": 5400,
+                     *             "deleted": false,
+                     *             "messages": 1200,
+                     *             "name": "Shop",
+                     *             "sessionId": "shop"
+                     *           }
+                     *         ],
+                     *         "totals": {
+                     *           "apiHits": 5400,
+                     *           "messages": 1200
+                     *         }
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyUsageData"];
                 };
             };
@@ -15801,6 +20360,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -15831,6 +20421,23 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "events": [
+                 *         "message.received",
+                 *         "message.read"
+                 *       ],
+                 *       "headers": {
+                 *         "X-Shop": "7"
+                 *       },
+                 *       "isActive": true,
+                 *       "onFailure": "block",
+                 *       "ordered": false,
+                 *       "secret": "whsec_…",
+                 *       "skipAfter": 1,
+                 *       "url": "https://shop.example.com/kurir"
+                 *     }
+                 */
                 "application/json": components["schemas"]["WebhookFields"];
             };
         };
@@ -15846,6 +20453,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -15893,6 +20531,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "message": "Done."
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDone"];
                 };
             };
@@ -15919,6 +20565,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The delivery's ID */
                 deliveryId: string;
             };
             cookie?: never;
@@ -15936,6 +20583,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -15965,6 +20641,7 @@ export interface operations {
                 Prefer?: string;
             };
             path: {
+                /** @description The delivery's ID */
                 deliveryId: string;
             };
             cookie?: never;
@@ -15984,6 +20661,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -16000,6 +20706,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -16030,9 +20765,11 @@ export interface operations {
                 cursor?: number;
                 /** @description Name of an event */
                 event?: string;
+                /** @description How many at most */
                 limit?: number;
                 /** @description Of what was written down at that time or later */
                 since?: string;
+                /** @description Those with this status */
                 status?: "pending" | "retrying" | "delivered" | "failed";
                 /** @description Of what was written down before */
                 until?: string;
@@ -16054,6 +20791,40 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "deliveries": [
+                     *           {
+                     *             "attemptLog": [
+                     *               {
+                     *                 "attempt": 1,
+                     *                 "createdAt": "2026-03-01T09:30:00Z",
+                     *                 "durationMs": 1,
+                     *                 "error": null,
+                     *                 "responseBody": "ok",
+                     *                 "responseCode": 1
+                     *               }
+                     *             ],
+                     *             "attempts": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "deliveredAt": "2026-03-01T09:30:00Z",
+                     *             "error": null,
+                     *             "event": "message.read",
+                     *             "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *             "id": "0199c0de-0000-7000-8000-000000000001",
+                     *             "nextRetry": "2026-03-01T09:30:00Z",
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1,
+                     *             "sequence": 1,
+                     *             "status": "pending"
+                     *           }
+                     *         ],
+                     *         "nextCursor": 1
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryList"];
                 };
             };
@@ -16087,6 +20858,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "since": "2026-01-02T15:04:05Z",
+                 *       "status": "failed",
+                 *       "until": "2026-01-03T15:04:05Z"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ReplayFields"];
             };
         };
@@ -16104,6 +20882,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyStartedJob"];
                 };
             };
@@ -16142,6 +20928,11 @@ export interface operations {
         };
         requestBody?: {
             content: {
+                /**
+                 * @example {
+                 *       "secret": "whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"
+                 *     }
+                 */
                 "application/json": components["schemas"]["RotateSecretFields"];
             };
         };
@@ -16157,6 +20948,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "disabledReason": "gone",
+                     *         "events": [
+                     *           "message.received",
+                     *           "message.failed"
+                     *         ],
+                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failureCount": 1,
+                     *         "headerNames": [
+                     *           "X-Shop"
+                     *         ],
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "isActive": true,
+                     *         "lastDelivery": "2026-03-01T09:30:00Z",
+                     *         "onFailure": "block",
+                     *         "ordered": false,
+                     *         "previousSecretUntil": "2026-03-01T09:30:00Z",
+                     *         "secret": "whsec_…",
+                     *         "sessionId": "shop",
+                     *         "skipAfter": 1,
+                     *         "updatedAt": "2026-03-01T09:30:00Z",
+                     *         "url": "https://example.com/hooks",
+                     *         "waiting": 0,
+                     *         "waitingSince": "2026-03-01T09:30:00Z"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyWebhookResource"];
                 };
             };
@@ -16213,6 +21035,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };
@@ -16229,6 +21080,35 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "attemptLog": [
+                     *           {
+                     *             "attempt": 1,
+                     *             "createdAt": "2026-03-01T09:30:00Z",
+                     *             "durationMs": 1,
+                     *             "error": null,
+                     *             "responseBody": "ok",
+                     *             "responseCode": 1
+                     *           }
+                     *         ],
+                     *         "attempts": 1,
+                     *         "createdAt": "2026-03-01T09:30:00Z",
+                     *         "deliveredAt": "2026-03-01T09:30:00Z",
+                     *         "error": null,
+                     *         "event": "message.read",
+                     *         "eventId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "id": "0199c0de-0000-7000-8000-000000000001",
+                     *         "nextRetry": "2026-03-01T09:30:00Z",
+                     *         "responseBody": "ok",
+                     *         "responseCode": 1,
+                     *         "sequence": 1,
+                     *         "status": "pending"
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["BodyDeliveryResource"];
                 };
             };

@@ -10557,7 +10557,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -10616,7 +10616,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `request_timeout` */
             408: components["responses"]["RequestTimeout"];
@@ -11023,10 +11023,10 @@ export interface operations {
                      *             "phoneNumber": "+6281234567890",
                      *             "reason": null,
                      *             "sending": {
-                     *               "pausedBy": "owner",
-                     *               "reason": "rate_limited",
+                     *               "pausedBy": null,
+                     *               "reason": null,
                      *               "state": "running",
-                     *               "until": "2026-03-01T09:30:00Z"
+                     *               "until": null
                      *             },
                      *             "sendingPausedAt": "2026-03-01T09:30:00Z",
                      *             "settings": {
@@ -11049,7 +11049,7 @@ export interface operations {
                      *               },
                      *               "paused": false
                      *             },
-                     *             "status": "initializing",
+                     *             "status": "connected",
                      *             "updatedAt": "2026-03-01T09:30:00Z",
                      *             "workerId": "worker-001"
                      *           }
@@ -14086,7 +14086,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -14143,7 +14143,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_ticket`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -14192,7 +14192,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -14266,7 +14266,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -14405,7 +14405,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found` */
             404: components["responses"]["NotFound"];
@@ -14473,7 +14473,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -14501,7 +14500,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -14517,7 +14515,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden`, `session_key_needed` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope`, `session_key_needed` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -14664,7 +14662,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -14803,7 +14801,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -14861,7 +14859,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -14889,7 +14886,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -14905,7 +14901,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -14969,7 +14965,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -14997,7 +14992,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15013,7 +15007,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -15077,7 +15071,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15105,7 +15098,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15121,7 +15113,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -15183,7 +15175,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15211,7 +15202,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15227,7 +15217,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -15282,7 +15272,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15310,7 +15299,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -15326,7 +15314,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found` */
             404: components["responses"]["NotFound"];
@@ -15388,10 +15376,10 @@ export interface operations {
                      *             "phoneNumber": "+6281234567890",
                      *             "reason": null,
                      *             "sending": {
-                     *               "pausedBy": "owner",
-                     *               "reason": "rate_limited",
+                     *               "pausedBy": null,
+                     *               "reason": null,
                      *               "state": "running",
-                     *               "until": "2026-03-01T09:30:00Z"
+                     *               "until": null
                      *             },
                      *             "settings": {
                      *               "calls": {
@@ -15413,7 +15401,7 @@ export interface operations {
                      *               },
                      *               "paused": false
                      *             },
-                     *             "status": "initializing",
+                     *             "status": "connected",
                      *             "updatedAt": "2026-03-01T09:30:00Z",
                      *             "workerId": "worker-001"
                      *           }
@@ -15429,7 +15417,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_cursor`, `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -15514,10 +15502,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "sessionId": "shop",
                      *         "settings": {
@@ -15544,12 +15532,12 @@ export interface operations {
                      *         "updatedAt": "2026-03-01T09:30:00Z",
                      *         "webhook": {
                      *           "createdAt": "2026-03-01T09:30:00Z",
-                     *           "disabledReason": "gone",
+                     *           "disabledReason": null,
                      *           "events": [
                      *             "message.received",
                      *             "message.failed"
                      *           ],
-                     *           "failingSince": "2026-03-01T09:30:00Z",
+                     *           "failingSince": null,
                      *           "failureCount": 1,
                      *           "headerNames": [
                      *             "X-Shop"
@@ -15607,10 +15595,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "sessionId": "shop",
                      *         "settings": {
@@ -15637,12 +15625,12 @@ export interface operations {
                      *         "updatedAt": "2026-03-01T09:30:00Z",
                      *         "webhook": {
                      *           "createdAt": "2026-03-01T09:30:00Z",
-                     *           "disabledReason": "gone",
+                     *           "disabledReason": null,
                      *           "events": [
                      *             "message.received",
                      *             "message.failed"
                      *           ],
-                     *           "failingSince": "2026-03-01T09:30:00Z",
+                     *           "failingSince": null,
                      *           "failureCount": 1,
                      *           "headerNames": [
                      *             "X-Shop"
@@ -15673,7 +15661,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `session_limit` */
+            /** @description `forbidden`, `missing_scope`, `session_limit` */
             403: components["responses"]["Forbidden"];
             /** @description `request_timeout` */
             408: components["responses"]["RequestTimeout"];
@@ -15732,10 +15720,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -15757,7 +15745,7 @@ export interface operations {
                      *           },
                      *           "paused": false
                      *         },
-                     *         "status": "initializing",
+                     *         "status": "connected",
                      *         "updatedAt": "2026-03-01T09:30:00Z",
                      *         "workerId": "worker-001"
                      *       },
@@ -15771,7 +15759,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -15827,7 +15815,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -15898,10 +15886,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -15923,7 +15911,7 @@ export interface operations {
                      *           },
                      *           "paused": false
                      *         },
-                     *         "status": "initializing",
+                     *         "status": "connected",
                      *         "updatedAt": "2026-03-01T09:30:00Z",
                      *         "workerId": "worker-001"
                      *       },
@@ -15937,7 +15925,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -15996,7 +15984,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16064,7 +16052,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16130,7 +16118,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16196,7 +16184,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16251,7 +16239,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16329,7 +16317,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16405,7 +16393,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_ticket`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16459,7 +16447,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16532,7 +16520,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16625,7 +16613,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16704,7 +16692,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16768,7 +16756,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16832,7 +16820,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16894,7 +16882,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -16973,7 +16961,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17058,7 +17046,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17144,7 +17132,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17220,7 +17208,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden`, `not_group_admin` */
+            /** @description `forbidden`, `missing_scope`, `not_group_admin` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `group_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17292,7 +17280,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17358,7 +17346,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `label_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17424,7 +17412,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `label_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17496,7 +17484,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17556,7 +17544,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `link_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17615,10 +17603,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -17680,10 +17668,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -17719,7 +17707,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17791,7 +17779,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -17960,7 +17948,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18029,7 +18017,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -18057,7 +18044,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -18073,7 +18059,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18156,7 +18142,6 @@ export interface operations {
                      *       "data": {
                      *         "messages": [
                      *           {
-                     *             "errorCode": "not_on_whatsapp",
                      *             "id": "0199c0de-0000-7000-8000-000000000001",
                      *             "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *             "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -18174,7 +18159,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18250,7 +18235,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18321,7 +18306,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18384,7 +18369,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18461,7 +18446,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18536,7 +18521,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `contact_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18609,7 +18594,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18677,7 +18662,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `message_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18750,10 +18735,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -18815,10 +18800,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -18854,7 +18839,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -18925,7 +18910,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -18953,7 +18937,6 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "errorCode": "not_on_whatsapp",
                      *         "id": "0199c0de-0000-7000-8000-000000000001",
                      *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "messageId": "0199c0de-0000-7000-8000-000000000001",
@@ -18969,7 +18952,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `email_not_verified`, `forbidden` */
+            /** @description `email_not_verified`, `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `media_not_found`, `message_not_found`, `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -19036,10 +19019,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -19101,10 +19084,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -19140,7 +19123,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -19200,7 +19183,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -19259,10 +19242,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -19324,10 +19307,10 @@ export interface operations {
                      *         "phoneNumber": "+6281234567890",
                      *         "reason": null,
                      *         "sending": {
-                     *           "pausedBy": "owner",
-                     *           "reason": "rate_limited",
+                     *           "pausedBy": null,
+                     *           "reason": null,
                      *           "state": "running",
-                     *           "until": "2026-03-01T09:30:00Z"
+                     *           "until": null
                      *         },
                      *         "settings": {
                      *           "calls": {
@@ -19363,7 +19346,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found` */
             404: components["responses"]["NotFound"];
@@ -19404,12 +19387,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -19438,7 +19421,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19500,12 +19483,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -19534,7 +19517,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19592,7 +19575,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19683,7 +19666,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19751,7 +19734,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19809,12 +19792,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -19843,7 +19826,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -19976,7 +19959,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `session_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20038,7 +20021,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -20328,7 +20311,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
@@ -20364,12 +20347,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -20398,7 +20381,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20457,12 +20440,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -20491,7 +20474,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20546,7 +20529,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20619,7 +20602,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `delivery_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20742,7 +20725,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `delivery_not_found`, `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20832,7 +20815,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20897,7 +20880,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -20952,12 +20935,12 @@ export interface operations {
                      * @example {
                      *       "data": {
                      *         "createdAt": "2026-03-01T09:30:00Z",
-                     *         "disabledReason": "gone",
+                     *         "disabledReason": null,
                      *         "events": [
                      *           "message.received",
                      *           "message.failed"
                      *         ],
-                     *         "failingSince": "2026-03-01T09:30:00Z",
+                     *         "failingSince": null,
                      *         "failureCount": 1,
                      *         "headerNames": [
                      *           "X-Shop"
@@ -20986,7 +20969,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];
@@ -21116,7 +21099,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             /** @description `invalid_api_key`, `invalid_token`, `unauthenticated` */
             401: components["responses"]["Unauthorized"];
-            /** @description `forbidden` */
+            /** @description `forbidden`, `missing_scope` */
             403: components["responses"]["Forbidden"];
             /** @description `webhook_not_found` */
             404: components["responses"]["NotFound"];

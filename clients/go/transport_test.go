@@ -6,8 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,18 +16,26 @@ import (
 )
 
 // answers is a Kurir that answers one after the other, and the requests that it got.
-func answers(t *testing.T, list ...http.HandlerFunc) (c *Client, got *[]*http.Request) {
+func answers(t *testing.T, list ...http.HandlerFunc) (c *Client, got func() []*http.Request) {
 	t.Helper()
-	got = &[]*http.Request{}
-	var n atomic.Int64
+	var mu sync.Mutex
+	var all []*http.Request
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		i := int(n.Add(1)) - 1
 		body, _ := io.ReadAll(r.Body)
-		r.Body = io.NopCloser(strings.NewReader(string(body)))
-		*got = append(*got, r)
-		list[min(i, len(list)-1)](w, r)
+		again := r.Clone(r.Context())
+		again.Body = io.NopCloser(strings.NewReader(string(body)))
+		mu.Lock()
+		answer := list[min(len(all), len(list)-1)]
+		all = append(all, again)
+		mu.Unlock()
+		answer(w, r)
 	}))
 	t.Cleanup(server.Close)
+	got = func() []*http.Request {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
 	c, err := New(server.URL, "kur_example", Options{Pause: 5 * time.Second})
 	require.NoError(t, err)
 	return c, got
@@ -104,15 +113,15 @@ func TestRepeats(t *testing.T) {
 				require.Equal(t, []Detail{{Field: "to", Message: "no"}}, refused.Details)
 				require.Equal(t, "r1", refused.RequestID)
 			}
-			require.Len(t, *got, test.tries)
-			first, keyed := (*got)[0], (*got)[0].Header.Get("Idempotency-Key")
+			require.Len(t, got(), test.tries)
+			first, keyed := got()[0], got()[0].Header.Get("Idempotency-Key")
 			require.Equal(t, takesKey(first.Method, first.URL.Path), keyed != "")
 			body, _ := io.ReadAll(first.Body)
-			for _, r := range *got {
+			for _, r := range got() {
 				require.Equal(t, "Bearer kur_example", r.Header.Get("Authorization"))
 				require.Equal(t, keyed, r.Header.Get("Idempotency-Key"), "all tries are one request")
 			}
-			for _, r := range (*got)[1:] {
+			for _, r := range got()[1:] {
 				again, _ := io.ReadAll(r.Body)
 				require.Equal(t, string(body), string(again))
 			}
@@ -126,11 +135,11 @@ func TestKeysOfOnesOwn(t *testing.T) {
 		_, err := Post(t.Context(), c, "shop", SendText{To: "6281234567890", Message: "Hello"}, nil)
 		require.NoError(t, err)
 	}
-	require.NotEqual(t, (*got)[0].Header.Get("Idempotency-Key"), (*got)[1].Header.Get("Idempotency-Key"), "two sends are two messages")
+	require.NotEqual(t, got()[0].Header.Get("Idempotency-Key"), got()[1].Header.Get("Idempotency-Key"), "two sends are two messages")
 	_, err := Post(t.Context(), c, "shop", SendPoll{To: "6281234567890", Poll: DraftPoll{Question: "Tea?", Options: []string{"Yes", "No"}}}, &SendParams{IdempotencyKey: new("order-7")})
 	require.NoError(t, err)
-	require.Equal(t, "order-7", (*got)[2].Header.Get("Idempotency-Key"))
-	body, _ := io.ReadAll((*got)[2].Body)
+	require.Equal(t, "order-7", got()[2].Header.Get("Idempotency-Key"))
+	body, _ := io.ReadAll(got()[2].Body)
 	require.JSONEq(t, `{"to":"6281234567890","type":"poll","poll":{"question":"Tea?","options":["Yes","No"]}}`, string(body))
 }
 
@@ -139,5 +148,5 @@ func TestGivingUp(t *testing.T) {
 	c, got := answers(t, func(w http.ResponseWriter, r *http.Request) { cancel(); refusing(503, CodeBusy, "4")(w, r) })
 	_, err := c.ListSessionsWithResponse(ctx, nil)
 	require.Error(t, err)
-	require.Len(t, *got, 1)
+	require.Len(t, got(), 1)
 }

@@ -36,9 +36,9 @@ func everything(t *testing.T) string {
 		"PORT=" + portOf(at), "SIMNET_PORT=" + portOf(loopback(embeddedtest.Port(t))), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SIM_WORKERS=1", "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
 		"LIMIT_MESSAGES_PER_HOUR_BASIC=6"}
 	ctx, stop := context.WithCancel(context.Background())
-	var out bytes.Buffer
+	var complaints bytes.Buffer
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"up"}, environ, &out, &out) }()
+	go func() { ended <- run(ctx, []string{"up"}, environ, io.Discard, &complaints) }()
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, <-ended)
@@ -47,7 +47,7 @@ func everything(t *testing.T) string {
 		select {
 		case err := <-ended:
 			ended <- err
-			t.Fatalf("ended at once: %v\n%s", err, out.String())
+			t.Fatalf("ended at once: %v\n%s", err, complaints.String())
 		default:
 		}
 		answer, err := http.Get(at + "/health/ready")

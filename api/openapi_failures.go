@@ -153,7 +153,7 @@ var documentedFailures = []failureOfOperations{
 	{models.ErrSessionTaken, named("create-session")},
 	{models.ErrSessionDeleting, named("create-session")},
 	{models.ErrSessionLimit, named("create-session")},
-	{models.ErrNoWorker, named("create-session", "start-session", "restart-session")},
+	{models.ErrNoWorker, named("create-session", "start-session", "restart-session", "migrate-session")},
 	{models.ErrNotLinked, either(composed, isPassed, named("send-batch", "retry-message", "start-session"))},
 	{models.ErrLoggingOut, named("start-session", "restart-session")},
 	{models.ErrMigrating, named("start-session", "restart-session", "migrate-session")},

@@ -11153,7 +11153,7 @@ export interface operations {
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
-            /** @description `database_unavailable`, `shutting_down` */
+            /** @description `database_unavailable`, `no_worker_available`, `shutting_down` */
             503: components["responses"]["ServiceUnavailable"];
         };
     };

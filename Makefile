@@ -44,7 +44,7 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 ##@ Test it
 # The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
-test: servers newman $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers newman clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
 	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
 	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
 	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
@@ -64,6 +64,10 @@ test-race:
 
 .PHONY: check
 check: vulncheck test ## before a commit: test, and a look for known vulnerabilities
+
+.PHONY: clients-check
+clients-check: $(TOOLS)/oapi-codegen ## are the clients what is made of the API's types? builds the one in TypeScript, where there is Node.js
+	@.ci/clients check $<
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet
@@ -115,10 +119,13 @@ newman: ## install newman, which a test runs collections/ with; from npm, which 
 fmt: ## format the Go code
 	gofmt -w .
 
+.PHONY: clients
+clients: $(TOOLS)/oapi-codegen ## make the clients of clients/ anew: after a change of what the API takes or answers
+	@.ci/clients write $<
+
 .PHONY: clean
 clean: ## delete what was built; .kurir, the data of `make run`, stays
-	rm -rf bin .tools
-	rm -rf collections/node_modules
+	rm -rf bin .tools collections/node_modules clients/typescript/dist clients/typescript/node_modules
 
 .PHONY: help
 help: ## this list

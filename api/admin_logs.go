@@ -33,14 +33,14 @@ type LogLine struct {
 
 // LogFilter chooses lines.
 type LogFilter struct {
-	Level   string    `query:"level" enum:"error,warn,info,debug"`
-	Service string    `query:"service" maxLength:"20" pattern:"^[a-z_-]{1,20}$" example:"api"`
-	Action  string    `query:"action" maxLength:"60" pattern:"^[a-z_.-]{1,60}$" example:"user.changed"`
-	Actor   string    `query:"actor" enum:"anonymous,user,api_key,administrator,worker,system,operator"`
+	Level   string    `query:"level" enum:"error,warn,info,debug" doc:"Lines of this level"`
+	Service string    `query:"service" maxLength:"20" pattern:"^[a-z_-]{1,20}$" doc:"What this part of us wrote: api, runner or cli" example:"api"`
+	Action  string    `query:"action" maxLength:"60" pattern:"^[a-z_.-]{1,60}$" doc:"Lines of this action" example:"user.changed"`
+	Actor   string    `query:"actor" enum:"anonymous,user,api_key,administrator,worker,system,operator" doc:"What these did"`
 	User    string    `query:"user" maxLength:"36" format:"uuid" doc:"Who did it"`
 	Target  string    `query:"target" maxLength:"36" format:"uuid" doc:"Whose account it concerns"`
-	Session string    `query:"session" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$" example:"shop"`
-	Worker  string    `query:"worker" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" example:"worker-001"`
+	Session string    `query:"session" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$" doc:"What was done to this session" example:"shop"`
+	Worker  string    `query:"worker" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" doc:"What was done to this worker" example:"worker-001"`
 	IP      string    `query:"ip" maxLength:"45" doc:"Where it came from" example:"203.0.113.7"`
 	Since   time.Time `query:"since" doc:"Not before this time"`
 	Until   time.Time `query:"until" doc:"Before this time"`

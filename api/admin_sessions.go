@@ -30,7 +30,7 @@ type SessionOwner struct {
 // AdminSessionsInput asks for sessions of all tenants.
 type AdminSessionsInput struct {
 	Page
-	Status string `query:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
+	Status string `query:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error" doc:"Those with this status"`
 	Worker string `query:"worker" maxLength:"64" pattern:"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" doc:"Held by this worker" example:"worker-001"`
 	User   string `query:"user" maxLength:"36" format:"uuid" doc:"Of this user"`
 	Search string `query:"search" maxLength:"200" doc:"Words of ID, name or number, each by how it begins: all of them have to be there" example:"shop"`

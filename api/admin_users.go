@@ -50,12 +50,12 @@ func (a *API) adminUser(u *models.ListedUser) AdminUser {
 
 // UsersInput asks for a page of the users.
 type UsersInput struct {
-	Page   int    `query:"page" minimum:"1" maximum:"100000" default:"1"`
+	Page   int    `query:"page" minimum:"1" maximum:"100000" default:"1" doc:"Which page, from 1"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"20" doc:"How many on a page"`
 	Search string `query:"search" maxLength:"200" doc:"Words of name or mail address, each by how it begins: all of them have to be there, without regard to case and accents" example:"john"`
-	Tier   string `query:"tier" enum:"basic,pro,max"`
-	Role   string `query:"role" enum:"user,administrator"`
-	Active string `query:"active" enum:"true,false"`
+	Tier   string `query:"tier" enum:"basic,pro,max" doc:"Those of this tier"`
+	Role   string `query:"role" enum:"user,administrator" doc:"Those with this role"`
+	Active string `query:"active" enum:"true,false" doc:"true: those who may log in; false: those who are deactivated"`
 	Sort   string `query:"sort" enum:"createdAt,-createdAt,name,-name,email,-email,lastLoginAt,-lastLoginAt" default:"-createdAt" doc:"With - before it: the other way round"`
 }
 

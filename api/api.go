@@ -185,11 +185,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.huma.UseMiddleware(warn, a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
-	a.describeSends()
-	a.describeWebhooks()
-	a.describeStreams()
-	a.describeLimits()
-	a.describeDeprecations()
+	a.completeDocument()
 	a.serveOpenAPI()
 	return a
 }

@@ -215,7 +215,9 @@ func (w *world) do(method, path string, with headers, body any) *answer {
 	}
 	resp, err := client.Do(r)
 	require.NoError(w, err, "%s %s", method, path)
-	return read(w, resp)
+	a := read(w, resp)
+	a.isDescribed(method, path)
+	return a
 }
 
 func read(t testing.TB, resp *http.Response) *answer {

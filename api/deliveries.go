@@ -44,9 +44,9 @@ func deliveryResource(d *models.Delivery) DeliveryResource {
 
 // DeliveryFilter chooses deliveries.
 type DeliveryFilter struct {
-	Limit  int       `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	Cursor int64     `query:"cursor" minimum:"0" doc:"nextCursor of the page before"`
-	Status string    `query:"status" enum:"pending,retrying,delivered,failed"`
+	Limit  int       `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
+	Cursor int64     `query:"cursor" minimum:"0" maximum:"9007199254740991" doc:"nextCursor of the page before"`
+	Status string    `query:"status" enum:"pending,retrying,delivered,failed" doc:"Those with this status"`
 	Event  string    `query:"event" maxLength:"64" doc:"Name of an event" example:"message.read"`
 	Since  time.Time `query:"since" doc:"Of what was written down at that time or later"`
 	Until  time.Time `query:"until" doc:"Of what was written down before"`
@@ -89,7 +89,7 @@ func (a *API) listDeliveries(ctx context.Context, in *DeliveriesInput) (*Reply[D
 
 // DeliveryPath names a delivery.
 type DeliveryPath struct {
-	DeliveryID string `path:"deliveryId" maxLength:"64" format:"uuid"`
+	DeliveryID string `path:"deliveryId" maxLength:"64" format:"uuid" doc:"The delivery's ID"`
 }
 
 var errNoDelivery = fault.New(fault.NotFound, "delivery_not_found", "There is no such delivery.")

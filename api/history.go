@@ -16,7 +16,7 @@ import (
 
 // HistoryFilter chooses messages of a session.
 type HistoryFilter struct {
-	Direction string    `query:"direction" enum:"inbound,outbound"`
+	Direction string    `query:"direction" enum:"inbound,outbound" doc:"What came in, or what went out"`
 	Status    []string  `query:"status" maxItems:"9" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired" doc:"One or several, with commas" example:"[\"failed\",\"expired\"]"`
 	Type      []string  `query:"type" maxItems:"15" enum:"text,image,video,audio,voice,document,sticker,location,contact,poll,reaction,edit,delete,vote,unknown" doc:"One or several, with commas"`
 	Chat      string    `query:"chat" maxLength:"128" doc:"Phone number or WhatsApp address of the conversation"`

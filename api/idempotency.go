@@ -19,7 +19,7 @@ import (
 
 // OnceHeader is the header of routes with the option once.
 type OnceHeader struct {
-	Key string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours"`
+	Key string `header:"Idempotency-Key" maxLength:"255" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours"`
 }
 
 type resourceIDKey struct{}

@@ -49,7 +49,7 @@ func jobResource(j *models.Job, session *string) JobResource {
 
 // JobPath names a job.
 type JobPath struct {
-	JobID string `path:"jobId" maxLength:"64" format:"uuid"`
+	JobID string `path:"jobId" maxLength:"64" format:"uuid" doc:"The job's ID, or a message's"`
 }
 
 // adminKinds are kinds of jobs that administrators share: who asks for what is under way already is given the job of

@@ -108,7 +108,7 @@ func checkKeyName(name string) error {
 
 // KeyPath names a key.
 type KeyPath struct {
-	KeyID string `path:"keyId" maxLength:"64" format:"uuid"`
+	KeyID string `path:"keyId" maxLength:"64" format:"uuid" doc:"The API key's ID"`
 }
 
 // changeKey runs a change of one of the caller's keys in a transaction, with its line in the audit trail, and reads what came

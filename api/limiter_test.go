@@ -176,6 +176,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 			response, ok := o["responses"].(map[string]any)["429"].(map[string]any)
 			what := method + " " + path
 			require.True(t, ok, what)
+			response = d.resolve(response)
 			if o["tags"].([]any)[0] == "Worker protocol" {
 				continue
 			}

@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"fmt"
 	"reflect"
 	"strings"
 	"sync"
@@ -38,14 +36,10 @@ func (a *API) openAPI() huma.Config {
 // serveOpenAPI serves the document, which is complete now. It is written at the first request, since that takes longer than all
 // the rest of New, and once: huma's own route would do so without a lock.
 func (a *API) serveOpenAPI() {
-	document := sync.OnceValues(func() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) })
+	document := sync.OnceValue(a.document)
 	a.app.Get("/openapi.json", func(c *fiber.Ctx) error {
-		asJSON, err := document()
-		if err != nil {
-			return fmt.Errorf("describe the types of the API: %w", err)
-		}
 		c.Set("Content-Type", "application/openapi+json")
-		return c.Send(asJSON)
+		return c.Send(document())
 	})
 }
 

@@ -15,32 +15,29 @@ var rateParams = map[string]*huma.Param{
 	"RateLimit-Reset":     {Description: "After how many seconds some of it comes back", Schema: &huma.Schema{Type: huma.TypeInteger}, Example: 3660},
 }
 
-// describeLimits tells of limits in all answers that are counted.
+// describeLimits tells of limits in all successes that are counted. Refusals are told of in describeFailures.
 func (a *API) describeLimits() {
-	for _, path := range a.huma.OpenAPI().Paths {
-		for _, o := range []*huma.Operation{path.Get, path.Put, path.Post, path.Patch, path.Delete} {
-			if o == nil {
+	api := a.huma.OpenAPI()
+	api.Components.Headers = rateParams
+	for _, item := range api.Paths {
+		for _, o := range operationsOf(item) {
+			if len(o.Security) > 0 && o.Security[0]["workerToken"] != nil {
 				continue
 			}
-			counted := len(o.Security) == 0 || o.Security[0]["workerToken"] == nil
 			for status, r := range o.Responses {
-				if status == "429" {
-					r.Description = "A limit was reached, see docs/limits.md"
-					setParam(r, "Retry-After", &huma.Param{Description: "After how many seconds it would pass", Schema: &huma.Schema{Type: huma.TypeInteger}, Example: 60})
-				}
-				if counted && (status == "429" || strings.HasPrefix(status, "2")) {
-					for name, p := range rateParams {
-						setParam(r, name, p)
-					}
+				if strings.HasPrefix(status, "2") {
+					addRateHeaders(r)
 				}
 			}
 		}
 	}
 }
 
-func setParam(r *huma.Response, name string, p *huma.Param) {
+func addRateHeaders(r *huma.Response) {
 	if r.Headers == nil {
 		r.Headers = map[string]*huma.Param{}
 	}
-	r.Headers[name] = p
+	for name := range rateParams {
+		r.Headers[name] = &huma.Param{Ref: "#/components/headers/" + name}
+	}
 }

@@ -16,7 +16,7 @@ import (
 // SendHeaders are those of a send.
 type SendHeaders struct {
 	Prefer string `header:"Prefer" doc:"wait=N, up to 30: answer when the message is sent or has failed" example:"wait=10"`
-	Key    string `header:"Idempotency-Key" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours. The three addresses that send share their keys"`
+	Key    string `header:"Idempotency-Key" maxLength:"255" doc:"Two requests with one key are one request: the second answers what the first did. Up to 255 printable ASCII characters, kept for 24 hours. The three addresses that send share their keys"`
 }
 
 // SendInput sends with the session in the path.

@@ -98,8 +98,8 @@ const httpDate = "Mon, 02 Jan 2006 15:04:05 GMT"
 func (a *API) describeDeprecations() {
 	text := &huma.Schema{Type: huma.TypeString}
 	for _, path := range a.huma.OpenAPI().Paths {
-		for _, o := range []*huma.Operation{path.Get, path.Put, path.Post, path.Patch, path.Delete} {
-			if o == nil || !o.Deprecated {
+		for _, o := range operationsOf(path) {
+			if !o.Deprecated {
 				continue
 			}
 			d, _ := o.Metadata[metaDeprecation].(deprecation)
@@ -112,6 +112,13 @@ func (a *API) describeDeprecations() {
 			}
 		}
 	}
+}
+
+func setParam(r *huma.Response, name string, p *huma.Param) {
+	if r.Headers == nil {
+		r.Headers = map[string]*huma.Param{}
+	}
+	r.Headers[name] = p
 }
 
 var versionInPath = regexp.MustCompile(`^/api/(v[0-9]{1,6})(?:/|$)`)

@@ -34,7 +34,7 @@ type WebhookResource struct {
 	SessionID      *string    `json:"sessionId" doc:"Null: it hears of all sessions of the account"`
 	URL            string     `json:"url"`
 	Events         []string   `json:"events"`
-	Secret         string     `json:"secret,omitempty" doc:"Shown this once, when it is new. Verify signatures with it, see Standard Webhooks" example:"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"`
+	Secret         string     `json:"secret,omitempty" doc:"Shown this once, when it is new. Verify signatures with it, see Standard Webhooks" example:"whsec_…"`
 	PreviousUntil  *time.Time `json:"previousSecretUntil" doc:"Until then deliveries are signed with the former secret too"`
 	HeaderNames    []string   `json:"headerNames" doc:"Names of the added headers; their values are not shown again"`
 	Ordered        bool       `json:"ordered"`
@@ -191,7 +191,7 @@ type RotateSecretInput struct {
 
 // RotateSecretFields name the next secret. The body may be left out.
 type RotateSecretFields struct {
-	Secret *string `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one" example:"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"`
+	Secret *string `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one" example:"whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"`
 }
 
 func (a *API) rotateSecret(ctx context.Context, in *RotateSecretInput) (*Reply[WebhookResource], error) {

@@ -89,7 +89,7 @@ func (a *API) tick(ctx context.Context, kinds ...string) {
 
 // WorkerPath names a worker, and carries the secret of its term.
 type WorkerPath struct {
-	WorkerID string `path:"workerId" maxLength:"64" example:"worker-001"`
+	WorkerID string `path:"workerId" maxLength:"64" doc:"The worker's ID" example:"worker-001"`
 	Secret   string `header:"X-Worker-Secret" maxLength:"200" doc:"The secret that registering answered"`
 }
 

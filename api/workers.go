@@ -100,7 +100,7 @@ func (a *API) listWorkers(ctx context.Context, _ *struct{}) (*Reply[WorkerList],
 
 // OneWorker names a worker for an administrator.
 type OneWorker struct {
-	WorkerID string `path:"workerId" maxLength:"64"`
+	WorkerID string `path:"workerId" maxLength:"64" doc:"The worker's ID"`
 }
 
 // check turns away what no worker can be called.

@@ -42,7 +42,7 @@ func DefaultRules() Rules {
 var (
 	ErrTooLarge = fault.New(fault.TooLarge, "media_too_large", "The medium is too large.")
 	ErrEmpty    = fault.New(fault.Invalid, "media_empty", "The medium is empty.")
-	errType     = fault.New(fault.Invalid, "media_type_not_allowed", "The medium is not of a type that can be sent so.")
+	ErrType     = fault.New(fault.Invalid, "media_type_not_allowed", "The medium is not of a type that can be sent so.")
 	errKind     = fault.Field("kind", "expected one of "+strings.Join(kinds(), ", "))
 )
 
@@ -89,7 +89,7 @@ func (r Rule) allows(kind, mimetype string) error {
 	if len(r.Types) == 0 || slices.Contains(r.Types, mimetype) {
 		return nil
 	}
-	f := *errType
+	f := *ErrType
 	f.Sentence = fmt.Sprintf("The content is %s; %s takes %s.", mimetype, kind, strings.Join(r.Types, ", "))
 	return &f
 }

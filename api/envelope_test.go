@@ -527,9 +527,10 @@ func TestRequestIDs(t *testing.T) {
 
 func TestRoutesThatAreNot(t *testing.T) {
 	w := start(t)
-	for _, path := range []string{"/nowhere", "/api", "/api/", "/api/v1", "/api/v2/sessions", "/apifoo", "/api/v1foo", "/api/v1/nothing", "/API/V1/auth/me", "/api/v1/Auth/me", "/.env", "/openapi.jso"} {
+	for _, path := range []string{"/nowhere", "/api", "/api/", "/api/v1", "/apifoo", "/api/v1foo", "/api/v1/nothing", "/API/V1/auth/me", "/api/v1/Auth/me", "/.env", "/openapi.jso"} {
 		w.do("GET", path, nil, nil).refused(404, "route_not_found")
 	}
+	w.do("GET", "/api/v2/sessions", nil, nil).refused(404, "unknown_version")
 	for _, op := range w.document().operations() {
 		path := strings.NewReplacer("{", "", "}", "").Replace(op.path)
 		for _, method := range []string{"TRACE", "OPTIONS", "PROPFIND", "get", "CONNECT"} {

@@ -255,6 +255,38 @@ func TestGuessingPasswords(t *testing.T) {
 	}
 }
 
+// A stolen token is no way to guess the password: what asks for it counts like logins, all of it together.
+func TestGuessingPasswordsWithAToken(t *testing.T) {
+	worlds := fleetOf(t, 2, behind, strict(func(r *limits.Requests) { r.Logins = limits.Logins{Failures: 6, PerAddress: 50, PerAccount: 50} }))
+	w := worlds[0]
+	u := w.register("u")
+	asks := []func(pass string) (method, path string, body map[string]any){
+		func(pass string) (string, string, map[string]any) {
+			return "PUT", "/api/v1/auth/password", map[string]any{"currentPassword": pass, "newPassword": "another " + password}
+		},
+		func(pass string) (string, string, map[string]any) {
+			return "PATCH", "/api/v1/users/me", map[string]any{"currentPassword": pass, "email": "thief@example.com"}
+		},
+		func(pass string) (string, string, map[string]any) {
+			return "DELETE", "/api/v1/users/me", map[string]any{"currentPassword": pass}
+		},
+	}
+	ask := func(i int, pass string) *answer {
+		method, path, body := asks[i%3](pass)
+		return worlds[i%2].do(method, path, append(u.auth(), from("203.0.113.1")...), body)
+	}
+	for i := range 6 {
+		ask(i, "wrong"+password).refused(403, "wrong_password")
+	}
+	for i := range 3 {
+		require.NotEmpty(t, ask(i, password).refused(429, "login_throttled").header.Get("Retry-After"))
+	}
+	logIn := map[string]any{"email": u.email, "password": password}
+	w.do("POST", "/api/v1/auth/login", from("203.0.113.1"), logIn).refused(429, "login_throttled")
+	w.do("POST", "/api/v1/auth/login", from("198.51.100.7"), logIn).ok(200)
+	require.Equal(t, u.email, str(w.do("GET", "/api/v1/users/me", u.auth(), nil).ok(200), "email"), "nothing was changed")
+}
+
 // While Redis is down, each process counts for itself.
 func TestGuessingPasswordsWithoutRedis(t *testing.T) {
 	w := start(t, behind, strict(func(r *limits.Requests) { r.Logins = limits.Logins{Failures: 3, PerAddress: 10, PerAccount: 50} }))

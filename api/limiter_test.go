@@ -284,7 +284,7 @@ func TestGuessingPasswordsWithAToken(t *testing.T) {
 	logIn := map[string]any{"email": u.email, "password": password}
 	w.do("POST", "/api/v1/auth/login", from("203.0.113.1"), logIn).refused(429, "login_throttled")
 	w.do("POST", "/api/v1/auth/login", from("198.51.100.7"), logIn).ok(200)
-	require.Equal(t, u.email, str(w.do("GET", "/api/v1/users/me", u.auth(), nil).ok(200), "email"), "nothing was changed")
+	require.Contains(t, w.do("GET", "/api/v1/users/me", u.auth(), nil).text, u.email, "nothing was changed")
 }
 
 // While Redis is down, each process counts for itself.

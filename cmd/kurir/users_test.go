@@ -71,10 +71,10 @@ var userCalls = []userCall{
 		return http.MethodGet, "/messages/" + u.last, nil
 	}},
 	{"history", 15, http.StatusOK, func(u *loadUser) (string, string, any) {
-		return http.MethodGet, "/sessions/" + u.session() + "/messages?limit=50&direction=OUTBOUND", nil
+		return http.MethodGet, "/sessions/" + u.session() + "/messages?limit=50&direction=outbound", nil
 	}},
 	{"search", 5, http.StatusOK, func(u *loadUser) (string, string, any) {
-		return http.MethodGet, "/sessions/" + u.session() + "/messages?limit=20&search=hello", nil
+		return http.MethodGet, "/sessions/" + u.session() + "/messages?limit=20&q=hello", nil
 	}},
 	{"sessions", 10, http.StatusOK, func(*loadUser) (string, string, any) { return http.MethodGet, "/sessions", nil }},
 	{"session", 10, http.StatusOK, func(u *loadUser) (string, string, any) { return http.MethodGet, "/sessions/" + u.session(), nil }},
@@ -148,7 +148,7 @@ func (u *loadUser) use(ctx context.Context, own *http.Client, api string, a *ans
 		case err != nil:
 			problem = err.Error()
 		case status != m.want:
-			problem = fmt.Sprintf("%d %.200s", status, data)
+			problem = fmt.Sprintf("%d %.60s", status, data) // the sentence; what comes behind it differs from call to call
 		case status == http.StatusAccepted:
 			var sent struct{ MessageID string }
 			if err := json.Unmarshal(data, &sent); err != nil {

@@ -90,7 +90,7 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 		}
 		var last pgx.Batch // what is written at the end, in one round trip: others wait for the locks
 		if !drop {
-			if err := newIngest(tx, log, worker, term, in).store(ctx, events, &last); err != nil {
+			if err := newIngest(tx, log, worker, term, in, &last).store(ctx, events); err != nil {
 				return err
 			}
 		}
@@ -109,6 +109,7 @@ type ingestion struct {
 	term     int64
 	now      time.Time
 	out      *Ingested
+	last     *pgx.Batch // see ingest
 	sessions map[string]*Session
 	messages map[string]*Message // outbound ones that a receipt names, by session uid and WhatsApp ID
 	inbound  map[uuid.UUID]*Message
@@ -121,8 +122,18 @@ type ingestion struct {
 	events   []Event
 }
 
-func newIngest(tx pgx.Tx, log *slog.Logger, worker string, term int64, out *Ingested) *ingestion {
-	return &ingestion{tx: tx, log: log, worker: worker, term: term, now: time.Now(), out: out}
+func newIngest(tx pgx.Tx, log *slog.Logger, worker string, term int64, out *Ingested, last *pgx.Batch) *ingestion {
+	return &ingestion{tx: tx, log: log, worker: worker, term: term, now: time.Now(), out: out, last: last}
+}
+
+// flush writes at once what was to be written at the end, for who has to see it.
+func (g *ingestion) flush(ctx context.Context) error {
+	if g.last.Len() == 0 {
+		return nil
+	}
+	now := *g.last
+	*g.last = pgx.Batch{}
+	return g.tx.SendBatch(ctx, &now).Close()
 }
 
 // parsed is an event with its data decoded.
@@ -141,7 +152,7 @@ type parsed struct {
 
 // store reads all rows that the batch names, then walks it in order, so that events come out as they came in, then
 // has all rows written back with the last batch of statements.
-func (g *ingestion) store(ctx context.Context, events []wire.Event, last *pgx.Batch) error {
+func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
 	list, err := g.parse(ctx, events)
 	if err != nil {
 		return err
@@ -173,12 +184,12 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event, last *pgx.Ba
 	if err := g.takeEffect(ctx); err != nil {
 		return err
 	}
-	g.writeRaised(last)
+	g.writeRaised(g.last)
 	if err := g.answerCalls(ctx); err != nil {
 		return err
 	}
-	g.wakeFreed(last)
-	return queueEmit(last, g.events, &g.out.Webhooks)
+	g.wakeFreed(g.last)
+	return queueEmit(g.last, g.events, &g.out.Webhooks)
 }
 
 func (g *ingestion) emit(s *Session, event string, data any, at time.Time) {

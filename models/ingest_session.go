@@ -40,10 +40,9 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 		return nil
 	}
 	if p.Type == wire.EventSessionQR {
-		_, err := g.tx.Exec(ctx, `UPDATE sessions SET qr_code = $2, qr_expires_at = $3, updated_at = now() WHERE uid = $1`,
-			s.UID, p.qr.QR, p.qr.ExpiresAt)
+		g.last.Queue(`UPDATE sessions SET qr_code = $2, qr_expires_at = $3, updated_at = now() WHERE uid = $1`, s.UID, p.qr.QR, p.qr.ExpiresAt)
 		g.emit(s, "session.qr", webhook.SessionQR{QR: p.qr.QR, ExpiresAt: p.qr.ExpiresAt}, p.Timestamp)
-		return err
+		return nil
 	}
 	status, ok := sessionStates[p.status.Status]
 	if !ok {
@@ -64,12 +63,12 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 		return nil
 	}
 	s.Status, s.Reason = status, reason
-	_, err := g.tx.Exec(ctx, `UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
+	g.last.Queue(`UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
 			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 THEN coalesce(trouble_at, now()) END
 		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
 	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp)
-	return err
+	return nil
 }
 
 // connected opens the lane. If another number is linked than before, what waits was meant to go out from
@@ -78,6 +77,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 	s := p.session
 	if phone := optional(p.status.PhoneNumber); phone != nil && !equal(s.PhoneNumber, phone) {
 		if s.PhoneNumber != nil {
+			if err := g.flush(ctx); err != nil {
+				return err
+			}
 			if err := g.cancelPending(ctx, s, "number_changed", "Another number was linked to the session.", MessagePending, MessageSending); err != nil {
 				return err
 			}
@@ -87,18 +89,11 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 		}
 		s.PhoneNumber = phone
 	}
-	if _, err := g.tx.Exec(ctx, `UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()) WHERE uid = $1`,
-		s.UID, s.PhoneNumber); err != nil {
-		return err
-	}
-	if err := finishLink(ctx, g.tx, s.UID); err != nil {
-		return err
-	}
+	g.last.Queue(`UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()) WHERE uid = $1`, s.UID, s.PhoneNumber)
+	queueLinkEnd(g.last, s.UID)
 	// A session that comes back has its lane open. To lock it all the same would be to wait in a circle: for a batch of events in
 	// their order, for accepts in that of the lanes, for outcomes after the webhooks' lanes.
-	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = true WHERE id = $1 AND NOT open`, s.UID); err != nil {
-		return err
-	}
+	g.last.Queue(`UPDATE lanes SET open = true WHERE id = $1 AND NOT open`, s.UID)
 	if !slices.Contains(g.out.Connected, s.UID) {
 		g.out.Connected = append(g.out.Connected, s.UID)
 	}
@@ -107,6 +102,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 
 // loggedOut closes the lane: the phone unlinked the device. Its owner is told, once.
 func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
+	if err := g.flush(ctx); err != nil {
+		return err
+	}
 	if err := g.cancelPending(ctx, s, "logged_out", "The phone unlinked the session.", MessagePending); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // SessionLink is the public page with a session's QR code, with the session as it is now.
@@ -48,8 +49,7 @@ func EndSessionLink(ctx context.Context, q Querier, session uuid.UUID) (bool, er
 	return tag.RowsAffected() > 0, err
 }
 
-// finishLink ends the use of a session's link: a phone has scanned the code. The page goes on to say so until it expires.
-func finishLink(ctx context.Context, q Querier, session uuid.UUID) error {
-	_, err := q.Exec(ctx, `UPDATE session_links SET linked_at = now() WHERE session_uid = $1 AND linked_at IS NULL`, session)
-	return err
+// queueLinkEnd ends the use of a session's link: a phone has scanned the code. The page goes on to say so until it expires.
+func queueLinkEnd(b *pgx.Batch, session uuid.UUID) {
+	b.Queue(`UPDATE session_links SET linked_at = now() WHERE session_uid = $1 AND linked_at IS NULL`, session)
 }

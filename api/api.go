@@ -121,10 +121,8 @@ type API struct {
 	done       sync.WaitGroup
 }
 
-// Limits of requests.
-const (
-	bodyLimit = 900 << 10 // the longest text with every character escaped fits
-)
+// bodyLimit is that of a request in memory: the longest text with every character escaped fits.
+const bodyLimit = 900 << 10
 
 // New makes the API. What it is given stays the caller's to close.
 func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.Vault, guard *egress.Guard,

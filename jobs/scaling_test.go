@@ -16,24 +16,33 @@ import (
 	"kurir/webhook"
 )
 
-// The operator hears once of a new recommendation, signed, and again if he did not take it.
-func TestScalingIsAnnounced(t *testing.T) {
-	secret := webhook.NewSecret()
-	var heard []ScalingNotice
-	status := http.StatusInternalServerError
+// newOperator hears what operators are told, if it is signed, and answers the status that hear says.
+func newOperator(t *testing.T, secret string, hear func(id string, body []byte) (status int)) *httptest.Server {
+	t.Helper()
 	operator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		require.NoError(t, err)
 		verifier, err := standard.NewWebhook(secret)
 		require.NoError(t, err)
 		require.NoError(t, verifier.Verify(body, r.Header))
-		var n ScalingNotice
-		require.NoError(t, json.Unmarshal(body, &n))
-		require.Equal(t, n.ID.String(), r.Header.Get("webhook-id"))
-		heard = append(heard, n)
-		w.WriteHeader(status)
+		w.WriteHeader(hear(r.Header.Get("webhook-id"), body))
 	}))
 	t.Cleanup(operator.Close)
+	return operator
+}
+
+// The operator hears once of a new recommendation, signed, and again if he did not take it.
+func TestScalingIsAnnounced(t *testing.T) {
+	secret := webhook.NewSecret()
+	var heard []ScalingNotice
+	status := http.StatusInternalServerError
+	operator := newOperator(t, secret, func(id string, body []byte) int {
+		var n ScalingNotice
+		require.NoError(t, json.Unmarshal(body, &n))
+		require.Equal(t, n.ID.String(), id)
+		heard = append(heard, n)
+		return status
+	})
 	f := newFleet(t, 1)
 	f.runner.cfg.ScalingURL, f.runner.cfg.OperatorSecret = operator.URL, secret
 	f.tick(f.runner.scaling)

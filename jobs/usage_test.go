@@ -3,15 +3,12 @@ package jobs
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
-	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
 	"kurir/models"
@@ -25,16 +22,10 @@ func TestClosedPeriodsAreAnnounced(t *testing.T) {
 	secret := webhook.NewSecret()
 	var bodies []string
 	status := http.StatusInternalServerError
-	operator := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		require.NoError(t, err)
-		verifier, err := standard.NewWebhook(secret)
-		require.NoError(t, err)
-		require.NoError(t, verifier.Verify(body, r.Header))
-		bodies = append(bodies, r.Header.Get("webhook-id")+string(body))
-		w.WriteHeader(status)
-	}))
-	t.Cleanup(operator.Close)
+	operator := newOperator(t, secret, func(id string, body []byte) int {
+		bodies = append(bodies, id+string(body))
+		return status
+	})
 	f := newFleet(t, 0)
 	user := modelstest.User(t, f.db)
 	f.runner.cfg.BillingURL, f.runner.cfg.OperatorSecret, f.runner.cfg.CloseAfter = operator.URL, secret, time.Nanosecond

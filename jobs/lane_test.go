@@ -210,7 +210,7 @@ func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 		}
 		r := (&sender{metrics: monitoring.New("test"), log: quiet}).newRound(h, claim)
 		r.one(t.Context(), nil, &claim.Messages[0])
-		_, err = models.SettleMessages(t.Context(), db.Pool, h, s.ID, r.outcomes)
+		_, err = models.SettleMessages(t.Context(), db, h, s.ID, r.outcomes)
 		require.NoError(t, err)
 	}
 	require.Equal(t, models.MessageUnknown, modelstest.Scalar[string](t, db, `SELECT status FROM messages`))

@@ -232,9 +232,9 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 			}
 			round.one(ctx, x.clients[lane], &claim.Messages[i])
 		}
-		_, err = models.SettleMessages(ctx, x.db.Pool, h, session.ID, round.outcomes)
+		_, err = models.SettleMessages(ctx, x.db, h, session.ID, round.outcomes)
 		for models.IsDeadlock(err) {
-			_, err = models.SettleMessages(ctx, x.db.Pool, h, session.ID, round.outcomes)
+			_, err = models.SettleMessages(ctx, x.db, h, session.ID, round.outcomes)
 		}
 		switch {
 		case err != nil:

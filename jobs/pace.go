@@ -115,9 +115,9 @@ func (r *sendRoundState) write(ctx context.Context) error {
 	if r.moved {
 		s.Pace = &r.state
 	}
-	woken, err := models.Settle(ctx, r.db.Pool, r.hold, r.claim.SessionID, s)
+	woken, err := models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
 	for try := 0; try < 3 && models.IsDeadlock(err); try++ {
-		woken, err = models.Settle(ctx, r.db.Pool, r.hold, r.claim.SessionID, s)
+		woken, err = models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
 	}
 	if err != nil {
 		return err

@@ -102,10 +102,17 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context, tx bun.Tx) 
 
 // InPgxTx is InTx for hot statements.
 func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
+	return db.InPgxTxLast(ctx, func(tx pgx.Tx, _ *pgx.Batch) error { return fn(tx) })
+}
+
+// InPgxTxLast is InPgxTx for transactions that end with rows which many wait for, the lane of an account's webhook above all:
+// the statements that fn leaves in last run after it and are committed in the same round trip, so that nobody waits for
+// this process to be given a processor. What they answer is there when InPgxTxLast returns without an error.
+func (db *DB) InPgxTxLast(ctx context.Context, fn func(tx pgx.Tx, last *pgx.Batch) error) error {
 	trail, told := TrailOf(ctx), false
 	err := retryDeadlock(func() error {
-		return pgx.BeginFunc(ctx, db.Pool, func(tx pgx.Tx) (err error) {
-			if err = fn(tx); err == nil {
+		return db.commitLast(ctx, func(tx pgx.Tx, last *pgx.Batch) (err error) {
+			if err = fn(tx, last); err == nil {
 				told, err = trail.write(func(sql string, args ...any) (int64, error) {
 					tag, err := tx.Exec(ctx, sql, args...)
 					return tag.RowsAffected(), err
@@ -116,6 +123,34 @@ func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
 	})
 	if told && err == nil {
 		trail.Tell()
+	}
+	return err
+}
+
+// commitLast takes a connection of its own: pgx's transactions commit in a round trip of their own. A connection that
+// comes back within a transaction, after a panic for example, is closed by the pool.
+func (db *DB) commitLast(ctx context.Context, fn func(tx pgx.Tx, last *pgx.Batch) error) error {
+	conn, err := db.Pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	var last pgx.Batch
+	if err = fn(tx, &last); err == nil {
+		last.Queue("commit").Exec(func(tag pgconn.CommandTag) error {
+			if tag.String() == "ROLLBACK" { // a statement had failed and fn did not say so
+				return pgx.ErrTxCommitRollback
+			}
+			return nil
+		})
+		err = conn.SendBatch(ctx, &last).Close()
+	}
+	if err != nil && conn.Conn().PgConn().TxStatus() != 'I' {
+		_ = tx.Rollback(ctx) // there is an error to return already; what cannot be rolled back is closed
 	}
 	return err
 }

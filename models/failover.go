@@ -37,7 +37,7 @@ func ExpireLeases(ctx context.Context, db *DB) (f *Failover, err error) {
 		OR EXISTS (SELECT 1 FROM sessions WHERE worker_id IS NULL AND desired = 'RUNNING')`).Scan(&due); err != nil || !due {
 		return &Failover{}, err
 	}
-	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
+	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		f = &Failover{}
 		// The lock first: whoever places sessions sees all workers' leases before, or after.
 		workers, err := lockFleet(ctx, tx)
@@ -53,7 +53,7 @@ func ExpireLeases(ctx context.Context, db *DB) (f *Failover, err error) {
 				return err
 			}
 		}
-		return f.giveAway(ctx, tx, workers)
+		return f.giveAway(ctx, tx, workers, last)
 	})
 	return f, err
 }
@@ -65,7 +65,7 @@ type stray struct {
 	reserved string // where room is kept for it: it was about to move
 }
 
-func (f *Failover) giveAway(ctx context.Context, tx pgx.Tx, workers fleet) error {
+func (f *Failover) giveAway(ctx context.Context, tx pgx.Tx, workers fleet, last *pgx.Batch) error {
 	for l := range f.Lapsed {
 		if err := WriteAudit(ctx, tx, Audit{Level: "WARN", Service: "runner", Message: "worker.offline", Worker: f.Lapsed[l].ID,
 			Details: map[string]any{"silentSeconds": f.Lapsed[l].Silent.Seconds(), "flaps": f.Lapsed[l].Flaps}}); err != nil {
@@ -120,8 +120,11 @@ func (f *Failover) giveAway(ctx context.Context, tx pgx.Tx, workers fleet) error
 	if f.Jobs, err = insertMoves(ctx, tx, moves, nil); err != nil {
 		return err
 	}
-	f.Webhooks, err = assign(ctx, tx, given, MoveOffline)
-	return err
+	events, err := assign(ctx, tx, given, MoveOffline)
+	if err != nil {
+		return err
+	}
+	return queueEmit(last, events, &f.Webhooks)
 }
 
 // abandoned locks the sessions of workers that are gone. The workers' rows are locked first, so that none of them registers

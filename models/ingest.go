@@ -65,7 +65,7 @@ func IngestEvents(ctx context.Context, db *DB, log *slog.Logger, worker string, 
 // ingest stores one batch in one transaction; drop only acknowledges it.
 func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch wire.EventBatch, drop bool) (*Ingested, error) {
 	var in *Ingested
-	err := db.InPgxTx(ctx, func(tx pgx.Tx) error {
+	err := db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		in = &Ingested{}
 		var term int64
 		err := tx.QueryRow(ctx, `SELECT CASE WHEN w.term = e.term THEN e.term ELSE 0 END, e.next_seq FROM worker_streams e JOIN workers w ON w.id = e.worker_id
@@ -88,15 +88,14 @@ func ingest(ctx context.Context, db *DB, log *slog.Logger, worker string, batch 
 		if len(events) == 0 {
 			return nil
 		}
-		var last pgx.Batch // what is written at the end, in one round trip: others wait for the locks
 		if !drop {
-			if err := newIngest(tx, log, worker, term, in, &last).store(ctx, events); err != nil {
+			if err := newIngest(tx, log, worker, term, in, last).store(ctx, events); err != nil {
 				return err
 			}
 		}
 		in.Next += int64(len(events))
 		last.Queue(`UPDATE worker_streams SET next_seq = $2 WHERE worker_id = $1`, worker, in.Next)
-		return tx.SendBatch(ctx, &last).Close()
+		return nil
 	})
 	return in, err
 }
@@ -109,7 +108,7 @@ type ingestion struct {
 	term     int64
 	now      time.Time
 	out      *Ingested
-	last     *pgx.Batch // see ingest
+	last     *pgx.Batch // what is written at the end, in the round trip of the commit: others wait for the locks
 	sessions map[string]*Session
 	messages map[string]*Message // outbound ones that a receipt names, by session uid and WhatsApp ID
 	inbound  map[uuid.UUID]*Message

@@ -105,7 +105,7 @@ func disown(ctx context.Context, tx pgx.Tx, worker, engine string) error {
 	for i, uid := range uids {
 		list[i] = assignment{session: uid}
 	}
-	_, err = assign(ctx, tx, list, MoveOffline) // the sweep wakes the webhooks
+	_, err = assignAndEmit(ctx, tx, list, MoveOffline) // the sweep wakes the webhooks
 	return err
 }
 

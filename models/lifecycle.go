@@ -142,7 +142,7 @@ func run(ctx context.Context, tx pgx.Tx, s *Session, anew bool) ([]uuid.UUID, er
 			return nil, err
 		}
 	}
-	return assign(ctx, tx, []assignment{at}, reason)
+	return assignAndEmit(ctx, tx, []assignment{at}, reason)
 }
 
 // orderJob adds a job for a session that is locked, or finds the one of its kind that is open, and makes that due now.
@@ -172,7 +172,7 @@ func EndSession(ctx context.Context, db *DB, s *Session) (ended bool, webhooks [
 		if ended = err == nil && tag.RowsAffected() == 1; !ended {
 			return err
 		}
-		if _, err := assign(ctx, tx, []assignment{{session: s.UID}}, assignEnd); err != nil { // tells nobody: the status is final already
+		if _, err := assignAndEmit(ctx, tx, []assignment{{session: s.UID}}, assignEnd); err != nil { // tells nobody: the status is final already
 			return err
 		}
 		if _, err := tx.Exec(ctx, `UPDATE sessions SET moved_from = NULL, moved_reason = NULL WHERE uid = $1`, s.UID); err != nil {
@@ -204,7 +204,7 @@ func PlaceToUnlink(ctx context.Context, db *DB, s *Session) (placed bool, err er
 			return nil
 		}
 		placed = true
-		_, err = assign(ctx, tx, []assignment{{s.UID, to}}, assignUnlink)
+		_, err = assignAndEmit(ctx, tx, []assignment{{s.UID, to}}, assignUnlink)
 		return err
 	})
 	return placed, err

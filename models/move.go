@@ -58,8 +58,8 @@ type assignment struct {
 
 // assign is the one place where sessions change workers. Its caller has made sure that nobody holds them: the worker
 // has confirmed the release, or its lease is over. The epoch is raised, so that whoever held them before is refused from
-// now on, and the events tell of it.
-func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (webhooks []uuid.UUID, err error) {
+// now on. The events that tell of it are its caller's to emit.
+func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (events []Event, err error) {
 	uids, workers := make([]uuid.UUID, len(list)), make([]string, len(list))
 	for i, a := range list {
 		uids[i], workers[i] = a.session, a.worker
@@ -84,16 +84,22 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (w
 		return nil, err
 	}
 	now := time.Now()
-	var events []Event
 	var s Session
 	var news bool
-	if _, err := pgx.ForEachRow(rows, []any{&s.UID, &s.Status, &s.Reason, &s.PhoneNumber, &news}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&s.UID, &s.Status, &s.Reason, &s.PhoneNumber, &news}, func() error {
 		if news {
 			events = append(events, Event{Session: s.UID, Type: "session.status", At: now,
 				Data: webhook.SessionStatus{Status: SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.PhoneNumber}})
 		}
 		return nil
-	}); err != nil {
+	})
+	return events, err
+}
+
+// assignAndEmit is assign for transactions that are rare.
+func assignAndEmit(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (webhooks []uuid.UUID, err error) {
+	events, err := assign(ctx, tx, list, reason)
+	if err != nil {
 		return nil, err
 	}
 	return Emit(ctx, tx, events)
@@ -212,7 +218,7 @@ type Moved struct {
 // The worker's row is locked so that no new process registers under its ID meanwhile. If one has, the release was the former
 // process's and says nothing about this one.
 func FinishMove(ctx context.Context, db *DB, uid uuid.UUID, epoch, term int64, reason string) (m Moved, err error) {
-	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
+	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		m = Moved{}
 		var engine, at string
 		var reserved *string
@@ -230,8 +236,11 @@ func FinishMove(ctx context.Context, db *DB, uid uuid.UUID, epoch, term int64, r
 				return err
 			}
 		}
-		m.Webhooks, err = assign(ctx, tx, []assignment{{uid, m.Worker}}, reason)
-		return err
+		events, err := assign(ctx, tx, []assignment{{uid, m.Worker}}, reason)
+		if err != nil {
+			return err
+		}
+		return queueEmit(last, events, &m.Webhooks)
 	})
 	return m, err
 }
@@ -291,7 +300,7 @@ type Held struct {
 // ConfirmHeld remembers that a worker, in its term, holds a session at an epoch. If the session has moved there, it says so
 // to the subscribers, once.
 func ConfirmHeld(ctx context.Context, db *DB, s *Session, worker string, term int64) (h Held, err error) {
-	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
+	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		h = Held{}
 		var from, reason *string
 		var took float64
@@ -311,8 +320,7 @@ func ConfirmHeld(ctx context.Context, db *DB, s *Session, worker string, term in
 		if err := WriteAudit(ctx, tx, Audit{Service: "runner", Message: "session.migrated", Details: data, Session: s.ID, Worker: worker}); err != nil {
 			return err
 		}
-		h.Webhooks, err = Emit(ctx, tx, []Event{{Session: s.UID, Type: "session.migrated", Data: data, At: time.Now()}})
-		return err
+		return queueEmit(last, []Event{{Session: s.UID, Type: "session.migrated", Data: data, At: time.Now()}}, &h.Webhooks)
 	})
 	return h, err
 }

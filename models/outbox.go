@@ -199,23 +199,17 @@ type Settlement struct {
 }
 
 // SettleMessages writes the outcomes of claimed messages with their events, and returns the webhooks to wake.
-func SettleMessages(ctx context.Context, q Settler, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
-	return Settle(ctx, q, h, sessionID, Settlement{Outcomes: outcomes})
-}
-
-// Settler is a pool, or a transaction, which then takes a savepoint.
-type Settler interface {
-	Batcher
-	Begin(ctx context.Context) (pgx.Tx, error)
+func SettleMessages(ctx context.Context, db *DB, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
+	return Settle(ctx, db, h, sessionID, Settlement{Outcomes: outcomes})
 }
 
 // Settle is SettleMessages with what else the round changed, in one transaction and, unless messages are about others, one
 // round trip.
-func Settle(ctx context.Context, q Settler, h Hold, sessionID string, s Settlement) (woken []uuid.UUID, err error) {
+func Settle(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken []uuid.UUID, err error) {
 	if about := takeEffect(s.Outcomes); len(about) > 0 {
-		woken, err = settleWithTargets(ctx, q, h, sessionID, s, about)
+		woken, err = settleWithTargets(ctx, db, h, sessionID, s, about)
 	} else {
-		woken, err = settle(ctx, q, settleSQL+settleEmit, h, sessionID, s)
+		woken, err = settle(ctx, db.Pool, settleSQL+settleEmit, h, sessionID, s)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)

@@ -26,8 +26,8 @@ func takeEffect(outcomes []Outcome) []*Message {
 // settleWithTargets settles outcomes of which some take effect on other messages, in one transaction. The targets are
 // locked first, by ID: settling never waits for a message's lock, so nobody who holds one waits for us in a circle. All
 // events are written at the end, since that locks webhooks' lanes.
-func settleWithTargets(ctx context.Context, q Settler, h Hold, sessionID string, s Settlement, about []*Message) (woken []uuid.UUID, err error) {
-	err = pgx.BeginFunc(ctx, q, func(tx pgx.Tx) error {
+func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement, about []*Message) (woken []uuid.UUID, err error) {
+	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		found, err := lockTargets(ctx, tx, about)
 		if err != nil {
 			return err
@@ -43,13 +43,12 @@ func settleWithTargets(ctx context.Context, q Settler, h Hold, sessionID string,
 				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At})
 			}
 		}
-		about = slices.DeleteFunc(about, func(m *Message) bool { return !slices.Contains(done, m.ID) })
-		effects, err := found.apply(ctx, tx, about)
+		took := slices.DeleteFunc(slices.Clone(about), func(m *Message) bool { return !slices.Contains(done, m.ID) })
+		effects, err := found.apply(ctx, tx, took)
 		if err != nil {
 			return err
 		}
-		woken, err = Emit(ctx, tx, append(events, effects...))
-		return err
+		return queueEmit(last, append(events, effects...), &woken)
 	})
 	return woken, err
 }

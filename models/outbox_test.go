@@ -69,7 +69,7 @@ func (o *outbox) claim(h *models.Hold, limit int) *models.Claim {
 
 func (o *outbox) settle(h *models.Hold, outcomes ...models.Outcome) {
 	o.Helper()
-	_, err := models.SettleMessages(o.Context(), o.db.Pool, *h, o.session.ID, outcomes)
+	_, err := models.SettleMessages(o.Context(), o.db, *h, o.session.ID, outcomes)
 	require.NoError(o, err)
 }
 

@@ -73,6 +73,6 @@ func unsuspend(ctx context.Context, tx pgx.Tx, user uuid.UUID) error {
 	if err := setOpen(ctx, tx, linked, true); err != nil {
 		return err
 	}
-	_, err = assign(ctx, tx, back, assignStart) // a new epoch: a late call of the stop reaches nothing; its events' webhooks are left to the sweep
+	_, err = assignAndEmit(ctx, tx, back, assignStart) // a new epoch: a late call of the stop reaches nothing; its events' webhooks are left to the sweep
 	return err
 }

@@ -159,10 +159,7 @@ var errMovedOn = errors.New("the session has moved on")
 
 // hold has a worker create a session and confirms it. It is what both creating and moving end in.
 func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) (wire.SessionState, error) {
-	rejects, err := models.RejectsCalls(ctx, r.db.Pool, s.UID)
-	if err != nil {
-		return wire.SessionState{}, fmt.Errorf("settings of %s: %w", s.UID, err)
-	}
+	rejects := s.RejectsCalls()
 	state, err := r.create(ctx, s, w, rejects)
 	if err != nil {
 		return state, err
@@ -175,10 +172,8 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 		return state, errMovedOn // the heartbeat's answer has the worker drop it
 	}
 	// A change before the confirmation was taken for one that the worker knows of; a later one has it create again.
-	if now, err := models.RejectsCalls(ctx, r.db.Pool, s.UID); err != nil {
-		return state, fmt.Errorf("settings of %s: %w", s.UID, err)
-	} else if now != rejects {
-		if state, err = r.create(ctx, s, w, now); err != nil {
+	if held.RejectCalls != rejects {
+		if state, err = r.create(ctx, s, w, held.RejectCalls); err != nil {
 			return state, err
 		}
 	}

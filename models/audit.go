@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 )
 
 // Kinds of those who change something.
@@ -48,6 +49,15 @@ func WriteAudit(ctx context.Context, q Querier, lines ...Audit) error {
 		return err
 	}
 	_, err = q.Exec(ctx, auditSQL, args...)
+	return err
+}
+
+// queueAudit is WriteAudit as a part of a batch.
+func queueAudit(b *pgx.Batch, line Audit) error {
+	args, err := auditArgs([]Audit{line})
+	if err == nil {
+		b.Queue(auditSQL, args...)
+	}
 	return err
 }
 

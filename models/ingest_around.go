@@ -184,12 +184,6 @@ func callsOf(ctx context.Context, q Querier, sessions []uuid.UUID) (map[uuid.UUI
 	return all, err
 }
 
-// RejectsCalls reports whether a session has its calls refused.
-func RejectsCalls(ctx context.Context, q Querier, session uuid.UUID) (bool, error) {
-	all, err := callsOf(ctx, q, []uuid.UUID{session})
-	return all[session].Reject, err
-}
-
 // callAnswerWithin is how long after a call its answer is worth sending.
 const callAnswerWithin = time.Hour
 

@@ -205,9 +205,9 @@ func TestPresenceIsOfTheMoment(t *testing.T) {
 func TestCallsAreAnsweredOnce(t *testing.T) {
 	r := newReporter(t)
 	r.exec(`UPDATE sessions SET settings = '{"calls":{"reject":true,"message":"Please write."}}'`)
-	reject, err := models.RejectsCalls(t.Context(), r.db.Pool, r.session.UID)
+	s, err := models.SessionByUID(t.Context(), r.db, r.session.UID)
 	require.NoError(t, err)
-	require.True(t, reject)
+	require.True(t, s.RejectsCalls())
 	phone := "+6282222222222"
 	call := func(id, chat string, rejected bool) wire.Event {
 		return r.event(wire.EventCall, wire.CallData{CallID: id, Chat: chat, Sender: chatJID, From: wire.Contact{Phone: &phone}, Rejected: rejected})
@@ -229,11 +229,11 @@ func TestCallsAreAnsweredOnce(t *testing.T) {
 	r.exec(`UPDATE lanes SET open = false`)
 	r.send(call("4", chatJID, true))
 	require.EqualValues(t, 1, r.count(`true`))
+	r.exec(`UPDATE lanes SET open = true`)
 	for _, settings := range []string{`null`, `[]`, `{"calls":7}`, `{"calls":{"reject":"yes"}}`, `{"calls":{"reject":null}}`} {
 		r.exec(`UPDATE sessions SET settings = '` + settings + `'`)
-		reject, err := models.RejectsCalls(t.Context(), r.db.Pool, r.session.UID)
-		require.NoError(t, err, settings)
-		require.False(t, reject, settings)
+		r.send(call("5"+settings, chatJID, true))
+		require.EqualValues(t, 1, r.count(`true`), settings)
 	}
 }
 

@@ -290,11 +290,12 @@ func MovedOn(ctx context.Context, q Querier, sessions []uuid.UUID, epochs []int6
 
 // Held is what became of a worker's confirmation that it holds a session.
 type Held struct {
-	Wanted   bool // it should still hold it
-	From     string
-	Reason   string
-	Took     time.Duration // since it was assigned; 0 unless it has moved
-	Webhooks []uuid.UUID
+	Wanted      bool // it should still hold it
+	RejectCalls bool // what it should know by now
+	From        string
+	Reason      string
+	Took        time.Duration // since it was assigned; 0 unless it has moved
+	Webhooks    []uuid.UUID
 }
 
 // ConfirmHeld remembers that a worker, in its term, holds a session at an epoch. If the session has moved there, it says so
@@ -304,20 +305,18 @@ func ConfirmHeld(ctx context.Context, db *DB, s *Session, worker string, term in
 		h = Held{}
 		var from, reason *string
 		var took float64
-		err := tx.QueryRow(ctx, `SELECT moved_from, moved_reason, coalesce(extract(epoch FROM clock_timestamp() - moved_at), 0)::float8 FROM sessions
-			WHERE uid = $1 AND worker_id = $2 AND epoch = $3 AND desired = 'RUNNING' FOR NO KEY UPDATE`, s.UID, worker, s.Epoch).Scan(&from, &reason, &took)
-		if h.Wanted, err = Found(err); err != nil || !h.Wanted {
+		err := tx.QueryRow(ctx, `UPDATE sessions s SET held_term = $4, held_at = now(), moved_from = NULL, updated_at = now()
+			FROM (SELECT uid, moved_from, moved_reason FROM sessions
+				WHERE uid = $1 AND worker_id = $2 AND epoch = $3 AND desired = 'RUNNING' FOR NO KEY UPDATE) was
+			WHERE s.uid = was.uid RETURNING was.moved_from, was.moved_reason,
+				coalesce(extract(epoch FROM clock_timestamp() - s.moved_at), 0)::float8, coalesce(s.settings->'calls'->'reject' = 'true', false)`,
+			s.UID, worker, s.Epoch, term).Scan(&from, &reason, &took, &h.RejectCalls)
+		if h.Wanted, err = Found(err); err != nil || from == nil || reason == nil || *from == worker {
 			return err
-		}
-		if _, err := tx.Exec(ctx, `UPDATE sessions SET held_term = $2, held_at = now(), moved_from = NULL, updated_at = now() WHERE uid = $1`, s.UID, term); err != nil {
-			return err
-		}
-		if from == nil || reason == nil || *from == worker {
-			return nil
 		}
 		h.From, h.Reason, h.Took = *from, *reason, time.Duration(took*float64(time.Second))
 		data := webhook.SessionMigrated{From: h.From, To: worker, Reason: h.Reason}
-		if err := WriteAudit(ctx, tx, Audit{Service: "runner", Message: "session.migrated", Details: data, Session: s.ID, Worker: worker}); err != nil {
+		if err := queueAudit(last, Audit{Service: "runner", Message: "session.migrated", Details: data, Session: s.ID, Worker: worker}); err != nil {
 			return err
 		}
 		return queueEmit(last, []Event{{Session: s.UID, Type: "session.migrated", Data: data, At: time.Now()}}, &h.Webhooks)

@@ -21,6 +21,11 @@ type Settings struct {
 	Calls  *CallSettings    `json:"calls,omitempty"`
 }
 
+// RejectsCalls says whether a session has its calls refused.
+func (s *Session) RejectsCalls() bool {
+	return s.Settings != nil && s.Settings.Calls != nil && s.Settings.Calls.Reject
+}
+
 // SessionChange is what an owner wants to be different. Nil leaves as it is.
 type SessionChange struct {
 	Name     *string

@@ -67,6 +67,9 @@ func (s *sender) run(ctx context.Context, p SendMessages) error {
 // round claims a few messages and sends them one after another. size is how many: as many as the rounds before could send
 // in their time, since what is claimed and not sent has to be put back.
 func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, error) {
+	if s.workers.resting(h.Worker) {
+		return step{pause: sendPause}, nil // what would be claimed would have to be put back
+	}
 	claim, err := models.ClaimMessages(ctx, s.db.Pool, h, *size)
 	switch {
 	case err != nil:

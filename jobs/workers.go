@@ -96,6 +96,14 @@ func (w *Workers) gate(id string) *gate {
 	return g
 }
 
+// resting says that a worker has failed so often that nobody asks it for a while.
+func (w *Workers) resting(id string) bool {
+	w.mu.Lock()
+	g := w.gates[id]
+	w.mu.Unlock()
+	return g != nil && g.breaker.State() == gobreaker.StateOpen
+}
+
 // controlPatience is how long the calls that a worker has in hand may make no progress before further jobs stop waiting for
 // their turn: they would keep slots that the jobs of other workers need.
 const controlPatience = time.Second

@@ -41,9 +41,10 @@ const liveHolder = `EXISTS (SELECT 1 FROM runners r WHERE r.id = l.holder AND r.
 type Hold struct {
 	Lane       uuid.UUID
 	Generation int64
-	NextSeq    int64 // of the lane, when the holder last looked for work: release is a compare-and-set on it
-	Guarded    bool  // of messages: to be claimed from with care, see claimGuarded
-	OneByOne   bool  // of messages: it is paced, so that nothing is claimed which would have to be put back
+	NextSeq    int64  // of the lane, when the holder last looked for work: release is a compare-and-set on it
+	Worker     string // of messages: where the session was when the lane was taken, "" for nowhere
+	Guarded    bool   // of messages: to be claimed from with care, see claimGuarded
+	OneByOne   bool   // of messages: it is paced, so that nothing is claimed which would have to be put back
 }
 
 // TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure
@@ -54,7 +55,8 @@ func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, boo
 	err := q.QueryRow(ctx, `UPDATE lanes l SET holder = $2, generation = generation + 1
 		WHERE l.id = $1 AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
 		  AND EXISTS (SELECT 1 FROM runners r WHERE r.id = $2 AND r.expires_at > now())
-		RETURNING generation, next_seq`, lane, runner).Scan(&h.Generation, &h.NextSeq)
+		RETURNING generation, next_seq, coalesce((SELECT s.worker_id FROM sessions s WHERE s.uid = l.id), '')`, lane, runner).
+		Scan(&h.Generation, &h.NextSeq, &h.Worker)
 	ok, err := Found(err)
 	return h, ok, err
 }

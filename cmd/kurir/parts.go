@@ -177,7 +177,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 }
 
 // controlConns are a runner's connections to PostgreSQL for the control plane, besides DATABASE_MAX_CONNS.
-const controlConns = 4
+const controlConns = 8
 
 // runRunner runs jobs until ctx ends.
 func (p *parts) runRunner(ctx context.Context) error {

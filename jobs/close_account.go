@@ -74,9 +74,7 @@ func (c *closer) sessions(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range started {
-		c.r.queue.StartJob(ctx, KindDeleteSession, id)
-	}
+	c.r.queue.StartJobs(ctx, KindDeleteSession, started)
 	held, err := models.SessionsHeld(ctx, c.r.db.Pool, c.user)
 	if err == nil && held {
 		err = later{closeLook}

@@ -223,7 +223,5 @@ func (r *Runner) roomElsewhere(ctx context.Context, worker string) bool {
 
 // start enqueues jobs that were just committed.
 func (r *Runner) start(ctx context.Context, kind string, jobs ...uuid.UUID) {
-	for _, id := range jobs {
-		r.queue.StartJob(ctx, kind, id)
-	}
+	r.queue.StartJobs(ctx, kind, jobs)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"kurir/models"
 )
@@ -70,12 +71,14 @@ func (r *Runner) sweep(ctx context.Context, _ tick) error {
 	if err != nil {
 		return fmt.Errorf("find due jobs: %w", err)
 	}
+	var g errgroup.Group
+	g.SetLimit(enqueueWidth)
 	for _, d := range due {
-		if err := r.queue.enqueue(ctx, durableTask{Kind: d.Kind, JobID: d.ID, Attempt: d.Attempt}, durableTaskID(d.ID, d.Attempt, d.Overdue)); err != nil {
-			return err
-		}
+		g.Go(func() error {
+			return r.queue.enqueue(ctx, durableTask{Kind: d.Kind, JobID: d.ID, Attempt: d.Attempt}, durableTaskID(d.ID, d.Attempt, d.Overdue))
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 func (r *Runner) backlogged(queue string) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // The queues. Each has its own asynq server in a runner, so that frozen workers or hanging endpoints never starve the
@@ -66,6 +67,19 @@ func (q *Queue) enqueue(ctx context.Context, p payload, more ...asynq.Option) er
 		return fmt.Errorf("enqueue %s: %w", p.kind(), err)
 	}
 	return nil
+}
+
+// enqueueWidth is how many tasks are on their way to Redis at once, which asynq takes one by one.
+const enqueueWidth = 16
+
+// StartJobs is StartJob for many: all the sessions of a worker may be waiting for theirs.
+func (q *Queue) StartJobs(ctx context.Context, kind string, ids []uuid.UUID) {
+	var g errgroup.Group
+	g.SetLimit(enqueueWidth)
+	for _, id := range ids {
+		g.Go(func() error { q.StartJob(ctx, kind, id); return nil })
+	}
+	_ = g.Wait()
 }
 
 // StartJob enqueues a durable job that was just committed. If Redis does not take it, the sweep will: the

@@ -129,7 +129,7 @@ func (w *Waker) send() {
 		return nil
 	})
 	var group errgroup.Group
-	group.SetLimit(8)
+	group.SetLimit(enqueueWidth)
 	for lane, won := range first {
 		switch {
 		case won.Err() != nil:

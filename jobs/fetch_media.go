@@ -170,14 +170,8 @@ func (r *sendRoundState) awaitMedium(m *models.Claimed, now time.Time) {
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: errNoMedia.Code, Error: errNoMedia.Sentence, At: now})
 		return
 	}
-	until := r.clock().Add(fetchHold)
-	r.blocked[m.Chat] = until
 	r.fetch = append(r.fetch, m.ID)
-	status := models.MessagePending
-	if !m.Fresh { // later ones of its chat may be in doubt, and it must not fall behind them
-		status = models.MessageSending
-	}
-	r.add(models.Outcome{Message: &m.Message, Status: status, NextAttemptAt: &until, WaitingFor: models.WaitingMedia, At: now})
+	r.holdFor(m, r.clock().Add(fetchHold), now)
 }
 
 // startFetches enqueues fetches of messages that are held for them. If Redis does not take one, the end of the hold will make it

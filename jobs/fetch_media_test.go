@@ -104,3 +104,51 @@ func TestFetchesInAQueueAreHeldOn(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, lanes, "it is not met anew")
 }
+
+// A medium that the worker cannot have holds its chat up, in order, and nobody else's; it spends no attempt.
+func TestAMediumThatIsNotAtHandHoldsUpItsChatOnly(t *testing.T) {
+	b := newPaceBench(t)
+	first := b.send("a", "with a medium")
+	b.send("a", "behind it")
+	b.send("b", "elsewhere")
+	b.net.verdicts = []verdict{noMedium}
+	b.drain()
+	require.Equal(t, []string{"elsewhere"}, b.shown(), "the lane does not rest")
+	require.Equal(t, "PENDING media 0", b.state(first))
+	for range sendTries + 2 { // however often
+		b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, first)
+		_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+		require.NoError(t, err)
+		b.net.verdicts = []verdict{noMedium}
+		b.drain()
+		require.Empty(t, b.shown())
+		require.Equal(t, "PENDING media 0", b.state(first))
+	}
+	require.LessOrEqual(t, b.heldFor(first), carryBackoff)
+	require.Greater(t, b.heldFor(first), carryBackoff/2, "it is asked for less and less often")
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, first)
+	_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+	require.NoError(t, err)
+	b.drain()
+	require.Equal(t, []string{"with a medium", "behind it"}, b.shown())
+}
+
+// One that may have gone out stays in doubt while its medium is away, and one whose time is over ends.
+func TestAMediumThatIsNotAtHandInDoubtAndAtItsEnd(t *testing.T) {
+	b := newPaceBench(t)
+	doubted, late := b.send("a", "in doubt"), b.send("b", "late")
+	b.send("b", "behind it")
+	b.net.verdicts = []verdict{unknownUnseen, noMedium}
+	b.drain()
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, doubted)
+	b.net.verdicts = []verdict{noMedium}
+	b.drain()
+	require.Equal(t, "SENDING media 1", b.state(doubted))
+	b.exec(`UPDATE messages SET next_attempt_at = now(), expires_at = now() WHERE id = $1`, late)
+	_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+	require.NoError(t, err)
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, doubted)
+	b.drain()
+	require.Equal(t, []string{"in doubt", "behind it"}, b.shown())
+	require.Equal(t, "EXPIRED - 0", b.state(late))
+}

@@ -340,6 +340,8 @@ func refusal(err error) error {
 		return wire.Refuse(wire.CodeLeaseLost, ErrLeaseLost.Error())
 	case errors.Is(err, ErrUnsupported):
 		return wire.Refuse(wire.CodeUnsupported, ErrUnsupported.Error())
+	case errors.Is(err, ErrMediaUnavailable):
+		return wire.Refuse(wire.CodeMediaUnavailable, ErrMediaUnavailable.Error())
 	default:
 		return nil
 	}

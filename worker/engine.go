@@ -38,6 +38,8 @@ type Session struct {
 	RejectCalls func() bool
 	// Media is the gateway's store of media; nil: there is none, and messages with a medium can't be sent now.
 	Media MediaStore
+	// Room is shared by all sessions of a node, see Intake; nil: only what one connection holds back is bounded.
+	Room *Room
 }
 
 // MediaStore is where the media of messages are, both ways: the gateway. Engines stream; they keep no medium whole.

@@ -65,7 +65,8 @@ const (
 	fetchQueued      = 30 * time.Second // of messages whose fetches are stuck in a queue: they are not lost
 	fetchTries       = 5
 	fetchBackoff     = 5 * time.Minute
-	fetchAhead       = time.Minute // of a scheduled message's time
+	fetchRest        = 2 * time.Minute // longest hold after an outage of ours
+	fetchAhead       = time.Minute     // of a scheduled message's time
 	fetchBatch       = 200
 	mediaConcurrency = 16 // fetches at once, in one runner
 )
@@ -134,23 +135,21 @@ func (f *fetcher) fetch(ctx context.Context, user uuid.UUID, m *models.Message) 
 	return item, id, err
 }
 
-var (
-	errNoMedia     = fault.New(fault.Invalid, "media_unsupported", "This installation has no store for media.")
-	errUnavailable = fault.New(fault.Unavailable, "media_unavailable", "The medium could not be fetched from its URL.")
-)
+var errNoMedia = fault.New(fault.Invalid, "media_unsupported", "This installation has no store for media.")
 
-// failed puts a fetch off, or fails the message.
+// failed puts a fetch off, or fails the message. What is not the doing of the URL's server counts for nothing: only the
+// message's expiry ends that.
 func (f *fetcher) failed(ctx context.Context, m *models.Message, cause error) error {
-	known := errUnavailable
-	if f := (*fault.Error)(nil); errors.As(cause, &f) && f.Kind != fault.Internal {
-		known = f
+	var known *fault.Error
+	if !errors.As(cause, &known) || ours(cause) {
+		return f.outage(ctx, m, cause)
 	}
 	f.log.Info("medium not fetched", "message", m.ID, "session", m.SessionUID, "code", known.Code, "error", cause)
 	failed, woken, err := models.FetchFailed(ctx, f.db, m, known.Code, known.Sentence, func(tries int) time.Duration {
 		if permanent(cause) || tries >= fetchTries {
 			return 0
 		}
-		return backoff(2*tries+1, fetchBackoff) // 4 s, 16 s, 64 s, 4 min
+		return untilExpiry(m, max(backoff(2*tries+1, fetchBackoff), known.RetryAfter)) // 4 s, 16 s, 64 s, 4 min
 	})
 	if err != nil {
 		return fmt.Errorf("note failed fetch of message %s: %w", m.ID, err)
@@ -163,6 +162,28 @@ func (f *fetcher) failed(ctx context.Context, m *models.Message, cause error) er
 	return nil
 }
 
+// ours reports whether a fetch failed for a reason of this installation: a part that is down, a fetch that was ended from
+// here, or places that others took.
+func ours(err error) bool {
+	return errors.Is(err, media.ErrShare) || errors.Is(err, context.Canceled) || !permanent(err) && fault.Code(err) != media.CodeUnreachable
+}
+
+// outage holds a message on after a fetch that came to nothing through us.
+func (f *fetcher) outage(ctx context.Context, m *models.Message, cause error) error {
+	pause := untilExpiry(m, backoff(f.carries.again(m.ID)+2, fetchRest))
+	f.log.Warn("medium not fetched for now", "message", m.ID, "session", m.SessionUID, "again", pause, "error", cause)
+	_, _, _, err := models.BeginFetch(ctx, f.db.Pool, m.ID, pause)
+	return err
+}
+
+// untilExpiry shortens a hold to the time that the message has: at its end the lane sees that it has expired.
+func untilExpiry(m *models.Message, hold time.Duration) time.Duration {
+	if m.ExpiresAt != nil {
+		hold = min(hold, time.Until(*m.ExpiresAt))
+	}
+	return max(hold, time.Second)
+}
+
 // awaitMedium holds a message until its medium is here; where none can be fetched, it has failed.
 func (r *sendRoundState) awaitMedium(m *models.Claimed, now time.Time) {
 	if r.media == nil {
@@ -170,14 +191,8 @@ func (r *sendRoundState) awaitMedium(m *models.Claimed, now time.Time) {
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: errNoMedia.Code, Error: errNoMedia.Sentence, At: now})
 		return
 	}
-	until := r.clock().Add(fetchHold)
-	r.blocked[m.Chat] = until
 	r.fetch = append(r.fetch, m.ID)
-	status := models.MessagePending
-	if !m.Fresh { // later ones of its chat may be in doubt, and it must not fall behind them
-		status = models.MessageSending
-	}
-	r.add(models.Outcome{Message: &m.Message, Status: status, NextAttemptAt: &until, WaitingFor: models.WaitingMedia, At: now})
+	r.holdFor(m, r.clock().Add(fetchHold), now)
 }
 
 // startFetches enqueues fetches of messages that are held for them. If Redis does not take one, the end of the hold will make it

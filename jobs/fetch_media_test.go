@@ -2,12 +2,15 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"kurir/fault"
+	"kurir/media"
 	"kurir/message"
 	"kurir/models"
 	"kurir/models/modelstest"
@@ -103,4 +106,95 @@ func TestFetchesInAQueueAreHeldOn(t *testing.T) {
 	lanes, err := models.EndHolds(t.Context(), b.db.Pool, 100)
 	require.NoError(t, err)
 	require.Empty(t, lanes, "it is not met anew")
+}
+
+// A medium that the worker cannot have holds its chat up, in order, and nobody else's; it spends no attempt.
+func TestAMediumThatIsNotAtHandHoldsUpItsChatOnly(t *testing.T) {
+	b := newPaceBench(t)
+	first := b.send("a", "with a medium")
+	b.send("a", "behind it")
+	b.send("b", "elsewhere")
+	b.net.verdicts = []verdict{noMedium}
+	b.drain()
+	require.Equal(t, []string{"elsewhere"}, b.shown(), "the lane does not rest")
+	require.Equal(t, "PENDING media 0", b.state(first))
+	for range sendTries + 2 { // however often
+		b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, first)
+		_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+		require.NoError(t, err)
+		b.net.verdicts = []verdict{noMedium}
+		b.drain()
+		require.Empty(t, b.shown())
+		require.Equal(t, "PENDING media 0", b.state(first))
+	}
+	require.LessOrEqual(t, b.heldFor(first), carryBackoff)
+	require.Greater(t, b.heldFor(first), carryBackoff/2, "it is asked for less and less often")
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, first)
+	_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+	require.NoError(t, err)
+	b.drain()
+	require.Equal(t, []string{"with a medium", "behind it"}, b.shown())
+}
+
+// One that may have gone out stays in doubt while its medium is away, and one whose time is over ends.
+func TestAMediumThatIsNotAtHandInDoubtAndAtItsEnd(t *testing.T) {
+	b := newPaceBench(t)
+	doubted, late := b.send("a", "in doubt"), b.send("b", "late")
+	b.send("b", "behind it")
+	b.net.verdicts = []verdict{unknownUnseen, noMedium}
+	b.drain()
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, doubted)
+	b.net.verdicts = []verdict{noMedium}
+	b.drain()
+	require.Equal(t, "SENDING media 1", b.state(doubted))
+	b.exec(`UPDATE messages SET next_attempt_at = now(), expires_at = now() WHERE id = $1`, late)
+	_, err := models.EndHolds(t.Context(), b.db.Pool, 10)
+	require.NoError(t, err)
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, doubted)
+	b.drain()
+	require.Equal(t, []string{"in doubt", "behind it"}, b.shown())
+	require.Equal(t, "EXPIRED - 0", b.state(late))
+}
+
+// What is our doing is no try of the message's, however long it lasts; only its expiry ends that.
+func TestAnOutageOfOursFailsNoMedium(t *testing.T) {
+	b := newPaceBench(t)
+	s := &store{}
+	b.sender.media = s
+	f := &fetcher{b.sender}
+	id := b.image("a")
+	b.drain()
+	tries := func() int64 {
+		return modelstest.Scalar[int64](t, b.db, `SELECT media_tries::bigint FROM messages WHERE id = $1`, id)
+	}
+	unreachable := fault.New(fault.Unavailable, media.CodeUnreachable, "No.")
+	for _, why := range []error{errors.New("PostgreSQL is away"), media.ErrStore.WithCause(errors.New("the disk is full")), unreachable.WithCause(media.ErrShare),
+		unreachable.WithCause(context.Canceled)} {
+		s.fail = why
+		for range fetchTries {
+			require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+		}
+		require.Equal(t, "PENDING media 0", b.state(id), "%v", why)
+		require.Zero(t, tries(), "%v", why)
+	}
+	require.InDelta(t, fetchRest.Seconds(), b.heldFor(id).Seconds(), 10)
+	b.exec(`UPDATE messages SET expires_at = now() + interval '20 seconds' WHERE id = $1`, id)
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	require.LessOrEqual(t, b.heldFor(id), 20*time.Second, "it may expire")
+	s.fail = nil
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	b.drain()
+	require.Equal(t, []string{"image"}, b.shown())
+}
+
+// A server that says when to come again is not asked before.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	b := newPaceBench(t)
+	s := &store{fail: fault.New(fault.Unavailable, media.CodeUnreachable, "Not now.").After(10 * time.Minute)}
+	b.sender.media = s
+	id := b.image("a")
+	b.drain()
+	require.NoError(t, (&fetcher{b.sender}).run(t.Context(), FetchMedia{MessageID: id}))
+	require.InDelta(t, 600, b.heldFor(id).Seconds(), 10)
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT media_tries::bigint FROM messages WHERE id = $1`, id))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
+	"kurir/media"
 	"kurir/message"
 	"kurir/models"
 	"kurir/monitoring"
@@ -36,7 +37,7 @@ type guardModel struct {
 type noStore struct{}
 
 func (noStore) Fetch(context.Context, uuid.UUID, string, string) (message.Media, error) {
-	return message.Media{}, errUnavailable
+	return message.Media{}, media.ErrStore
 }
 
 func modelSender(t *testing.T, db *models.DB, metrics *monitoring.Metrics) *sender {

@@ -127,6 +127,9 @@ func (x *stress) sweep(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		if _, err := models.EndHolds(ctx, x.db.Pool, 100); err != nil && ctx.Err() == nil {
+			x.t.Errorf("end holds: %v", err)
+		}
 		due, err := models.DueLanes(ctx, x.db.Pool, models.LaneMessages, 100)
 		if err != nil && ctx.Err() == nil {
 			x.t.Errorf("sweep: %v", err)

@@ -45,6 +45,7 @@ const (
 	offline // the worker has no connection just now
 	limited // the network asks for a pause
 	banned
+	noMedium // the worker cannot have the message's medium now
 	verdicts
 )
 
@@ -97,6 +98,9 @@ func (n *network) Send(_ context.Context, _ string, m wire.Send) (wire.SendResul
 	}
 	if how == offline || !n.connected {
 		return wire.SendResult{}, wire.Refuse(wire.CodeNotConnected, "")
+	}
+	if how == noMedium {
+		return wire.SendResult{}, wire.Refuse(wire.CodeMediaUnavailable, "")
 	}
 	if how == limited || how == banned {
 		return wire.SendResult{Outcome: wire.OutcomeThrottled, Code: map[verdict]string{limited: wire.CodeRateLimited, banned: wire.CodeTemporaryBan}[how],

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/fault"
+	"kurir/media"
 	"kurir/message"
 	"kurir/models"
 	"kurir/models/modelstest"
@@ -301,11 +302,11 @@ func TestAMediumThatCannotBeFetchedFailsItsMessage(t *testing.T) {
 	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: bad}))
 	require.Equal(t, "media_type", modelstest.Scalar[string](t, b.db, `SELECT error_code FROM messages WHERE id = $1 AND status = 'FAILED'`, bad))
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM events WHERE type = 'message.failed'`))
-	s.fail = errors.New("down")
+	s.fail = fault.New(fault.Unavailable, media.CodeUnreachable, "It is down.")
 	for range fetchTries {
 		require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: slow}))
 	}
-	require.Equal(t, "media_unavailable", modelstest.Scalar[string](t, b.db, `SELECT error_code FROM messages WHERE id = $1 AND status = 'FAILED'`, slow))
+	require.Equal(t, "media_unreachable", modelstest.Scalar[string](t, b.db, `SELECT error_code FROM messages WHERE id = $1 AND status = 'FAILED'`, slow))
 	b.drain()
 	require.Equal(t, []string{"behind it"}, b.shown())
 }

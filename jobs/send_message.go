@@ -46,6 +46,7 @@ type sender struct {
 	metrics *monitoring.Metrics
 	log     *slog.Logger
 	flights flights
+	carries carries
 	media   MediaFetcher   // nil: media by URL cannot be sent
 	luck    func() float64 // for jitter, from 0 to 1
 }
@@ -175,6 +176,8 @@ func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err e
 	case err != nil && refusedForGood[wire.Code(err)]:
 		r.metrics.Messages("failed", 1)
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageFailed, Code: wire.Code(err), Error: "The worker refused the message.", At: now})
+	case wire.Code(err) == wire.CodeMediaUnavailable && wire.NotSent(err):
+		r.awaitCarried(m, now, err)
 	case err != nil && wire.NotSent(err):
 		// Nothing went out, now. The lane comes again; the message spends no attempt.
 		r.lost = wire.Code(err) == wire.CodeStaleGeneration

@@ -68,6 +68,9 @@ func NewFetcher(store *Store, guard *egress.Guard, cfg FetchConfig) *Fetcher {
 		shares: &shares{patience: cfg.Patience, most: max(cfg.Concurrency/4, 1), full: func() bool { return len(slots) == cap(slots) }, slow: map[uuid.UUID]int{}}}
 }
 
+// CodeUnreachable is the code of a fetch whose server is to blame, and that may succeed later.
+const CodeUnreachable = "media_unreachable"
+
 // Faults of fetching. Of errUnreachable's kind trying again may help; of the other's not.
 var (
 	errUnreachable = fault.New(fault.Unavailable, "media_unreachable", "The medium could not be fetched.")
@@ -95,7 +98,8 @@ func (f *Fetcher) CheckURL(raw string) error {
 }
 
 // Fetch takes the content at a URL in, as Put does. Its faults tell by their kind whether trying again may help:
-// media_unreachable and an outage of ours may pass; media_url_refused, media_type_not_allowed, media_too_large and media_empty
+// media_unreachable, with a RetryAfter where the server asks for one, and an outage of ours, which is not its server's doing
+// and has another code or ErrShare in it, may pass; media_url_refused, media_type_not_allowed, media_too_large and media_empty
 // are final.
 func (f *Fetcher) Fetch(ctx context.Context, user uuid.UUID, raw, kind string) (*Item, error) {
 	rule, err := f.store.rules.of(kind)
@@ -109,7 +113,7 @@ func (f *Fetcher) Fetch(ctx context.Context, user uuid.UUID, raw, kind string) (
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	case <-ctx.Done():
-		return nil, unreachable("no time was left", ctx.Err())
+		return nil, unreachable("no time was left", errors.Join(ErrShare, ctx.Err()))
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -117,8 +121,8 @@ func (f *Fetcher) Fetch(ctx context.Context, user uuid.UUID, raw, kind string) (
 	defer giveUp(nil)
 	defer f.shares.watch(user, giveUp)()
 	m, err := f.fetch(ctx, user, raw, kind, rule)
-	if errors.Is(context.Cause(ctx), errShare) && err != nil {
-		return nil, unreachable("its server is slow, and others wait", errShare)
+	if errors.Is(context.Cause(ctx), ErrShare) && err != nil {
+		return nil, unreachable("its server is slow, and others wait", ErrShare)
 	}
 	return m, err
 }
@@ -179,10 +183,21 @@ func answered(resp *http.Response) error {
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests, code >= 500:
 		var f *fault.Error
 		_ = errors.As(unreachable(status, nil), &f)
-		if seconds, err := strconv.ParseInt(resp.Header.Get("Retry-After"), 10, 32); err == nil && seconds > 0 {
-			f = f.After(min(time.Duration(seconds)*time.Second, maxRetryAfter))
+		if wait := retryAfter(resp.Header.Get("Retry-After"), time.Now()); wait > 0 {
+			f = f.After(wait)
 		}
 		return f
 	}
 	return refused(status, fmt.Errorf("status %d", resp.StatusCode))
+}
+
+// retryAfter is how long a server wants to be left alone, in seconds or until a date; 0: it does not say.
+func retryAfter(header string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseInt(header, 10, 32); err == nil {
+		return max(min(time.Duration(seconds)*time.Second, maxRetryAfter), 0)
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(min(at.Sub(now), maxRetryAfter), 0)
+	}
+	return 0
 }

@@ -77,6 +77,9 @@ func TestFetch(t *testing.T) {
 		switch {
 		case err == nil:
 			w.Header().Set("Retry-After", "7")
+			if status == http.StatusTooManyRequests {
+				w.Header().Set("Retry-After", time.Now().Add(30*time.Minute).UTC().Format(http.TimeFormat))
+			}
 			w.WriteHeader(status)
 		case r.URL.Path == "/redirect":
 			http.Redirect(w, r, "/image", http.StatusFound)
@@ -143,5 +146,8 @@ func TestFetch(t *testing.T) {
 	var f *fault.Error
 	require.ErrorAs(t, err, &f)
 	require.Equal(t, 7*time.Second, f.RetryAfter)
+	_, err = fetcher.Fetch(t.Context(), s.user.ID, base+"/429", "image")
+	require.ErrorAs(t, err, &f)
+	require.InDelta(t, 1800, f.RetryAfter.Seconds(), 30)
 	require.Equal(t, before, s.files(), "nothing of what failed is kept")
 }

@@ -13,8 +13,8 @@ import (
 // long may stay while its user has no more than a quarter of the places with such, or while there are places left. Else it
 // is given up, and tried again as after any other trouble on the way.
 
-// errShare is why a fetch was given up.
-var errShare = errors.New("slow, while others wait")
+// ErrShare is why a fetch was given up that may well have come to an end: others needed its place, or had it.
+var ErrShare = errors.New("slow, while others wait")
 
 // shares counts, by user, the fetches that take long.
 type shares struct {
@@ -44,7 +44,7 @@ func (s *shares) watch(user uuid.UUID, giveUp context.CancelCauseFunc) (end func
 				s.uncount(user)
 				return
 			case s.full():
-				giveUp(errShare)
+				giveUp(ErrShare)
 				return
 			}
 			look.Reset(s.patience / 5)

@@ -57,7 +57,7 @@ func HoldUnfetched(ctx context.Context, q Querier, ahead, hold time.Duration, li
 // were.
 func ProlongFetches(ctx context.Context, q Querier, hold time.Duration, limit int) (int, error) {
 	tag, err := q.Exec(ctx, `WITH over AS (
-			SELECT id, session_uid FROM messages WHERE status = 'PENDING' AND next_attempt_at <= now() AND waiting_for = 'media'
+			SELECT id, session_uid FROM messages WHERE status = 'PENDING' AND next_attempt_at <= now() AND waiting_for = 'media' AND media_id IS NULL
 			ORDER BY next_attempt_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
 		) UPDATE messages m SET next_attempt_at = now() + make_interval(secs => $1) FROM over o
 		WHERE m.id = o.id AND m.session_uid = o.session_uid AND m.status = 'PENDING' AND m.waiting_for = 'media' AND m.next_attempt_at <= now()`,

@@ -53,7 +53,7 @@ func NotSent(err error) bool {
 	}
 	switch e.Code {
 	case CodeNotConnected, CodeLeaseLost, CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration,
-		CodeSessionNotFound, CodeUnauthenticated, CodeUnsupported, CodeInvalidRequest, CodeTooLarge:
+		CodeSessionNotFound, CodeUnauthenticated, CodeUnsupported, CodeInvalidRequest, CodeTooLarge, CodeMediaUnavailable:
 		return true
 	default:
 		return false

@@ -67,6 +67,7 @@ func TestNotSentByAnswer(t *testing.T) {
 		want   bool
 	}{
 		{"not connected", 503, `{"success":false,"error":"x","code":"not_connected"}`, true},
+		{"its medium is away", 503, `{"success":false,"error":"x","code":"media_unavailable"}`, true},
 		{"lease lost", 503, `{"success":false,"error":"x","code":"lease_lost"}`, true},
 		{"stale term", 409, `{"success":false,"error":"x","code":"stale_term"}`, true},
 		{"stale epoch", 409, `{"success":false,"error":"x","code":"stale_epoch"}`, true},

@@ -20,8 +20,11 @@ const (
 	CodeMediaNotFound   = "media_not_found" // 404: there is no such medium, or no longer
 	CodeMediaTooLarge   = "media_too_large" // 413: the gateway takes no medium of that size
 	CodeMediaEmpty      = "media_empty"     // 422: nor one without content
-	CodeEngineTimeout   = "engine_timeout"  // 504: the network did not answer; it may have acted
-	CodeBadAnswer       = "bad_answer"      // the answer is not in the protocol's form
+	// CodeMediaUnavailable, 503: the message's medium is not with the network yet, or can't be had now; nothing was sent. It
+	// says nothing of other messages.
+	CodeMediaUnavailable = "media_unavailable"
+	CodeEngineTimeout    = "engine_timeout" // 504: the network did not answer; it may have acted
+	CodeBadAnswer        = "bad_answer"     // the answer is not in the protocol's form
 )
 
 // Codes with which a network refuses a Call. CodeRateLimited is one, too (429).
@@ -82,7 +85,7 @@ func statusOf(code string) int {
 		return http.StatusNotImplemented
 	case CodeEngineFailed:
 		return http.StatusBadGateway
-	case CodeNotConnected, CodeLeaseLost, CodeFull:
+	case CodeNotConnected, CodeLeaseLost, CodeFull, CodeMediaUnavailable:
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -145,7 +145,7 @@ func TestServerPassesRefusalsOn(t *testing.T) {
 	for _, code := range []string{
 		CodeStaleTerm, CodeStaleEpoch, CodeStaleGeneration, CodeNotConnected, CodeSessionNotFound, CodeLeaseLost,
 		CodeFull, CodeUnsupported, CodeQRNotReady, CodeAlreadyLinked, CodeEngineFailed, CodeWorkerRemoved,
-		CodeUnsupportedProtocol,
+		CodeUnsupportedProtocol, CodeMediaUnavailable,
 	} {
 		c, _, _ := serve(t, &stub{term: 7, secret: "s3cret", err: Refuse(code, "no")})
 		_, err := c.Send(t.Context(), "s1", aSend)

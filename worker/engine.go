@@ -38,6 +38,8 @@ type Session struct {
 	RejectCalls func() bool
 	// Media is the gateway's store of media; nil: there is none, and messages with a medium can't be sent now.
 	Media MediaStore
+	// Room is shared by all sessions of a node, see Intake; nil: only what one connection holds back is bounded.
+	Room *Room
 }
 
 // MediaStore is where the media of messages are, both ways: the gateway. Engines stream; they keep no medium whole.
@@ -75,9 +77,10 @@ type Conn interface {
 	// State is what the engine knows now, without asking the network.
 	State() wire.SessionState
 	// Send hands a message to the network. A nil error means that the result tells the outcome; an error
-	// means that nothing was sent (ErrNotConnected, also where the medium can't be had now; ErrLeaseLost;
-	// ErrUnsupported, of a type that the engine can't send). Two calls with one WhatsappID show the message once,
-	// and a reaction, edit or delete takes effect once. A medium that is gone fails for good, wire.CodeMediaGone.
+	// means that nothing was sent (ErrNotConnected; ErrLeaseLost; ErrMediaUnavailable, where the medium can't be had
+	// now or takes long to carry, see Carrier; ErrUnsupported, of a type that the engine can't send). Two calls with
+	// one WhatsappID show the message once, and a reaction, edit or delete takes effect once. A medium that is gone
+	// fails for good, wire.CodeMediaGone.
 	Send(ctx context.Context, m wire.Send) (wire.SendResult, error)
 	// Close disconnects and keeps the credentials. It is safe to call twice.
 	Close(ctx context.Context) error
@@ -98,4 +101,6 @@ var (
 	ErrNotConnected = errors.New("session is not connected")
 	ErrLeaseLost    = errors.New("the worker's lease has lapsed")
 	ErrUnsupported  = errors.New("the engine cannot do this")
+
+	ErrMediaUnavailable = errors.New("the message's medium is not at hand")
 )

@@ -99,7 +99,7 @@ func (n *Node) open(ctx context.Context, t *term, c wire.CreateSession) (wire.Se
 	}()
 	conn, err := n.engine.Open(ctx, Session{
 		ID: c.SessionID, UserID: c.UserID, Name: c.SessionName, Epoch: c.Epoch, Proxy: c.Proxy, Lease: s.mayWrite,
-		RejectCalls: s.reject.Load, Media: n.media(t, c.SessionID),
+		RejectCalls: s.reject.Load, Media: n.media(t, c.SessionID), Room: n.room,
 	}, n.sink(s, t))
 	if err != nil {
 		n.log.WarnContext(ctx, "the engine does not open a session", "session", s.id, "epoch", s.epoch, "error", redact(err))
@@ -340,6 +340,8 @@ func refusal(err error) error {
 		return wire.Refuse(wire.CodeLeaseLost, ErrLeaseLost.Error())
 	case errors.Is(err, ErrUnsupported):
 		return wire.Refuse(wire.CodeUnsupported, ErrUnsupported.Error())
+	case errors.Is(err, ErrMediaUnavailable):
+		return wire.Refuse(wire.CodeMediaUnavailable, ErrMediaUnavailable.Error())
 	default:
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,6 +99,87 @@ func TestIntakeReportsNothingAfterItsEnd(t *testing.T) {
 		in.Close()
 		in.Message(arrived("z", "late"), nil)
 		in.Close()
+	})
+}
+
+// counter counts what is reported, and which of it lacks its medium.
+type counter struct{ all, without atomic.Int64 }
+
+func (c *counter) sink(e Event) {
+	c.all.Add(1)
+	if e.Data.(wire.ReceivedData).MediaError == wire.CodeMediaUnavailable {
+		c.without.Add(1)
+	}
+}
+
+func TestAMediumThatFailsForMinutesIsLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got counter
+		broken := func(context.Context) (io.ReadCloser, error) { return nil, errors.New("the network cannot give it") }
+		in := NewIntake(t.Context(), Session{ID: "s", Media: &shelf{}}, got.sink, slog.New(slog.DiscardHandler))
+		for chat := range 2 * intakeMedia { // more than there are slots: between two attempts others have them
+			in.Message(arrived(string(rune('a'+chat)), "x"), broken)
+			in.Message(arrived(string(rune('a'+chat)), "behind it"), nil)
+		}
+		in.Message(arrived("z", "x"), medium)
+		synctest.Wait()
+		require.EqualValues(t, 1, got.all.Load(), "the one that can be had")
+		time.Sleep(intakePatience - time.Second)
+		require.EqualValues(t, 1, got.all.Load())
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1+4*intakeMedia, got.all.Load(), "their chats go on")
+		require.EqualValues(t, 2*intakeMedia, got.without.Load())
+		require.Empty(t, in.rooms[0].places)
+		in.Close()
+	})
+}
+
+func TestWhatAnIntakeHoldsBackIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got counter
+		room := NewRoom(intakePlaces + 10)
+		session := func() Session {
+			return Session{ID: "s", Media: &shelf{failures: 1 << 30, err: errors.New("away")}, Room: room}
+		}
+		in := NewIntake(t.Context(), session(), got.sink, slog.New(slog.DiscardHandler))
+		var read atomic.Int64
+		go func() {
+			in.Message(arrived("a", "x"), medium)
+			for range 2 * intakePlaces {
+				in.Message(arrived("a", "behind it"), nil)
+				read.Add(1)
+			}
+		}()
+		synctest.Wait()
+		require.EqualValues(t, intakePlaces-1, read.Load(), "the reader waits")
+		time.Sleep(intakePressed + 15*time.Second)
+		require.EqualValues(t, 1, got.without.Load(), "sooner than if nobody waited")
+		require.EqualValues(t, 1+2*intakePlaces, got.all.Load())
+
+		other, done := NewIntake(t.Context(), session(), got.sink, slog.New(slog.DiscardHandler)), make(chan struct{})
+		for range intakePlaces {
+			in.Message(arrived("a", "x"), medium)
+		}
+		go func() {
+			defer close(done)
+			for range 11 {
+				other.Message(arrived("b", "x"), medium)
+			}
+		}()
+		synctest.Wait()
+		require.Len(t, room.places, cap(room.places), "of all connections")
+		in.Close()
+		<-done
+		require.Len(t, room.places, 11)
+		go func() {
+			for range intakePlaces {
+				other.Message(arrived("b", "x"), medium)
+			}
+		}()
+		synctest.Wait()
+		other.Close() // while somebody waits
+		synctest.Wait()
+		require.Empty(t, room.places)
 	})
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kurir/wire"
@@ -16,6 +18,11 @@ import (
 const (
 	intakeMedia   = 4               // media of one connection that are handed over at once
 	intakeTimeout = 5 * time.Minute // for one attempt to hand one over
+
+	intakePatience = 10 * time.Minute // from its arrival, after which a message whose medium fails goes without it
+	intakePressed  = time.Minute      // the same while somebody waits for a place
+	intakePlaces   = 1000             // messages that one connection holds back, before its reader has to wait
+	nodePlaces     = 10_000           // the same of all connections of a node
 )
 
 // Fetch opens the medium of a message that came in, at the network. ErrMediaGone: the network has it no more; other
@@ -26,8 +33,9 @@ type Fetch func(ctx context.Context) (io.ReadCloser, error)
 // medium, and so are the later messages of its chat, so that a chat keeps its order; all else passes by. It is for
 // engines, which make one for each connection to their network.
 //
-// A medium is tried for as long as the connection lives, since what is not reported is not acknowledged. One that is gone
-// or refused for good is reported as the message without it, and why.
+// A medium is tried for ten minutes, or for one while what is held back takes all places: then Message blocks, and with it the
+// connection's reader. One that fails for so long, or is gone or refused for good, is reported as the message without it, and
+// why: a chat does not end with a medium.
 type Intake struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -35,8 +43,10 @@ type Intake struct {
 	sink   Sink
 	log    *slog.Logger
 	slots  chan struct{}
+	rooms  []*Room // this connection's own, and the node's
 
 	mu      sync.Mutex
+	taken   int                   // places
 	held    map[string][]incoming // by chat: what waits behind the one in hand
 	closed  bool
 	working sync.WaitGroup
@@ -45,11 +55,43 @@ type Intake struct {
 type incoming struct {
 	event Event
 	fetch Fetch // nil: no medium
+	since time.Time
 }
+
+// Room is places for messages that are held back in memory.
+type Room struct {
+	places chan struct{}
+	wanted atomic.Int32 // who waits for one
+}
+
+// NewRoom makes a Room.
+func NewRoom(places int) *Room { return &Room{places: make(chan struct{}, places)} }
+
+// take takes a place, and waits for one. False: ctx ended first.
+func (r *Room) take(ctx context.Context) bool {
+	select {
+	case r.places <- struct{}{}:
+		return true
+	default:
+	}
+	r.wanted.Add(1)
+	defer r.wanted.Add(-1)
+	select {
+	case r.places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (r *Room) leave() { <-r.places }
 
 // NewIntake makes an Intake that ends with ctx, or by Close.
 func NewIntake(ctx context.Context, s Session, sink Sink, log *slog.Logger) *Intake {
-	i := &Intake{media: s.Media, sink: sink, log: log.With("session", s.ID), slots: make(chan struct{}, intakeMedia), held: map[string][]incoming{}}
+	i := &Intake{media: s.Media, sink: sink, log: log.With("session", s.ID), slots: make(chan struct{}, intakeMedia), held: map[string][]incoming{}, rooms: []*Room{NewRoom(intakePlaces)}}
+	if s.Room != nil {
+		i.rooms = append(i.rooms, s.Room)
+	}
 	i.ctx, i.cancel = context.WithCancel(ctx)
 	return i
 }
@@ -58,23 +100,60 @@ func NewIntake(ctx context.Context, s Session, sink Sink, log *slog.Logger) *Int
 // gateway has its medium.
 func (i *Intake) Message(e Event, fetch Fetch) {
 	chat := e.Data.(wire.ReceivedData).Chat
-	in := incoming{e, fetch}
+	if fetch == nil && !i.busy(chat) {
+		i.sink(e)
+		return
+	}
+	in := incoming{e, fetch, time.Now()}
+	if !i.take() {
+		return
+	}
 	i.mu.Lock()
+	defer i.mu.Unlock()
 	waiting, busy := i.held[chat]
+	i.taken++
 	switch {
 	case i.closed:
-		i.mu.Unlock()
+		i.leaveLocked()
 	case busy:
 		i.held[chat] = append(waiting, in)
-		i.mu.Unlock()
-	case fetch == nil:
-		i.mu.Unlock()
-		i.sink(e)
 	default:
 		i.held[chat] = nil
 		i.working.Go(func() { i.work(chat, in) })
-		i.mu.Unlock()
 	}
+}
+
+// busy reports whether something of a chat is held back, or nothing is reported any more.
+func (i *Intake) busy(chat string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, busy := i.held[chat]
+	return busy || i.closed
+}
+
+// take takes a place in each room. False: the connection ended meanwhile.
+func (i *Intake) take() bool {
+	for n, r := range i.rooms {
+		if !r.take(i.ctx) {
+			for _, former := range i.rooms[:n] {
+				former.leave()
+			}
+			return false
+		}
+	}
+	return true
+}
+
+func (i *Intake) leaveLocked() {
+	i.taken--
+	for _, r := range i.rooms {
+		r.leave()
+	}
+}
+
+// pressed reports whether somebody waits for a place.
+func (i *Intake) pressed() bool {
+	return slices.ContainsFunc(i.rooms, func(r *Room) bool { return r.wanted.Load() > 0 })
 }
 
 // Close ends what is on its way and returns when nothing more is reported. What was held back is not: the network
@@ -85,6 +164,11 @@ func (i *Intake) Close() {
 	i.mu.Unlock()
 	i.cancel()
 	i.working.Wait()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for i.taken > 0 {
+		i.leaveLocked()
+	}
 }
 
 // work reports a chat's messages in order until none waits.
@@ -95,6 +179,7 @@ func (i *Intake) work(chat string, in incoming) {
 		}
 		i.sink(in.event)
 		i.mu.Lock()
+		i.leaveLocked()
 		waiting := i.held[chat]
 		if len(waiting) == 0 {
 			delete(i.held, chat)
@@ -108,29 +193,19 @@ func (i *Intake) work(chat string, in incoming) {
 
 // obtain has the gateway store the medium of a message. It reports false if the connection ended meanwhile.
 func (i *Intake) obtain(in *incoming) bool {
-	select {
-	case i.slots <- struct{}{}:
-	case <-i.ctx.Done():
-		return false
-	}
-	defer func() { <-i.slots }()
 	data := in.event.Data.(wire.ReceivedData)
 	pause := newBackOff(200*time.Millisecond, 10*time.Second)
 	for {
-		err := i.handOver(&data, in.fetch)
-		if err == nil || errors.Is(err, ErrMediaGone) || errors.Is(err, ErrMediaRefused) {
+		err := i.attempt(&data, in.fetch)
+		if i.ctx.Err() != nil && err != nil {
+			return false
+		}
+		if data.MediaError = i.verdict(in, err); err == nil || data.MediaError != "" {
 			if err != nil {
-				data.MediaError = cmp.Or(wire.Code(err), wire.CodeMediaRefused)
-				if errors.Is(err, ErrMediaGone) {
-					data.MediaError = wire.CodeMediaGone
-				}
 				i.log.Warn("a medium that came in is left out", "type", data.Type, "reason", data.MediaError, "error", redact(err))
 			}
 			in.event.Data = data
 			return true
-		}
-		if i.ctx.Err() != nil {
-			return false
 		}
 		i.log.Warn("a medium that came in cannot be handed over now", "type", data.Type, "error", redact(err))
 		select {
@@ -139,6 +214,31 @@ func (i *Intake) obtain(in *incoming) bool {
 			return false
 		}
 	}
+}
+
+// verdict is why a message is reported without its medium after an attempt; "": it is not, or tried again.
+func (i *Intake) verdict(in *incoming, err error) string {
+	waited := time.Since(in.since)
+	switch {
+	case errors.Is(err, ErrMediaGone):
+		return wire.CodeMediaGone
+	case errors.Is(err, ErrMediaRefused):
+		return cmp.Or(wire.Code(err), wire.CodeMediaRefused)
+	case err != nil && (waited >= intakePatience || waited >= intakePressed && i.pressed()):
+		return wire.CodeMediaUnavailable
+	}
+	return ""
+}
+
+// attempt is handOver when there is a slot. Between two attempts others have it.
+func (i *Intake) attempt(data *wire.ReceivedData, fetch Fetch) error {
+	select {
+	case i.slots <- struct{}{}:
+	case <-i.ctx.Done():
+		return i.ctx.Err()
+	}
+	defer func() { <-i.slots }()
+	return i.handOver(data, fetch)
 }
 
 func (i *Intake) handOver(data *wire.ReceivedData, fetch Fetch) error {

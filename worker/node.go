@@ -52,6 +52,7 @@ type Node struct {
 	started time.Time
 
 	outbox     *outbox
+	room       *Room // for messages that wait for media that came in
 	sampler    *sampler
 	locks      locks
 	stats      counters
@@ -78,6 +79,7 @@ func New(cfg Config, engine Engine) *Node {
 	return &Node{
 		cfg: cfg, engine: engine, log: cfg.Logger.With("worker", cfg.ID), started: cfg.Now(),
 		gateway: wire.NewGateway(cfg.HTTPClient, cfg.GatewayURL, cfg.Token),
+		room:    NewRoom(nodePlaces),
 		outbox:  newOutbox(cfg.MaxEvents), sampler: &sampler{sample: cfg.Usage},
 		sessions: map[string]*session{}, past: forgotten,
 		hurry: make(chan struct{}, 1), answers: make(chan bool, 1), quiet: make(chan struct{}),

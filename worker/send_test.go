@@ -55,6 +55,7 @@ func TestSendOutcomes(t *testing.T) {
 			want: wire.SendResult{Outcome: wire.OutcomeFailed, Code: "not_on_whatsapp"}, again: true},
 		{name: "unknown", result: wire.SendResult{Outcome: wire.OutcomeUnknown}, want: wire.SendResult{Outcome: wire.OutcomeUnknown}, again: true},
 		{name: "not connected", err: fmt.Errorf("now: %w", ErrNotConnected), code: wire.CodeNotConnected, again: true},
+		{name: "its medium", err: fmt.Errorf("%w: the store is away", ErrMediaUnavailable), code: wire.CodeMediaUnavailable, again: true},
 		{name: "lease", err: ErrLeaseLost, code: wire.CodeLeaseLost, again: true},
 		{name: "unsupported", err: ErrUnsupported, code: wire.CodeUnsupported, again: true},
 		{name: "any other error leaves doubt", err: errors.New("eof"),

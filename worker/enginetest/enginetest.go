@@ -106,6 +106,7 @@ func Run(t *testing.T, newEngine func(t *testing.T) (worker.Engine, Network)) {
 	t.Run("what is said of a message changes it", s.effects)
 	t.Run("a type that nobody knows is unsupported", s.unsupported)
 	t.Run("media that cannot be had", s.mediaOut)
+	t.Run("media that are slow", s.mediaSlow)
 	t.Run("throttled", s.throttled)
 	t.Run("typing", s.typing)
 	t.Run("receive every type", s.receiveEveryType)

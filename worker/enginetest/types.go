@@ -142,7 +142,7 @@ func (s *suite) mediaOut(t *testing.T) {
 		if errors.Is(err, worker.ErrUnsupported) {
 			return
 		}
-		require.ErrorIs(t, err, worker.ErrNotConnected, why)
+		require.ErrorIs(t, err, worker.ErrMediaUnavailable, why)
 	}
 	h.store.fail(errAway)
 	refused("the gateway is away")
@@ -160,6 +160,35 @@ func (s *suite) mediaOut(t *testing.T) {
 	require.Equal(t, wire.OutcomeFailed, r.Outcome)
 	require.Equal(t, wire.CodeMediaGone, r.Code)
 	require.Len(t, h.net.Phone(t, to), 1)
+}
+
+// mediaSlow is about a medium that takes longer than a send may: it is carried on between the sends, once, and nobody waits.
+func (s *suite) mediaSlow(t *testing.T) {
+	h := s.linked(t)
+	to := person()
+	m := text(to, "")
+	m.Type, m.Media = message.Image, h.store.add(picture, "image/png")
+	if !h.can(m) {
+		return
+	}
+	slow := text(to, "")
+	slow.Type, slow.Media = message.Image, h.store.add(append([]byte("slow"), picture...), "image/png")
+	release := h.store.stop(slow.Media.ID)
+	opened := h.store.opened()
+	for range 3 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		_, err := h.Send(ctx, slow)
+		require.NoError(t, ctx.Err(), "it does not use up the send's time")
+		cancel()
+		require.ErrorIs(t, err, worker.ErrMediaUnavailable)
+	}
+	require.NoError(t, h.deliver(text(to, "meanwhile")))
+	release()
+	require.NoError(t, h.deliver(slow))
+	require.Equal(t, 1, h.store.opened()-opened, "what was carried is not carried again")
+	shown := h.net.Phone(t, to)
+	require.Len(t, shown, 3)
+	require.Equal(t, slow.Media.SHA256, shown[2].MediaHash)
 }
 
 func (s *suite) throttled(t *testing.T) {

@@ -36,6 +36,7 @@ type conn struct {
 	cancel  context.CancelFunc
 	done    chan struct{} // run has ended
 	leaving chan struct{} // closed when Close or Logout begins
+	carrier *worker.Carrier[simnet.Medium]
 
 	mu      sync.Mutex
 	state   wire.SessionState
@@ -51,6 +52,7 @@ func newConn(e *Engine, s worker.Session, sink worker.Sink) *conn {
 	c := &conn{engine: e, session: s, sink: sink, done: make(chan struct{}), leaving: make(chan struct{})}
 	c.state = wire.SessionState{SessionID: s.ID, Epoch: s.Epoch, Status: wire.StatusInitializing}
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
+	c.carrier = worker.NewCarrier(c.ctx, s, e.checked, e.log)
 	return c
 }
 
@@ -266,7 +268,11 @@ func (c *conn) Send(ctx context.Context, m wire.Send) (wire.SendResult, error) {
 	if l, err = c.taking(); err != nil { // time has passed
 		return wire.SendResult{}, err
 	}
-	return l.send(ctx, &m)
+	r, err := l.send(ctx, &m)
+	if err == nil && (r.Outcome == wire.OutcomeSent || r.Outcome == wire.OutcomeFailed) {
+		c.carrier.Drop(m.WhatsappID) // else the message comes again
+	}
+	return r, err
 }
 
 // taking is the link that takes sends now.

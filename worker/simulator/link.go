@@ -113,10 +113,11 @@ func (l *link) read(handle func(*simnet.Frame) error) error {
 			}
 			return err
 		}
-		watch.Reset(silence)
+		watch.Stop() // as long as we take no frames, it is not the network that is silent
 		if err := simnet.EachFrame(in.Bytes(), handle); err != nil {
 			return err
 		}
+		watch.Reset(silence)
 	}
 }
 

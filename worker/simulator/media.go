@@ -18,34 +18,35 @@ import (
 // maxAnswer bounds what the network says to an upload.
 const maxAnswer = 1 << 16
 
-// carry streams the medium of a message from the gateway to the network, and has the message name what arrived there.
-// A result is one without a send; an error means that the medium can't be had now.
+// carry has the medium of a message carried to the network, and has the message name what arrived there. A result is one
+// without a send; an error means that nothing can be sent now.
 func (c *conn) carry(ctx context.Context, m *wire.Send) (*wire.SendResult, error) {
 	if m.Media == nil {
 		return nil, nil
 	}
-	if c.session.Media == nil {
-		return nil, fmt.Errorf("%w: there is no store of media", worker.ErrNotConnected)
-	}
-	content, err := c.session.Media.Open(ctx, m.Media.ID)
+	got, err := c.carrier.Get(ctx, m.WhatsappID, m.Media)
 	if errors.Is(err, worker.ErrMediaGone) {
 		return &wire.SendResult{
 			Outcome: wire.OutcomeFailed, Code: wire.CodeMediaGone, Error: "the medium of the message is gone", Timestamp: time.Now().UTC(),
 		}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: open the medium: %w", worker.ErrNotConnected, err)
-	}
-	defer func() { _ = content.Close() }() // read to its end, or given up
-	got, err := c.engine.upload(ctx, content)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%w: carry the medium: %w", worker.ErrNotConnected, err)
-	case m.Media.SHA256 != "" && m.Media.SHA256 != got.SHA256:
-		return nil, fmt.Errorf("%w: the medium arrived as %d bytes of another content", worker.ErrNotConnected, got.Size)
+		if _, gone := c.taking(); gone != nil { // time has passed
+			return nil, gone
+		}
+		return nil, err
 	}
 	m.Media = &message.Media{ID: m.Media.ID, MIMEType: m.Media.MIMEType, Size: got.Size, SHA256: got.SHA256}
 	return nil, nil
+}
+
+// checked uploads a medium, and sees that what arrived is what was to be sent.
+func (e *Engine) checked(ctx context.Context, m *message.Media, content io.Reader) (simnet.Medium, error) {
+	got, err := e.upload(ctx, content)
+	if err == nil && m.SHA256 != "" && m.SHA256 != got.SHA256 {
+		err = fmt.Errorf("the medium arrived as %d bytes of another content", got.Size)
+	}
+	return got, err
 }
 
 // upload streams a medium to the network.

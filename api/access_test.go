@@ -45,7 +45,7 @@ var matrix = map[string]string{
 	"get-session-qr":     "1+++44441 33+",
 	"create-link":        "1++334441 33+",
 	"delete-link":        "1++334441 33+",
-	"rotate-session-key": "1++334441 33+",
+	"rotate-session-key": "1++334441 333",
 	"start-session":      "1++334441 33+",
 	"stop-session":       "1++334441 33+",
 	"restart-session":    "1++334441 33+",

@@ -70,7 +70,7 @@ func (a *API) accountPages() {
 		{path: models.VerifyPage, words: func(w *accountWords) pageWords { return w.Verify },
 			submit: func(ctx context.Context, token, _ string) error { return a.verify(ctx, token) }},
 	} {
-		visits := limiter.New(limiter.Config{Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
+		visits := limiter.New(limiter.Config{KeyGenerator: visitor, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
 			return show(c, p, accountBusy, "", "")
 		}})
 		a.app.Get(p.path, visits, func(c *fiber.Ctx) error { return show(c, p, accountAsks, "", "") })
@@ -113,7 +113,7 @@ var accountLanguages = []*accountWords{{
 	Lang: "en", Code: "Code from the mail", Password: "New password", Rules: "8 to 72 characters, none of those that many people use.",
 	Reset: pageWords{Button: "Change the password", States: map[string][2]string{
 		accountAsks:    {"Choose a new password", "It is for your Kurir account. Everybody who is logged in will have to log in again."},
-		accountDone:    {"The password is changed", "Log in with the new one. You can close this page."},
+		accountDone:    {"The password is changed", "Log in with the new one. If nobody had proved this address before, the account's API keys have ended and its webhooks are switched off. You can close this page."},
 		accountInvalid: {"This link does not work any more", "It was used, is older than an hour, or the account has changed since. Ask for a new one."},
 		accountBusy:    {"Too many visits", "Please wait a minute, then load this page again."},
 	}},
@@ -127,7 +127,7 @@ var accountLanguages = []*accountWords{{
 	Lang: "id", Code: "Kode dari surel", Password: "Kata sandi baru", Rules: "8 sampai 72 karakter, bukan kata sandi yang dipakai banyak orang.",
 	Reset: pageWords{Button: "Ganti kata sandi", States: map[string][2]string{
 		accountAsks:    {"Pilih kata sandi baru", "Kata sandi ini untuk akun Kurir Anda. Semua yang sedang masuk harus masuk lagi."},
-		accountDone:    {"Kata sandi sudah diganti", "Masuklah dengan kata sandi yang baru. Anda boleh menutup halaman ini."},
+		accountDone:    {"Kata sandi sudah diganti", "Masuklah dengan kata sandi yang baru. Jika alamat ini belum pernah dibuktikan, kunci API akun sudah berakhir dan webhook-nya dimatikan. Anda boleh menutup halaman ini."},
 		accountInvalid: {"Tautan ini tidak berlaku lagi", "Tautan sudah dipakai, lebih dari satu jam, atau akun sudah berubah. Mintalah tautan baru."},
 		accountBusy:    {"Terlalu banyak kunjungan", "Tunggu satu menit, lalu muat ulang halaman ini."},
 	}},

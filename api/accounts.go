@@ -84,7 +84,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	if name == "" {
 		name = models.DefaultName(email)
 	}
-	hash, err := a.hash(ctx, in.Body.Password)
+	hash, err := a.hash(ctx, email, in.Body.Password)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +177,7 @@ func hashOfNothing(rounds int) []byte {
 	return hash
 }
 
-// checkPassword finds the user whose mail address and password these are. Attempts that fail are slowed down: all that asks for a
-// password goes through here.
+// checkPassword finds the user whose mail address and password these are.
 func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.User, error) {
 	email = strings.ToLower(strings.TrimSpace(email))
 	attempt := a.attemptOf(ctx, email)
@@ -192,51 +191,18 @@ func (a *API) checkPassword(ctx context.Context, email, plain string) (*models.U
 	if err != nil {
 		return nil, databaseFault(err)
 	}
-	release, err := a.hashSlot(ctx)
+	if !ok {
+		u = nil
+	}
+	right, err := a.compare(ctx, attempt, email, u, plain)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
-	if _, err := attempt.may(ctx); err != nil { // others may have failed while this one waited; few run at once
-		return nil, err
-	}
-	hash := a.noPassword()
-	if ok {
-		hash = []byte(u.PasswordHash)
-	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(plain)) != nil || len(plain) > maxPassword || !ok || !u.IsActive {
-		if !ok {
-			u = nil
-		}
-		a.loginFailed(ctx, email, u)
-		attempt.failed(ctx)
+	if !right {
 		return nil, errLogin
 	}
 	attempt.succeeded(ctx)
 	return u, nil
-}
-
-func (a *API) hash(ctx context.Context, plain string) (string, error) {
-	release, err := a.hashSlot(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer release()
-	hash, err := bcrypt.GenerateFromPassword([]byte(plain), a.cfg.BcryptRounds)
-	return string(hash), err
-}
-
-var errBusy = fault.New(fault.Unavailable, "busy", "Too many people log in right now. Try again.").After(2 * time.Second)
-
-func (a *API) hashSlot(ctx context.Context) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	select {
-	case a.hashing <- struct{}{}:
-		return func() { <-a.hashing }, nil
-	case <-ctx.Done():
-		return nil, errBusy
-	}
 }
 
 // Done says that something was done.

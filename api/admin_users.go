@@ -195,7 +195,7 @@ func (a *API) passwordFor(ctx context.Context, given, email string) (plain strin
 	if err := password.Check("password", plain, email); err != nil {
 		return "", false, "", err
 	}
-	hash, err = a.hash(ctx, plain)
+	hash, err = a.hash(ctx, email, plain)
 	return plain, made, hash, err
 }
 

@@ -99,6 +99,7 @@ type API struct {
 	hub         *hub
 	exports     exports
 	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
+	turns       turns         // of passwords of one account
 	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
 	intakes     *uploads // of workers: no tenant takes their places
@@ -108,7 +109,7 @@ type API struct {
 	dashboard   *monitoring.Dashboard
 	headers     map[string]string // of all answers
 	crossOrigin *http.CrossOriginProtection
-	checks      []monitoring.Check
+	readiness   readiness
 	started     time.Time
 	running     atomic.Int64 // requests
 	leaving     atomic.Bool
@@ -140,7 +141,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
-		checks: checks, started: time.Now(),
+		readiness: readiness{checks: checks}, started: time.Now(),
 		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads)}
 	a.tokenKeys = newTokenKeys(append([][]byte{cfg.JWTSecret}, cfg.MoreJWTSecrets...))
 	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {

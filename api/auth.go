@@ -38,7 +38,7 @@ type principal struct {
 	key        *uuid.UUID // the API key that calls
 	version    *int       // or the version of the token,
 	until      *time.Time // either ends then
-	credential string     // names either, for limits
+	credential string     // what its requests and streams count for: see docs/limits.md
 
 	keyVersion *int           // of the key's secret
 	scopes     []models.Scope // of the key
@@ -202,5 +202,5 @@ func (a *API) byToken(ctx context.Context, token, audience string) (*principal, 
 	if user.TokenVersion != c.Version {
 		return nil, errBadToken.WithCause(errors.New("revoked"))
 	}
-	return &principal{user: user, token: true, version: &user.TokenVersion, until: &c.ExpiresAt.Time, credential: "token:" + c.Subject + c.ID}, nil
+	return &principal{user: user, token: true, version: &user.TokenVersion, until: &c.ExpiresAt.Time, credential: "token:" + id.String()}, nil
 }

@@ -41,6 +41,9 @@ func (a *API) sendBatch(ctx context.Context, in *BatchInput) (*Reply[BatchData],
 	if err != nil {
 		return nil, err
 	}
+	if err := a.mayMessage(ctx, callerOf(ctx).user); err != nil { // before a thousand messages are looked at
+		return nil, err
+	}
 	now, request := time.Now(), newResourceID(ctx)
 	list := make([]*models.NewMessage, 0, len(in.Body.Messages))
 	var wrong *fault.Error

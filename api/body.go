@@ -118,7 +118,8 @@ func bounded(buffer *bytes.Buffer, in *incoming, limit int) error {
 	if in.declared > limit {
 		return fiber.ErrRequestEntityTooLarge
 	}
-	buffer.Grow(max(in.declared, 0) + bytes.MinRead)
+	// What is declared is promised by whoever asks, before it is known who that is: memory is given for what has come.
+	buffer.Grow(min(max(in.declared, 0)+bytes.MinRead, pooledBuffer))
 	_, err := buffer.ReadFrom(io.LimitReader(in, int64(limit)+1))
 	if err != nil {
 		return brokenBody(err)

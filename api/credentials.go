@@ -82,6 +82,9 @@ func (c *credentials) byKey(ctx context.Context, key string) (*principal, error)
 	}
 	p := &principal{user: &owner.User, session: owner.Session, name: owner.SessionPublicID, key: &owner.Key, keyVersion: &owner.Version,
 		scopes: owner.Scopes, credential: "key:" + owner.Key.String()}
+	if p.session != nil {
+		p.credential = "session:" + p.session.String() // a new key of a session is no new credential
+	}
 	if owner.Left != nil {
 		until := asked.Add(*owner.Left)
 		p.until = &until

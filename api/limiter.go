@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type limiting struct {
 	recounts  singleflight.Group // by user
 	uncounted sync.Map           // users with messages that were accepted while Redis was down
 	told      *recent.Values[string, bool]
+	refused   *recent.Values[string, error] // credentials whose refused sends are too many
 	mu        sync.Mutex
 	warned    time.Time
 }
@@ -43,6 +45,8 @@ const (
 	memoryLogins = 100_000                // counters of failed logins in memory
 	toldMost     = 20_000
 	toldOnce     = time.Hour // per user and kind
+	refusedMost  = 20_000
+	refusedFor   = 10 * time.Second // that a credential sends nothing which had too many sends refused
 )
 
 func newLimiter(client redis.UniversalClient, timeout time.Duration, metrics *monitoring.Metrics, log *slog.Logger) *limiting {
@@ -51,7 +55,7 @@ func newLimiter(client redis.UniversalClient, timeout time.Duration, metrics *mo
 	}
 	metrics.KnownLimits(limits.Names())
 	return &limiting{store: throttle.NewRedis(client, timeout), memory: throttle.NewMemory(memoryLogins), metrics: metrics, log: log,
-		told: recent.New[string, bool](toldMost, toldOnce)}
+		told: recent.New[string, bool](toldMost, toldOnce), refused: recent.New[string, error](refusedMost, refusedFor)}
 }
 
 // keyOf names a counter. Its slots are part of the name: another configuration begins anew.
@@ -64,11 +68,12 @@ var (
 	errAddressLimit    = fault.New(fault.Limited, "address_limit", "Too many requests from this address: without a valid credential it has %s.")
 	errCredentialLimit = fault.New(fault.Limited, "request_limit", "Too many requests with this credential: it has %s.")
 	errOperationsLimit = fault.New(fault.Limited, "session_operations_limit", "Session operation rate limit exceeded: an account has %s.")
+	errNewKeys         = fault.New(fault.Limited, "new_keys_limit", "Too many API keys were made: an account may make %s.")
 	errRegistrations   = fault.New(fault.Limited, "registration_limit", "Too many accounts are opened from this address: it has %s.")
 )
 
 var limitRefusals = map[string]*fault.Error{limits.OfAddress: errAddressLimit, limits.OfCredential: errCredentialLimit,
-	limits.OfSessionOps: errOperationsLimit, limits.OfRegistrations: errRegistrations}
+	limits.OfSessionOps: errOperationsLimit, limits.OfRegistrations: errRegistrations, limits.OfNewKeys: errNewKeys}
 
 // refusal is what a client hears whom a policy refuses.
 func refusal(p limits.Policy, q limits.Quota) error {
@@ -151,10 +156,12 @@ const (
 	metaSends       = "sends"       // counts by the tier's messages, and not as a request
 	metaOperation   = "operation"   // counts as an operation on sessions too
 	metaRegistering = "registering" // counts as a registration too
+	metaMakesKey    = "makesKey"    // counts as an API key that was made too
 )
 
 func byTier(o *huma.Operation)      { o.Metadata[metaSends] = true }
 func operates(o *huma.Operation)    { o.Metadata[metaOperation] = true }
+func makesKey(o *huma.Operation)    { o.Metadata[metaMakesKey] = true }
 func registering(o *huma.Operation) { o.Metadata[metaRegistering] = true }
 
 // limitRequests counts a request that authenticate has let pass.
@@ -164,6 +171,28 @@ func (a *API) limitRequests(ctx huma.Context, next func(huma.Context)) {
 		return
 	}
 	next(ctx)
+	a.countRefused(ctx)
+}
+
+// countRefused counts a send that was refused for what it is as a request: nothing else counts it, and it may have cost as many
+// looks into the database as it has messages. A credential that has used up its requests by that sends nothing for a moment. One
+// that has no messages left is not counted: it was told when to come again.
+func (a *API) countRefused(ctx huma.Context) {
+	sends, _ := ctx.Operation().Metadata[metaSends].(bool)
+	status, p := humafiber.Unwrap(ctx).Response().StatusCode(), callerOf(ctx.Context())
+	if !sends || p == nil || status < 400 || status >= 500 || status == http.StatusTooManyRequests {
+		return
+	}
+	policy := a.cfg.Requests.Credential()
+	taken, err := a.limiter.store.Take(ctx.Context(), throttle.Ask{Key: keyOf(policy, p.credential), Policy: policy, N: 1})
+	switch {
+	case err != nil:
+		a.limiter.unchecked(policy.Name, err)
+	case !taken[0].Allowed:
+		quota := taken[0].Quota
+		quota.Retry = min(quota.Retry, refusedFor)
+		a.limiter.refused.Add(p.credential, refusal(policy, quota))
+	}
 }
 
 func (a *API) countRequest(ctx huma.Context) error {
@@ -180,6 +209,10 @@ func (a *API) countRequest(ctx huma.Context) error {
 		}
 		return a.limiter.take(ctx.Context(), asks...)
 	case has(metaSends):
+		if limited, ok := a.limiter.refused.Get(p.credential); ok {
+			a.metrics.RateLimited(limits.OfCredential)
+			return limited
+		}
 		if incomingOf(humafiber.Unwrap(ctx)) != nil {
 			return a.mayMessage(ctx.Context(), p.user) // before a medium is taken in
 		}
@@ -188,6 +221,9 @@ func (a *API) countRequest(ctx huma.Context) error {
 		asks := []throttle.Ask{{Key: keyOf(r.Credential(), p.credential), Policy: r.Credential(), N: 1}}
 		if has(metaOperation) {
 			asks = append(asks, throttle.Ask{Key: keyOf(r.Operations(), p.user.ID.String()), Policy: r.Operations(), N: 1})
+		}
+		if has(metaMakesKey) {
+			asks = append(asks, throttle.Ask{Key: userKey(r.NewKeys(), p.user.ID), Policy: r.NewKeys(), N: 1})
 		}
 		return a.limiter.take(ctx.Context(), asks...)
 	}

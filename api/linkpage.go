@@ -46,11 +46,14 @@ func newAsset(files embed.FS, folder, name, contentType string) linkAsset {
 // linkVisits is how often an address may ask for pages and their streams, per minute and process.
 const linkVisits = 120
 
+// visitor is who asks for a page, as its limit sees him: the client behind our proxies.
+func visitor(c *fiber.Ctx) string { return neighbours(addressOf(c.UserContext())) }
+
 // linkRoutes are those of the public page.
 func (a *API) linkRoutes() {
 	script, style := newLinkAsset("link.js", "text/javascript; charset=utf-8"), newLinkAsset("link.css", "text/css; charset=utf-8")
 	a.serveAssets(script, style)
-	visits := limiter.New(limiter.Config{KeyGenerator: func(c *fiber.Ctx) string { return neighbours(addressOf(c.UserContext())) }, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
+	visits := limiter.New(limiter.Config{KeyGenerator: visitor, Max: linkVisits, Expiration: time.Minute, LimitReached: func(c *fiber.Ctx) error {
 		if strings.HasSuffix(c.Path(), "/events") {
 			return errTooManyStreams
 		}

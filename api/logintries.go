@@ -18,14 +18,20 @@ type attempt struct {
 	l                                *limiting
 	rules                            limits.Logins
 	atAccount, from, account, knowns string // keys
+	name                             string // of the account
+}
+
+// accountName stands for the account with a mail address.
+func accountName(email string) string {
+	sum := sha256.Sum256([]byte(email))
+	return base64.RawURLEncoding.EncodeToString(sum[:15])
 }
 
 // attemptOf is an attempt at an account from the address of the request.
 func (a *API) attemptOf(ctx context.Context, email string) attempt {
-	sum := sha256.Sum256([]byte(email))
-	account, address := base64.RawURLEncoding.EncodeToString(sum[:15]), neighbours(addressOf(ctx))
+	account, address := accountName(email), neighbours(addressOf(ctx))
 	const prefix = "kurir:login:"
-	return attempt{l: a.limiter, rules: a.cfg.Requests.Logins, atAccount: prefix + "pair:" + account + ":" + address, from: prefix + "from:" + address,
+	return attempt{name: account, l: a.limiter, rules: a.cfg.Requests.Logins, atAccount: prefix + "pair:" + account + ":" + address, from: prefix + "from:" + address,
 		account: prefix + "at:" + account, knowns: prefix + "known:" + account + ":" + address}
 }
 

@@ -55,8 +55,11 @@ func TestWithoutRedis(t *testing.T) {
 	quick("DELETE", "/api/v1/sessions/second", nil, 202)
 	quick("PUT", hookPath, map[string]any{"url": "https://example.com/"}, 200)
 	u.do("GET", "/api/v1/sessions/shop/messages", bearer(key), nil).ok(200)
-	report := w.health("/health/ready", 200)
-	require.Contains(t, report, `"status":"degraded"`)
+	var report string
+	w.eventually("degraded", func() bool {
+		report = w.health("/health/ready", 200)
+		return strings.Contains(report, `"status":"degraded"`)
+	})
 	require.Contains(t, report, `"name":"redis","status":"down"`)
 	w.health("/health", 200)
 	require.Contains(t, w.health("/health/live", 200), `"status":"ok"`)
@@ -100,6 +103,7 @@ func TestWithoutPostgres(t *testing.T) {
 		a.refused(503, "database_unavailable")
 		require.Less(t, time.Since(began), 5*time.Second, op.id)
 	}
+	w.eventually("not ready", func() bool { return w.do("GET", "/health/ready", nil, nil).status == 503 })
 	report := w.health("/health/ready", 503)
 	require.Contains(t, report, `"name":"postgres","status":"down"`)
 	require.NotContains(t, report, "127.0.0.1")
@@ -109,7 +113,7 @@ func TestWithoutPostgres(t *testing.T) {
 
 	way.mend()
 	w.eventually("recovery", func() bool { return w.do("GET", "/api/v1/auth/me", u.auth(), nil).status == 200 })
-	w.health("/health/ready", 200)
+	w.eventually("ready", func() bool { return w.do("GET", "/health/ready", nil, nil).status == 200 })
 	u.do("POST", "/api/v1/sessions/shop/send", keyed(u.auth(), "k"), text("6281234567890", "x")).ok(202)
 	require.EqualValues(t, 1, w.count("messages"))
 	// Changes made elsewhere are heard again.

@@ -27,7 +27,7 @@ func (a *API) changePassword(ctx context.Context, in *PasswordInput) (*Reply[Log
 	if err != nil {
 		return nil, err
 	}
-	hash, err := a.hash(ctx, in.Body.NewPassword)
+	hash, err := a.hash(ctx, u.Email, in.Body.NewPassword)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (a *API) reset(ctx context.Context, token, field, chosen string) error {
 	if err := password.Check(field, chosen, u.Email); err != nil {
 		return err
 	}
-	hash, err := a.hash(ctx, chosen)
+	hash, err := a.hash(ctx, u.Email, chosen)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/crypto/bcrypt"
 
 	"kurir/fault"
 	"kurir/models"
@@ -64,6 +63,9 @@ func (a *API) updateProfile(ctx context.Context, in *ProfileInput) (*Reply[Profi
 		if _, err := a.provePassword(ctx, user, in.Body.CurrentPassword); err != nil {
 			return nil, err
 		}
+		if err := models.MayChangeAddress(ctx, a.db.Pool, user); err != nil {
+			return nil, stored(err)
+		}
 		change.Email = &email
 	}
 	err := a.db.InPgxTx(ctx, func(tx pgx.Tx) error {
@@ -92,13 +94,11 @@ func (a *API) provePassword(ctx context.Context, user uuid.UUID, plain string) (
 		return "", err
 	}
 	a.pause(ctx, delay)
-	release, err := a.hashSlot(ctx)
+	right, err := a.compare(ctx, attempt, u.Email, u, plain)
 	if err != nil {
 		return "", err
 	}
-	defer release()
-	if bcrypt.CompareHashAndPassword([]byte(u.PasswordHash), []byte(plain)) != nil || len(plain) > maxPassword {
-		attempt.failed(ctx)
+	if !right {
 		return "", errPassword
 	}
 	return u.PasswordHash, nil

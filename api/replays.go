@@ -56,7 +56,7 @@ func (a *API) tried(ctx context.Context, id uuid.UUID, attempts int, wait time.D
 	}
 	done, err := look()
 	if err == nil && !done && wait > 0 {
-		done, err = a.waiter.until(ctx, wait, look)
+		done, err = a.waiter.until(ctx, callerOf(ctx).user.ID, wait, look)
 	}
 	if err != nil {
 		return nil, err

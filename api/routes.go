@@ -28,7 +28,7 @@ func (a *API) routes() {
 		since: time.Date(2026, time.November, 22, 0, 0, 0, 0, time.UTC), instead: "/v1/users/me", reason: "it is an older address of the same account, and may be some seconds behind."}))
 
 	add(a, get, "/api-keys", "list-api-keys", accessToken, "List the account's API keys", a.listKeys)
-	add(a, post, "/api-keys", "create-api-key", accessToken, "Make an API key", a.createKey, created, once("create-api-key"))
+	add(a, post, "/api-keys", "create-api-key", accessToken, "Make an API key", a.createKey, created, once("create-api-key"), makesKey)
 	add(a, patch, "/api-keys/{keyId}", "update-api-key", accessToken, "Change an API key", a.updateKey)
 	add(a, del, "/api-keys/{keyId}", "delete-api-key", accessToken, "Delete an API key", a.deleteKey)
 	add(a, post, "/api-keys/{keyId}/rotate", "rotate-api-key", accessToken, "Replace an API key's secret", a.rotateKey)

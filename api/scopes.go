@@ -61,10 +61,26 @@ func (p *principal) mayScope(o *huma.Operation) error {
 	if scope == anyScope || p.holds(scope) {
 		return nil
 	}
+	return missing(scope)
+}
+
+// missing tells a key which scope it lacks.
+func missing(scope models.Scope) error {
 	f := *errMissingScope
 	f.Sentence = fmt.Sprintf("This API key lacks the scope %s, which this address needs. The account's owner can give it to the key, or use another one.", scope)
 	f.Details = []fault.Detail{{Field: "scope", Message: string(scope)}}
 	return &f
+}
+
+// mayHand decides whether the caller can be given the key of a session, which sends and reads: nobody gets from us what he may
+// not do himself.
+func (p *principal) mayHand() error {
+	for _, scope := range []models.Scope{models.ScopeSend, models.ScopeRead} {
+		if !p.holds(scope) {
+			return missing(scope)
+		}
+	}
+	return nil
 }
 
 // holds reports whether the caller may do what a scope stands for. Only API keys have scopes.

@@ -76,6 +76,11 @@ func (a *API) sessionUID(ctx context.Context, id string) (uuid.UUID, error) {
 }
 
 func (a *API) accept(ctx context.Context, session uuid.UUID, headers SendHeaders, d *message.Draft) (*Started[SentData], error) {
+	if d.MessageID != "" || d.ReplyTo != "" || d.MediaID != "" { // what costs a look into the database
+		if err := a.mayMessage(ctx, callerOf(ctx).user); err != nil {
+			return nil, err
+		}
+	}
 	m, err := a.compose(ctx, session, d, time.Now())
 	if err != nil {
 		return nil, err
@@ -99,7 +104,7 @@ func (a *API) sent(ctx context.Context, message uuid.UUID, headers SendHeaders) 
 	id := message.String()
 	answer, status := SentData{ID: id, MessageID: id, JobID: id, Status: "pending"}, http.StatusAccepted
 	wait := waitOf(headers.Prefer)
-	if wait > 0 && a.waiter.message(ctx, message, wait) != "" {
+	if wait > 0 && a.waiter.message(ctx, callerOf(ctx).user.ID, message, wait) != "" {
 		sent, _, err := models.MessageOf(ctx, a.db, callerOf(ctx).user.ID, nil, message)
 		if err != nil {
 			return nil, databaseFault(err)

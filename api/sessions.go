@@ -80,7 +80,7 @@ type CreateSessionInput struct {
 // CreatedSession is a new session with its key.
 type CreatedSession struct {
 	SessionID string           `json:"sessionId" example:"shop"`
-	APIKey    string           `json:"apiKey,omitempty" doc:"The session's API key, shown this once"`
+	APIKey    string           `json:"apiKey,omitempty" doc:"The session's API key, shown this once, to who may send and read himself: an API key that lacks the scope send or read gets none"`
 	JobID     string           `json:"jobId" format:"uuid"`
 	Webhook   *WebhookResource `json:"webhook,omitempty"`
 	SessionResource
@@ -112,7 +112,10 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 	s := &models.Session{UID: newResourceID(ctx), ID: in.Body.SessionID, UserID: user.ID, Name: in.Body.Name, Metadata: metadata, CreatedAt: now, UpdatedAt: now}
 	key, keyRow := models.NewAPIKey(user.ID, &s.UID, "Session key of "+s.ID, now)
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindCreateSession, UserID: &user.ID, SessionUID: &s.UID}
-	answer := CreatedSession{SessionID: s.ID, APIKey: key}
+	answer := CreatedSession{SessionID: s.ID}
+	if callerOf(ctx).mayHand() == nil {
+		answer.APIKey = key
+	}
 	tell(ctx, func(line *models.Audit) { line.Session = s.ID })
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		former, err := models.SessionByUID(ctx, tx, s.UID)
@@ -169,7 +172,7 @@ func (a *API) insertSession(ctx context.Context, tx models.Tx, s *models.Session
 
 // waitForSession waits for a QR code or a connection.
 func (a *API) waitForSession(ctx context.Context, uid uuid.UUID, wait time.Duration, into *SessionResource) (bool, error) {
-	return a.waiter.until(ctx, wait, func() (bool, error) {
+	return a.waiter.until(ctx, callerOf(ctx).user.ID, wait, func() (bool, error) {
 		s, err := models.SessionByUID(ctx, a.db, uid)
 		if err != nil {
 			return false, err
@@ -393,6 +396,9 @@ type RotatedKey struct {
 func (a *API) rotateSessionKey(ctx context.Context, in *SessionPath) (*Reply[RotatedKey], error) {
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := callerOf(ctx).mayHand(); err != nil {
 		return nil, err
 	}
 	key, row := models.NewAPIKey(s.UserID, &s.UID, "Session key of "+s.ID, time.Now())

@@ -6,7 +6,9 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
@@ -73,8 +75,30 @@ type HealthData struct {
 	Uptime  int64  `json:"uptime"` // seconds
 }
 
+// readinessKept is how long a report is good for others who ask.
+const readinessKept = time.Second
+
+// readiness lets all who ask within a second have one report: nobody counts those who ask, and each report asks the database.
+type readiness struct {
+	checks []monitoring.Check
+
+	mu     sync.Mutex // held while the checks run, which takes 2 s at most
+	report monitoring.Report
+	until  time.Time
+}
+
+func (r *readiness) ask() monitoring.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Now().After(r.until) {
+		r.report = monitoring.Ready(context.Background(), r.checks) // for others too: not of one request
+		r.until = time.Now().Add(readinessKept)
+	}
+	return r.report
+}
+
 func (a *API) health(c *fiber.Ctx) error {
-	report := monitoring.Ready(c.UserContext(), a.checks)
+	report := a.readiness.ask()
 	answer := map[string]any{"success": report.Ready(), "status": report.Status,
 		"data": HealthData{Report: report, Version: a.cfg.Version, Uptime: int64(time.Since(a.started).Seconds())}}
 	if !report.Ready() {
@@ -128,9 +152,19 @@ func showLogin(c *fiber.Ctx, status int, message string) error {
 	return loginTemplate.Execute(c.Response().BodyWriter(), map[string]string{"Message": message, "Action": loginPath})
 }
 
+// What a form for logging in may hold, in bytes; as of LoginInput.
+const (
+	maxEmail = 254
+	maxPlain = 1000
+)
+
 // loginForm sets the cookie.
 func (a *API) loginForm(c *fiber.Ctx) error {
-	u, err := a.checkPassword(c.UserContext(), c.FormValue("email"), c.FormValue("password"))
+	email, plain := c.FormValue("email"), c.FormValue("password")
+	if len(email) > maxEmail || len(plain) > maxPlain || strings.ContainsRune(email, 0) || !utf8.ValidString(email) { // nobody's
+		return showLogin(c, http.StatusUnauthorized, errLogin.Sentence)
+	}
+	u, err := a.checkPassword(c.UserContext(), email, plain)
 	switch {
 	case fault.Of(err) == fault.Unauthenticated && err != nil:
 		return showLogin(c, http.StatusUnauthorized, errLogin.Sentence)

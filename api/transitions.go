@@ -94,7 +94,7 @@ func (a *API) waitForTransition(ctx context.Context, uid uuid.UUID, wait time.Du
 	if wait == 0 {
 		return look()
 	}
-	return a.waiter.until(ctx, wait, look)
+	return a.waiter.until(ctx, callerOf(ctx).user.ID, wait, look)
 }
 
 // notRunning refuses what needs a session that runs.

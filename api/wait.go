@@ -46,16 +46,57 @@ type waiter struct {
 	mu      sync.Mutex
 	waiting map[uuid.UUID][]chan string
 	running bool
+	of      map[waits]int // how many wait
+}
+
+// waits is who waits for what.
+type waits struct {
+	user  uuid.UUID
+	polls bool
+}
+
+// How many of a user's requests may wait at once at this process. Those that poll cost a query each, several times a second; those
+// that wait for a message share one.
+const (
+	pollsPerUser = 5
+	waitsPerUser = 500
+)
+
+// enter says whether one more may wait. If so, leave it is to be called after it.
+func (w *waiter) enter(who waits) (leave func(), ok bool) {
+	most := waitsPerUser
+	if who.polls {
+		most = pollsPerUser
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.of[who] >= most {
+		return nil, false
+	}
+	w.of[who]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.of[who]--; w.of[who] == 0 {
+			delete(w.of, who)
+		}
+	}, true
 }
 
 const waitRound = 25 * time.Millisecond
 
 func newWaiter(db *models.DB) *waiter {
-	return &waiter{db: db, stop: make(chan struct{}), waiting: map[uuid.UUID][]chan string{}}
+	return &waiter{db: db, stop: make(chan struct{}), waiting: map[uuid.UUID][]chan string{}, of: map[waits]int{}}
 }
 
-// message waits until a message is settled and returns its status, or "" when the time is up.
-func (w *waiter) message(ctx context.Context, id uuid.UUID, wait time.Duration) string {
+// message waits until a message of a user is settled and returns its status, or "" when the time is up, or at once where too many
+// wait already.
+func (w *waiter) message(ctx context.Context, user, id uuid.UUID, wait time.Duration) string {
+	leave, ok := w.enter(waits{user: user})
+	if !ok {
+		return ""
+	}
+	defer leave()
 	settled := make(chan string, 1)
 	w.mu.Lock()
 	w.waiting[id] = append(w.waiting[id], settled)
@@ -136,8 +177,13 @@ func (w *waiter) look(ids []uuid.UUID) {
 	}
 }
 
-// until polls until done says so or the time is up; it is for what few wait for at once.
-func (w *waiter) until(ctx context.Context, wait time.Duration, done func() (bool, error)) (bool, error) {
+// until polls for a user until done says so or the time is up. Where he has too many that poll it asks once.
+func (w *waiter) until(ctx context.Context, user uuid.UUID, wait time.Duration, done func() (bool, error)) (bool, error) {
+	leave, ok := w.enter(waits{user: user, polls: true})
+	if !ok {
+		return done()
+	}
+	defer leave()
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
 	ticker := time.NewTicker(4 * waitRound)

@@ -174,7 +174,7 @@ func letterPasswordChanged(_ context.Context, l *letter) (wording, error) {
 	if err := l.about(&about); err != nil {
 		return nil, err
 	}
-	return mail.PasswordChanged{ByReset: about.ByReset, At: l.job.CreatedAt}, nil
+	return mail.PasswordChanged{ByReset: about.ByReset, Ended: about.KeysEnded, At: l.job.CreatedAt}, nil
 }
 
 func letterEmailChanged(_ context.Context, l *letter) (wording, error) {

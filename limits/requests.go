@@ -15,11 +15,12 @@ const (
 	OfLogins        = "logins"             // failed ones
 	OfMessages      = "messages"           // by user, of the tier
 	OfSessions      = "sessions"           // by user, of the tier
+	OfNewKeys       = "new_keys"           // API keys that were made, by user
 )
 
 // Names returns all of them.
 func Names() []string {
-	return []string{OfAddress, OfCredential, OfSessionOps, OfRegistrations, OfLogins, OfMessages, OfSessions}
+	return []string{OfAddress, OfCredential, OfSessionOps, OfRegistrations, OfLogins, OfMessages, OfSessions, OfNewKeys}
 }
 
 // Requests is how many requests are let in.
@@ -70,6 +71,14 @@ func (r Requests) Operations() Policy {
 // Registering is the policy for registrations.
 func (r Requests) Registering() Policy {
 	return Policy{Name: OfRegistrations, Limit: r.Registrations, Window: time.Hour, Slots: slotsOf}
+}
+
+// newKeysPerHour is above how many keys an account can have: who replaces all of his at once is not held up.
+const newKeysPerHour = 100
+
+// NewKeys is the policy for making API keys: each has requests of its own, so they are not to be had without end.
+func (r Requests) NewKeys() Policy {
+	return Policy{Name: OfNewKeys, Limit: newKeysPerHour, Window: time.Hour, Slots: slotsOf}
 }
 
 // Messages is the policy for the messages of a user. A message is counted when it is let in, and is a fact when it is

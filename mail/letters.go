@@ -44,12 +44,13 @@ func (w withLink) Link() string {
 // PasswordChanged tells a user that his password was changed.
 type PasswordChanged struct {
 	ByReset bool // by a mailed link
+	Ended   bool // API keys with it: nobody had proved the address before
 	At      time.Time
 }
 
 // Letter writes it.
 func (p PasswordChanged) Letter() (Letter, error) {
-	return letter("password_changed", map[string]any{"ByReset": p.ByReset, "Date": date(p.At)})
+	return letter("password_changed", map[string]any{"ByReset": p.ByReset, "Ended": p.Ended, "Date": date(p.At)})
 }
 
 // EmailChanged tells whoever has the former address.

@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -38,11 +39,12 @@ func ChangePassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, former, hash
 	if u.PasswordHash != former {
 		return 0, ErrAccountChanged
 	}
-	return setPassword(ctx, tx, user, hash, false)
+	return setPassword(ctx, tx, user, hash, AboutPassword{})
 }
 
 // ResetPassword does so for whoever shows a token that was mailed for it. He has the mailbox, which so is proved; an address that
-// was to take its place, perhaps by whoever knew the former password, is forgotten.
+// was to take its place, perhaps by whoever knew the former password, is forgotten. Where it was never proved before, somebody else may
+// have opened the account with it: keys end too.
 func ResetPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, secret, hash string) error {
 	u, email, err := byToken(ctx, tx, user, TokenReset, secret)
 	switch {
@@ -54,20 +56,53 @@ func ResetPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, secret, hash 
 	if _, err := tx.Exec(ctx, `UPDATE users SET email_verified_at = coalesce(email_verified_at, now()), pending_email = NULL WHERE id = $1`, user); err != nil {
 		return err
 	}
-	_, err = setPassword(ctx, tx, user, hash, true)
+	unproved := u.EmailVerifiedAt == nil && u.Role != RoleAdministrator // those were made by whoever runs the installation
+	if unproved {
+		if err := endCredentials(ctx, tx, user); err != nil {
+			return err
+		}
+	}
+	_, err = setPassword(ctx, tx, user, hash, AboutPassword{ByReset: true, KeysEnded: unproved})
 	return err
 }
 
-func setPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, hash string, byReset bool) (version int, err error) {
+// endCredentials ends what whoever opened an account may have kept of it, with an address that nobody had proved to be his: keys of
+// the account and of its sessions, tickets, and where he had events delivered to.
+func endCredentials(ctx context.Context, tx pgx.Tx, user uuid.UUID) error {
+	for _, statement := range []string{
+		`UPDATE api_keys SET is_active = false, deactivated_at = now(), former_hash = NULL, former_until = NULL WHERE user_id = $1 AND is_active`,
+		`DELETE FROM stream_tickets WHERE user_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, statement, user); err != nil {
+			return err
+		}
+	}
+	rows, err := tx.Query(ctx, `UPDATE webhooks SET is_active = false, updated_at = now() WHERE user_id = $1 AND is_active RETURNING id`, user)
+	if err != nil {
+		return err
+	}
+	lanes, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	if err != nil || len(lanes) == 0 {
+		return err
+	}
+	return setOpen(ctx, tx, lanes, false)
+}
+
+func setPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, hash string, about AboutPassword) (version int, err error) {
+	var email string
 	err = tx.QueryRow(ctx, `UPDATE users SET password_hash = $2, token_version = token_version + 1, password_changed_at = now(), updated_at = now()
-		WHERE id = $1 RETURNING token_version`, user, hash).Scan(&version)
+		WHERE id = $1 RETURNING token_version, email`, user, hash).Scan(&version, &email)
 	if err != nil {
 		return 0, err
 	}
 	if err := endTokens(ctx, tx, user); err != nil {
 		return 0, err
 	}
-	return version, QueueLetter(ctx, tx, user, LetterPasswordChanged, AboutPassword{ByReset: byReset})
+	ok, err := withinQuota(ctx, tx, LetterPasswordChanged+" "+email, lettersAsked)
+	if err != nil || !ok {
+		return version, err
+	}
+	return version, QueueLetter(ctx, tx, user, LetterPasswordChanged, about)
 }
 
 // ProfileChange is what a user changes of his account.
@@ -75,6 +110,29 @@ type ProfileChange struct {
 	Name  *string
 	Email *string
 	Prove bool // a new address takes its place when it is proved, not before
+}
+
+// addressChanges is how often a user may ask for another address within an hour.
+const addressChanges = 5
+
+// ErrAddressChanges says that a user has asked for other addresses too often.
+var ErrAddressChanges = fault.New(fault.Limited, "address_change_limit", "The mail address of an account can be changed 5 times per hour.")
+
+// MayChangeAddress counts a user's wish for another address, whatever becomes of it: each may cost somebody a letter, and tells whether
+// there is an account with that address.
+func MayChangeAddress(ctx context.Context, q Querier, user uuid.UUID) error {
+	subject := "address of " + user.String()
+	ok, err := withinQuota(ctx, q, subject, addressChanges)
+	if err != nil || ok {
+		return err
+	}
+	var left float64
+	err = q.QueryRow(ctx, `SELECT greatest(extract(epoch FROM since - now()) + $2, 1)::float8 FROM letter_quotas WHERE subject = $1`,
+		quotaSubject(subject), quotaWindow.Seconds()).Scan(&left)
+	if _, err := Found(err); err != nil {
+		return err
+	}
+	return ErrAddressChanges.After(time.Duration(max(left, 1) * float64(time.Second)))
 }
 
 // ChangeProfile changes an account. Whoever had the former address is told of a new one, and what was mailed to him opens nothing
@@ -130,6 +188,10 @@ func moveTo(ctx context.Context, tx pgx.Tx, vault *Vault, u *User, email string,
 		return err
 	}
 	if err := endTokens(ctx, tx, u.ID); err != nil {
+		return err
+	}
+	ok, err := withinQuota(ctx, tx, LetterEmailChanged+" "+u.Email, lettersAsked)
+	if err != nil || !ok {
 		return err
 	}
 	return QueueLetterTo(ctx, tx, vault, u.Email, u.ID, LetterEmailChanged, nil)

@@ -50,7 +50,8 @@ const (
 type (
 	// AboutPassword is of LetterPasswordChanged.
 	AboutPassword struct {
-		ByReset bool `json:"byReset"`
+		ByReset   bool `json:"byReset"`
+		KeysEnded bool `json:"keysEnded,omitempty"` // with it
 	}
 	// AboutSession is of LetterSessionLoggedOut.
 	AboutSession struct {
@@ -107,7 +108,7 @@ func queueLetter(ctx context.Context, q Execer, l Letter, about any) error {
 	return AddNotice(ctx, q, NewID(), KindLetter, l)
 }
 
-// lettersAsked is how many letters of a kind an address can be sent within an hour on somebody's request.
+// lettersAsked is how many letters of a kind an address can be sent within an hour on somebody's request, or for what he does.
 const lettersAsked = 3
 
 // AskForLetter has a letter mailed to whoever has an address. It does the same whether there is such a user or not: only the

@@ -174,6 +174,6 @@ func GivePassword(ctx context.Context, tx pgx.Tx, id uuid.UUID, hash string) err
 	} else if err != nil {
 		return err
 	}
-	_, err := setPassword(ctx, tx, id, hash, false)
+	_, err := setPassword(ctx, tx, id, hash, AboutPassword{})
 	return err
 }

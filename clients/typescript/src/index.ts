@@ -26,11 +26,11 @@ export async function data<T>(call: Promise<{ data?: { data: T }; response: Resp
 }
 
 /** Goes through the pages of a list: `page` reads the one at a cursor, undefined for the first. */
-export async function* all<T>(page: (cursor?: string) => Promise<{ items: T[] | null; nextCursor: string | null }>): AsyncGenerator<T, void> {
+export async function* all<T>(page: (cursor?: string) => Promise<{ items: T[]; nextCursor: string | null }>): AsyncGenerator<T, void> {
   let cursor: string | undefined;
   do {
     const { items, nextCursor } = await page(cursor);
-    yield* items ?? [];
+    yield* items;
     cursor = nextCursor ?? undefined;
   } while (cursor !== undefined);
 }

@@ -296,7 +296,11 @@ func TestEmailVerification(t *testing.T) {
 
 func (t *tenant) closes(password string) *answer {
 	t.Helper()
-	return t.do("DELETE", "/api/v1/users/me", t.auth(), map[string]any{"currentPassword": password})
+	a := t.do("DELETE", "/api/v1/users/me", t.auth(), map[string]any{"currentPassword": password})
+	if a.status == 202 {
+		require.Equal(t, "/api/v1/jobs/"+str(a.ok(202), "jobId"), a.header.Get("Location"))
+	}
+	return a
 }
 
 func TestCloseAccount(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -331,11 +332,12 @@ func (a *API) resetUserPassword(ctx context.Context, in *ResetUserPasswordInput)
 // ClosingUser is a user whose account is closed.
 type ClosingUser struct {
 	UserID string `json:"userId" format:"uuid"`
+	JobID  string `json:"jobId" format:"uuid" doc:"Of the removal"`
 	Status string `json:"status" enum:"closing" doc:"He is locked out already; what he leaves is removed bit by bit"`
 }
 
 // closeUser closes an account, as its owner could.
-func (a *API) closeUser(ctx context.Context, in *UserPath) (*Reply[ClosingUser], error) {
+func (a *API) closeUser(ctx context.Context, in *UserPath) (*Started[ClosingUser], error) {
 	id, err := in.user()
 	if err != nil {
 		return nil, err
@@ -352,5 +354,5 @@ func (a *API) closeUser(ctx context.Context, in *UserPath) (*Reply[ClosingUser],
 	}
 	a.userChanged(ctx, id)
 	a.queue.StartJob(ctx, models.KindCloseAccount, job)
-	return reply(ClosingUser{UserID: id.String(), Status: "closing"}), nil
+	return started(http.StatusAccepted, job, "", ClosingUser{UserID: id.String(), JobID: job.String(), Status: "closing"}), nil
 }

@@ -112,7 +112,10 @@ func TestAdministratorsManageUsers(t *testing.T) {
 	require.NotContains(t, admin.do("POST", usersPath+"/"+john.id+"/reset-password", admin.auth(), map[string]any{"password": "chosen by him"}).ok(200), "password")
 	john.token = str(logIn("chosen by him").ok(200), "token")
 
-	admin.do("DELETE", usersPath+"/"+john.id, admin.auth(), nil).ok(202)
+	ending := admin.do("DELETE", usersPath+"/"+john.id, admin.auth(), nil)
+	job := str(ending.ok(202), "jobId")
+	require.Equal(t, "/api/v1/jobs/"+job, ending.header.Get("Location"))
+	require.Equal(t, "account:close", admin.do("GET", "/api/v1/jobs/"+job, admin.auth(), nil).ok(200)["type"])
 	logIn("chosen by him").refused(401, "invalid_credentials")
 	w.do("GET", "/api/v1/auth/me", john.auth(), nil).refused(401, "invalid_token")
 	admin.do("DELETE", usersPath+"/"+models.NewID().String(), admin.auth(), nil).refused(404, "user_not_found")

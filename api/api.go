@@ -180,7 +180,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.app.Server().ConnState = endOfAnswer
 	a.middleware()
 	a.systemRoutes()
-	ourFailures()
+	ourHuma()
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.huma.UseMiddleware(warn, a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
@@ -189,10 +189,12 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	return a
 }
 
-// ourFailures makes huma write our form of a failure, and look at names as they are written: a field in another case would
-// pass its checks unseen and reach the handler all the same. huma keeps both in variables of its package, so they are set once.
-var ourFailures = sync.OnceFunc(func() {
+// ourHuma makes huma write our form of a failure, and look at names as they are written: a field in another case would pass its
+// checks unseen and reach the handler all the same. And a list is a list, never null, where its type does not say so. huma keeps
+// these in variables of its package, so they are set once.
+var ourHuma = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
+	huma.DefaultArrayNullable = false
 	huma.NewErrorWithContext = validationFailure
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return validationFailure(nil, status, message, errs...)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -31,6 +32,26 @@ func TestCursor(t *testing.T) {
 			_, err := decodeCursor(foreign)
 			require.True(t, fault.Is(err, "invalid_cursor"), "%q", foreign)
 		}
+	}
+}
+
+// The cursors of lists that count are like those of IDs, and neither is taken for the other.
+func TestSequenceCursor(t *testing.T) {
+	for _, sequence := range []int64{1, 96, 1 << 40, math.MaxInt64} {
+		text := encodeSequence(sequence)
+		back, err := decodeSequence(text)
+		require.NoError(t, err)
+		require.Equal(t, sequence, back)
+		_, err = decodeCursor(text)
+		require.True(t, fault.Is(err, "invalid_cursor"))
+		for i := range text {
+			_, err := decodeSequence(text[:i] + strings.Map(func(r rune) rune { return r ^ 1 }, text[i:i+1]) + text[i+1:])
+			require.True(t, fault.Is(err, "invalid_cursor"), "changed at %d", i)
+		}
+	}
+	for _, foreign := range []string{"", "1", "96", encodeCursor(uuid.New()), encodeSequence(0), encodeSequence(-1)} {
+		_, err := decodeSequence(foreign)
+		require.True(t, fault.Is(err, "invalid_cursor"), "%q", foreign)
 	}
 }
 

@@ -45,7 +45,7 @@ func deliveryResource(d *models.Delivery) DeliveryResource {
 // DeliveryFilter chooses deliveries.
 type DeliveryFilter struct {
 	Limit  int       `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many at most"`
-	Cursor int64     `query:"cursor" minimum:"0" maximum:"9007199254740991" doc:"nextCursor of the page before"`
+	Cursor string    `query:"cursor" maxLength:"200" doc:"nextCursor of the page before"`
 	Status string    `query:"status" enum:"pending,retrying,delivered,failed" doc:"Those with this status"`
 	Event  string    `query:"event" maxLength:"64" doc:"Name of an event" example:"message.read"`
 	Since  time.Time `query:"since" doc:"Of what was written down at that time or later"`
@@ -61,19 +61,26 @@ type DeliveriesInput struct {
 // DeliveryList is a page of deliveries, newest first.
 type DeliveryList struct {
 	Deliveries []DeliveryResource `json:"deliveries"`
-	NextCursor *int64             `json:"nextCursor" doc:"A page that looked through 10,000 deliveries for few may be short, or empty, and have one all the same"`
+	NextCursor *string            `json:"nextCursor" doc:"A page that looked through 10,000 deliveries for few may be short, or empty, and have one all the same"`
 }
 
 func (a *API) listDeliveries(ctx context.Context, in *DeliveriesInput) (*Reply[DeliveryList], error) {
 	if in.Event != "" && (in.Event == webhook.All || webhook.ValidEvents([]string{in.Event}) != nil) {
 		return nil, fault.Field("event", "expected the name of an event")
 	}
+	var below int64
+	if in.Cursor != "" {
+		var err error
+		if below, err = decodeSequence(in.Cursor); err != nil {
+			return nil, err
+		}
+	}
 	w, err := a.ownWebhook(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	rows, next, err := models.Deliveries(ctx, a.db, w.ID, models.DeliveryFilter{Status: strings.ToUpper(in.Status), Event: in.Event,
-		Since: notBefore1970(in.Since), Until: notBefore1970(in.Until), Below: in.Cursor, Limit: in.Limit})
+		Since: notBefore1970(in.Since), Until: notBefore1970(in.Until), Below: below, Limit: in.Limit})
 	if err != nil {
 		return nil, databaseFault(err)
 	}
@@ -82,7 +89,8 @@ func (a *API) listDeliveries(ctx context.Context, in *DeliveriesInput) (*Reply[D
 		list.Deliveries = append(list.Deliveries, deliveryResource(&rows[i]))
 	}
 	if next > 0 {
-		list.NextCursor = &next
+		cursor := encodeSequence(next)
+		list.NextCursor = &cursor
 	}
 	return reply(list), nil
 }

@@ -53,8 +53,8 @@ type JobPath struct {
 }
 
 // adminKinds are kinds of jobs that administrators share: who asks for what is under way already is given the job of
-// who asked first.
-var adminKinds = []string{jobs.KindDrainWorker, jobs.KindMigrateSession, jobs.KindRebalance}
+// who asked first; an account's end has no other reader; and replays are asked for by operators too.
+var adminKinds = []string{jobs.KindDrainWorker, jobs.KindMigrateSession, jobs.KindRebalance, models.KindCloseAccount, models.KindReplay}
 
 var errNoJob = fault.New(fault.NotFound, "job_not_found", "There is no such job.")
 

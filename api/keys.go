@@ -68,6 +68,9 @@ func (a *API) createKey(ctx context.Context, in *CreateKeyInput) (*Reply[ShownKe
 	if err := checkKeyName(in.Body.Name); err != nil {
 		return nil, err
 	}
+	if len(in.Body.Scopes) == 0 {
+		return nil, fault.Field("scopes", "expected what the key may do")
+	}
 	if err := checkScopes(in.Body.Scopes); err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func TestAccountKeys(t *testing.T) {
 
 	untouched := w.rows()
 	for what, body := range map[string]any{
-		"no scopes": map[string]any{"name": "x"}, "empty": map[string]any{"name": "x", "scopes": []string{}}, "unknown": map[string]any{"name": "x", "scopes": []string{"admin"}},
+		"no scopes": map[string]any{"name": "x"}, "null": map[string]any{"name": "x", "scopes": nil}, "a scope that is null": map[string]any{"name": "x", "scopes": []any{nil}}, "empty": map[string]any{"name": "x", "scopes": []string{}}, "unknown": map[string]any{"name": "x", "scopes": []string{"admin"}},
 		"twice": map[string]any{"name": "x", "scopes": []string{"read", "read"}}, "case": map[string]any{"name": "x", "scopes": []string{"READ"}}, "text": map[string]any{"name": "x", "scopes": "read"},
 		"no name": map[string]any{"scopes": []string{"read"}}, "blank": map[string]any{"name": " \t", "scopes": []string{"read"}}, "long": map[string]any{"name": strings.Repeat("x", 101), "scopes": []string{"read"}},
 		"past": map[string]any{"name": "x", "scopes": []string{"read"}, "expiresAt": time.Now().Add(-time.Second)}, "now": map[string]any{"name": "x", "scopes": []string{"read"}, "expiresAt": time.Now()},

@@ -13,7 +13,7 @@ import (
 
 // Document is the OpenAPI document of this version of the API, without a server that would serve it.
 func Document(version string) []byte {
-	ourFailures()
+	ourHuma()
 	a := &API{cfg: Config{Version: version}, app: fiber.New()}
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.routes()

@@ -64,6 +64,29 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 	}
 }
 
+// A list is a list: null in its place would have every client ask. Workers may say null for what they do not know.
+func TestListsAreNotNull(t *testing.T) {
+	var null []string
+	var walk func(at string, value any)
+	walk = func(at string, value any) {
+		switch v := value.(type) {
+		case map[string]any:
+			if types, _ := v["type"].([]any); slices.Contains(types, any("array")) {
+				null = append(null, at)
+			}
+			for name, inner := range v {
+				walk(at+"/"+name, inner)
+			}
+		case []any:
+			for i, inner := range v {
+				walk(at+"/"+strconv.Itoa(i), inner)
+			}
+		}
+	}
+	walk("", described(t).all)
+	require.ElementsMatch(t, []string{"/components/schemas/HeartbeatInputBody/properties/sessions", "/components/schemas/EventsInputBody/properties/events"}, null)
+}
+
 // Each body has examples, and they fit.
 func TestExamplesFit(t *testing.T) {
 	d := described(t)

@@ -111,13 +111,13 @@ type CloseInput struct {
 	}
 }
 
-// ClosedReply answers the closing of an account, whose job nobody can ask for.
-type ClosedReply struct {
-	Status int
-	Body   Body[Done]
+// ClosedAccount answers the closing of an account.
+type ClosedAccount struct {
+	Message string `json:"message"`
+	JobID   string `json:"jobId" format:"uuid" doc:"Of the removal. No credential of the account reads it any more, but an administrator does"`
 }
 
-func (a *API) closeAccount(ctx context.Context, in *CloseInput) (*ClosedReply, error) {
+func (a *API) closeAccount(ctx context.Context, in *CloseInput) (*Started[ClosedAccount], error) {
 	user := callerOf(ctx).user.ID
 	if _, err := a.provePassword(ctx, user, in.Body.CurrentPassword); err != nil {
 		return nil, err
@@ -135,5 +135,6 @@ func (a *API) closeAccount(ctx context.Context, in *CloseInput) (*ClosedReply, e
 	a.credentials.changed(user)
 	a.hub.credentialsChanged()
 	a.queue.StartJob(ctx, models.KindCloseAccount, job)
-	return &ClosedReply{Status: http.StatusAccepted, Body: Body[Done]{Success: true, Data: Done{Message: "The account is closed. Its sessions are being unlinked, and what it holds is being removed."}}}, nil
+	return started(http.StatusAccepted, job, "", ClosedAccount{JobID: job.String(),
+		Message: "The account is closed. Its sessions are being unlinked, and what it holds is being removed."}), nil
 }

@@ -249,6 +249,7 @@ func TestDeliveryFilters(t *testing.T) {
 	w := start(t)
 	w.worker()
 	u := w.register("u")
+	u.session("other")
 	u.session("shop")
 	u.put(nil).ok(200)
 	// One a minute, the oldest first; each third failed, each seventh a call.
@@ -257,20 +258,24 @@ func TestDeliveryFilters(t *testing.T) {
 	ago := func(minutes float64) string {
 		return time.Now().Add(-time.Duration(minutes * float64(time.Minute))).UTC().Format(time.RFC3339Nano)
 	}
+	below := func(sequence int) string { // the cursor of a page that ends with it
+		page := u.do("GET", fmt.Sprintf("%s/deliveries?limit=%d", hookPath, 101-sequence), u.auth(), nil).ok(200)
+		return "&cursor=" + str(page, "nextCursor")
+	}
 	for query, want := range map[string]string{
 		"event=call.received&status=failed":                      "[84 63 42 21]",
 		"since=" + ago(2.5):                                      "[100 99 98]",
 		"until=" + ago(97.5):                                     "[2 1]",
 		"since=" + ago(10.5) + "&until=" + ago(8.5):              "[91 90]",
-		"since=" + ago(10.5) + "&status=failed&cursor=96":        "[93 90]",
+		"since=" + ago(10.5) + "&status=failed" + below(96):      "[93 90]",
 		"since=" + ago(-5):                                       "[]",
 		"until=" + ago(500):                                      "[]",
 		"since=" + ago(1.5) + "&until=" + ago(5):                 "[]",
 		"since=0001-01-01T00:00:00Z&event=call.received":         "[98 91 84 77 70 63 56 49 42 35 28 21 14 7]",
-		"until=9999-12-31T23:59:59Z&status=failed&cursor=10":     "[9 6 3]",
+		"until=9999-12-31T23:59:59Z&status=failed" + below(10):   "[9 6 3]",
 		"status=retrying":                                        "[]",
 		"event=session.qr":                                       "[]",
-		"event=call.received&cursor=30&until=" + ago(85.5):       "[14 7]",
+		"event=call.received&until=" + ago(85.5) + below(30):     "[14 7]",
 		"event=call.received&status=delivered&since=" + ago(9.5): "[98 91]",
 	} {
 		var got []any
@@ -279,8 +284,15 @@ func TestDeliveryFilters(t *testing.T) {
 		}
 		require.Equal(t, want, fmt.Sprint(got), query)
 	}
-	for _, query := range []string{"event=nothing", "event=*", "status=gone", "since=yesterday", "limit=0", "cursor=-1", "event=" + strings.Repeat("x", 100)} {
+	for _, query := range []string{"event=nothing", "event=*", "status=gone", "since=yesterday", "limit=0", "event=" + strings.Repeat("x", 100)} {
 		u.do("GET", hookPath+"/deliveries?"+query, u.auth(), nil).refused(422, "invalid_request")
+	}
+	of := str(u.do("GET", "/api/v1/sessions?limit=1", u.auth(), nil).ok(200), "nextCursor") // of another kind of list
+	require.NotEmpty(t, of)
+	good := below(50)[len("&cursor="):]
+	for _, cursor := range []string{"96", "-1", "0", "x", good + "=", good[1:], good[:len(good)-1], of} {
+		u.do("GET", hookPath+"/deliveries?cursor="+cursor, u.auth(), nil).refused(422, "invalid_cursor")
+		u.do("GET", "/api/v1/webhook/deliveries?cursor="+cursor, u.auth(), nil).refused(422, "invalid_cursor")
 	}
 }
 
@@ -301,7 +313,7 @@ func TestDeliveryPagesAreBounded(t *testing.T) {
 		if data["nextCursor"] == nil {
 			break
 		}
-		cursor = fmt.Sprintf("&cursor=%.0f", data["nextCursor"])
+		cursor = "&cursor=" + str(data, "nextCursor")
 	}
 	require.Len(t, found, 1)
 	require.Equal(t, 3, pages)

@@ -109,7 +109,7 @@ type HeartbeatInput struct {
 		Status   string             `json:"status" enum:"online,maintenance,offline"`
 		Term     int64              `json:"term" minimum:"1"`
 		Metrics  wire.Metrics       `json:"metrics"`
-		Sessions []wire.HeldSession `json:"sessions,omitempty" doc:"What the worker holds; absent: unknown, never none"`
+		Sessions []wire.HeldSession `json:"sessions,omitempty" nullable:"true" doc:"What the worker holds; absent or null: unknown, never none"`
 	}
 }
 
@@ -226,7 +226,7 @@ type EventsInput struct {
 	Body struct {
 		_      struct{}     `additionalProperties:"true"`
 		Term   int64        `json:"term" minimum:"1"`
-		Events []wire.Event `json:"events" maxItems:"1000"`
+		Events []wire.Event `json:"events" maxItems:"1000" nullable:"true" doc:"Null is an empty list"`
 	}
 }
 

@@ -297,6 +297,7 @@ func TestHeartbeatsList(t *testing.T) {
 	listing(nil)
 	require.Equal(t, n.term, held(), "no list is no news")
 	n.do("PUT", workersPath+"/w1/heartbeat", n.auth(), map[string]any{"status": "online", "term": n.term, "metrics": wire.Metrics{}, "sessions": nil}).ok(200)
+	n.do("POST", workersPath+"/w1/events", n.auth(), map[string]any{"term": n.term, "events": nil}).ok(200)
 	require.Equal(t, n.term, held(), "null is none either")
 	listing(all)
 	require.Equal(t, n.term, held(), "it is in the list")

@@ -121,16 +121,25 @@ func (r *Runner) partitions(ctx context.Context, _ tick) error {
 
 // forget drops records whose time is over.
 func (r *Runner) forget(ctx context.Context, _ tick) error {
+	// aged drops by an age of the configuration, where 0 is never.
+	aged := func(drop func(context.Context, models.Querier, time.Duration) (int64, error), age time.Duration) func() (int64, error) {
+		return func() (int64, error) {
+			if age <= 0 {
+				return 0, nil
+			}
+			return drop(ctx, r.db.Pool, age)
+		}
+	}
 	for what, drop := range map[string]func() (int64, error){
 		"runners":          func() (int64, error) { return models.ForgetRunners(ctx, r.db.Pool) },
 		"idempotency keys": func() (int64, error) { return models.ForgetKeys(ctx, r.db.Pool) },
-		"jobs":             func() (int64, error) { return models.ForgetJobs(ctx, r.db.Pool, r.cfg.KeepJobs) },
-		"worker metrics":   func() (int64, error) { return models.ForgetMetrics(ctx, r.db.Pool, r.cfg.KeepMetrics) },
+		"jobs":             aged(models.ForgetJobs, r.cfg.KeepJobs),
+		"worker metrics":   aged(models.ForgetMetrics, r.cfg.KeepMetrics),
 		"thinned metrics":  func() (int64, error) { return models.ThinMetrics(ctx, r.db.Pool) },
 		"letters' counts":  func() (int64, error) { return models.ForgetLetters(ctx, r.db.Pool) },
 		"usage writers":    func() (int64, error) { return models.ForgetUsageWriters(ctx, r.db.Pool) },
 		"analytics":        func() (int64, error) { return models.ForgetAnalytics(ctx, r.db.Pool) },
-		"audit lines":      func() (int64, error) { return models.ForgetAudit(ctx, r.db.Pool, r.cfg.KeepLogs) },
+		"audit lines":      aged(models.ForgetAudit, r.cfg.KeepLogs),
 	} {
 		n, err := drop()
 		if err != nil {

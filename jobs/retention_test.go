@@ -57,3 +57,22 @@ func TestRetentionOfTheInstallation(t *testing.T) {
 	require.EqualValues(t, 2, p.count(`messages`), "there is no month that is over")
 	require.Equal(t, "2", modelstest.Scalar[string](t, p.db, `SELECT max(sequence)::text FROM webhook_deliveries`))
 }
+
+// What an age bounds is dropped beyond it, and with 0 not at all.
+func TestRecordsAreForgotten(t *testing.T) {
+	p := newPrivacy(t)
+	p.exec(`INSERT INTO jobs (id, kind, user_id, status, finished_at) VALUES (kurir_uuid_v7(), 'contact:forget', $1, 'SUCCEEDED', now() - interval '100 days')`, p.user.ID)
+	p.exec(`INSERT INTO system_logs (level, service, message, actor, timestamp) VALUES ('INFO', 'api', 'user.changed', 'system', now() - interval '100 days')`)
+	modelstest.Worker(t, p.db, "measured", 1)
+	p.exec(`INSERT INTO worker_metrics (worker_id, cpu_usage, memory_usage, session_count, message_count, timestamp) VALUES ('measured', 1, 1, 0, 0, now() - interval '100 days')`)
+	old := func() []int64 {
+		return []int64{p.count(`jobs WHERE finished_at < now() - interval '99 days'`), p.count(`system_logs WHERE timestamp < now() - interval '99 days'`),
+			p.count(`worker_metrics WHERE timestamp < now() - interval '99 days'`)}
+	}
+	p.r.cfg.KeepJobs, p.r.cfg.KeepLogs, p.r.cfg.KeepMetrics = 0, 0, 0
+	require.NoError(t, p.r.forget(t.Context(), tick{}))
+	require.Equal(t, []int64{1, 1, 1}, old(), "0 is never")
+	p.r.cfg.KeepJobs, p.r.cfg.KeepLogs, p.r.cfg.KeepMetrics = 90*24*time.Hour, 90*24*time.Hour, 90*24*time.Hour
+	require.NoError(t, p.r.forget(t.Context(), tick{}))
+	require.Equal(t, []int64{0, 0, 0}, old())
+}

@@ -2,7 +2,10 @@
 // is shared by the public API, the rows, the worker protocol and the events, and performs no I/O.
 package message
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Types of messages, as they stand in JSON; rows have them in upper case.
 const (
@@ -83,6 +86,15 @@ type Question struct {
 	Question string   `json:"question" maxLength:"255" example:"Tea or coffee?"`
 	Options  []string `json:"options" maxItems:"12" example:"[\"Tea\",\"Coffee\"]"`
 	Choices  int      `json:"choices,omitempty" minimum:"0" maximum:"12" doc:"How many may be chosen; 0: as many as one likes, 1: one (default)" example:"1"`
+}
+
+// MarshalJSON writes a list of options that is not there as an empty one: a vote that was taken back has none.
+func (q Question) MarshalJSON() ([]byte, error) {
+	type plain Question
+	if q.Options == nil {
+		q.Options = []string{}
+	}
+	return json.Marshal(plain(q))
 }
 
 // Details is what only some messages hold, beside text and medium.

@@ -6,6 +6,8 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/migrate"
@@ -31,6 +33,19 @@ func Up(ctx context.Context, db *bun.DB) ([]string, error) {
 // Down takes back the migrations that the last Up applied and returns their names.
 func Down(ctx context.Context, db *bun.DB) ([]string, error) {
 	return locked(ctx, db, func(m *migrate.Migrator) (*migrate.MigrationGroup, error) { return m.Rollback(ctx) })
+}
+
+// Last lists what Down would take back, newest first. It changes nothing but makes its own bookkeeping table.
+func Last(ctx context.Context, db *bun.DB) ([]string, error) {
+	return locked(ctx, db, func(m *migrate.Migrator) (*migrate.MigrationGroup, error) {
+		all, err := m.MigrationsWithStatus(ctx)
+		if err != nil {
+			return nil, err
+		}
+		last := all.LastGroup()
+		slices.SortFunc(last.Migrations, func(a, b migrate.Migration) int { return strings.Compare(b.Name, a.Name) })
+		return last, nil
+	})
 }
 
 // Status lists all migrations, oldest first. It changes nothing but makes its own bookkeeping table.

@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,9 +55,17 @@ func TestUpDownUp(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, again)
 
+	last, err := migrations.Last(t.Context(), db.DB)
+	require.NoError(t, err)
+	slices.Reverse(last)
+	require.Equal(t, up, last)
+	require.Equal(t, made, schema(t, db), "asking what would go should change nothing")
 	down, err := migrations.Down(t.Context(), db.DB)
 	require.NoError(t, err)
 	require.ElementsMatch(t, up, down)
+	last, err = migrations.Last(t.Context(), db.DB)
+	require.NoError(t, err)
+	require.Empty(t, last)
 	require.Empty(t, schema(t, db), "down should leave nothing behind")
 	down, err = migrations.Down(t.Context(), db.DB)
 	require.NoError(t, err)

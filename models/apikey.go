@@ -28,7 +28,7 @@ type APIKey struct {
 	ExpiresAt     *time.Time
 	DeactivatedAt *time.Time
 
-	Scopes []Scope `bun:"-"` // of an account's, none: all; see AddAccountKey
+	Scopes []Scope `bun:"-"` // of an account's; see AddAccountKey. InsertAPIKey leaves them to the table, which gives all
 }
 
 // Prefixes of keys, so that a leaked one tells what it opens.

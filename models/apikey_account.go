@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -65,7 +66,11 @@ func AccountKeyOf(ctx context.Context, q Querier, user, id uuid.UUID) (AccountKe
 }
 
 // AddAccountKey stores a key, if its user has room for one more. It says whether it did: false if the key is there already.
+// A key names what it may do: one without scopes is refused, not given all of them.
 func AddAccountKey(ctx context.Context, tx pgx.Tx, k *APIKey) (bool, error) {
+	if len(k.Scopes) == 0 {
+		return false, fmt.Errorf("key %s has no scopes", k.ID)
+	}
 	if _, err := tx.Exec(ctx, `SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE`, k.UserID); err != nil { // whoever counts and adds does so one by one
 		return false, err
 	}
@@ -76,9 +81,6 @@ func AddAccountKey(ctx context.Context, tx pgx.Tx, k *APIKey) (bool, error) {
 	}
 	if n >= MostAccountKeys {
 		return false, ErrManyAccountKeys
-	}
-	if len(k.Scopes) == 0 {
-		k.Scopes = AllScopes()
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, key_hash, prefix, user_id, name, scopes, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 		k.ID, k.KeyHash, k.Prefix, k.UserID, k.Name, k.Scopes, k.CreatedAt, k.ExpiresAt)

@@ -2684,7 +2684,7 @@ type DeliveryList struct {
 	Deliveries []DeliveryResource `json:"deliveries"`
 
 	// NextCursor A page that looked through 10,000 deliveries for few may be short, or empty, and have one all the same
-	NextCursor *int64 `json:"nextCursor"`
+	NextCursor *string `json:"nextCursor"`
 }
 
 // DeliveryResource defines model for DeliveryResource.
@@ -6174,7 +6174,7 @@ type ListDeliveriesParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor *int64 `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Status Those with this status
 	Status *ListDeliveriesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
@@ -6234,7 +6234,7 @@ type ListAccountDeliveriesParams struct {
 	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
 
 	// Cursor nextCursor of the page before
-	Cursor *int64 `form:"cursor,omitempty" json:"cursor,omitempty"`
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
 	// Status Those with this status
 	Status *ListAccountDeliveriesParamsStatus `form:"status,omitempty" json:"status,omitempty"`
@@ -20295,7 +20295,7 @@ func NewListDeliveriesRequest(server string, id string, params *ListDeliveriesPa
 
 		if params.Cursor != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -20982,7 +20982,7 @@ func NewListAccountDeliveriesRequest(server string, params *ListAccountDeliverie
 
 		if params.Cursor != nil {
 
-			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {

@@ -33,7 +33,7 @@ func everything(t *testing.T) string {
 	t.Helper()
 	at := loopback(embeddedtest.Port(t))
 	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "KURIR_HOME=" + t.TempDir(), "LOG_FILE_PATH=", "DATABASE_URL=" + modelstest.URL(t), "REDIS_URL=" + embeddedtest.Redis(t),
-		"PORT=" + portOf(at), "SIMNET_PORT=" + portOf(loopback(embeddedtest.Port(t))), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SIM_WORKERS=1", "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
+		"PORT=" + portOf(at), "INTERNAL_PORT=" + portOf(loopback(embeddedtest.Port(t))), "SIMNET_PORT=" + portOf(loopback(embeddedtest.Port(t))), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SIM_WORKERS=1", "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
 		"LIMIT_MESSAGES_PER_HOUR_BASIC=6"}
 	ctx, stop := context.WithCancel(context.Background())
 	var complaints bytes.Buffer

@@ -141,9 +141,9 @@ type config struct {
 	UploadsPerUser    int      `env:"MEDIA_UPLOADS_PER_USER" envDefault:"8"`
 	UploadTimeout     duration `env:"MEDIA_UPLOAD_TIMEOUT" envDefault:"5m"`
 
-	KeepMessagesDays int `env:"RETENTION_MESSAGES_DAYS" envDefault:"0"` // 0: for ever
+	KeepMessagesDays int `env:"RETENTION_MESSAGES_DAYS" envDefault:"0"` // 0: for ever, as with the others
 	KeepMetricsDays  int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
-	KeepLogsDays     int `env:"RETENTION_LOGS_DAYS" envDefault:"90"`
+	KeepLogsDays     int `env:"RETENTION_LOGS_DAYS" envDefault:"90"` // of the audit trail and of ended jobs
 
 	WebhookDisableAfter duration `env:"WEBHOOK_DISABLE_AFTER" envDefault:"5d"`
 	KeepDeliveriesDays  int      `env:"RETENTION_DELIVERIES_DAYS" envDefault:"30"`
@@ -185,6 +185,9 @@ type config struct {
 	operator       string          // WEBHOOK_SECRET in whsec_ form
 	explicit       map[string]bool // variables that are set
 }
+
+// mostDays is the longest retention: 100 years. Some three times that would not fit into a duration.
+const mostDays = 36_500
 
 const (
 	production  = "production"
@@ -325,8 +328,14 @@ func (c *config) check() (faults []error) {
 	if c.MediaURL == "" {
 		c.MediaURL = filepath.Join(c.Home, "media")
 	}
-	if c.WebhookDisableAfter < 0 || c.KeepDeliveriesDays < 0 {
-		bad("WEBHOOK_DISABLE_AFTER and RETENTION_DELIVERIES_DAYS must not be below 0, which is never")
+	if c.WebhookDisableAfter < 0 {
+		bad("WEBHOOK_DISABLE_AFTER must not be below 0, which is never")
+	}
+	for name, days := range map[string]int{"RETENTION_MESSAGES_DAYS": c.KeepMessagesDays, "RETENTION_DELIVERIES_DAYS": c.KeepDeliveriesDays,
+		"RETENTION_METRICS_DAYS": c.KeepMetricsDays, "RETENTION_LOGS_DAYS": c.KeepLogsDays} {
+		if days < 0 || days > mostDays {
+			bad("%s: %d is not between 0, which keeps for ever, and %d", name, days, mostDays)
+		}
 	}
 	if _, err := mail.New(c.mail(), slog.New(slog.DiscardHandler)); err != nil {
 		faults = append(faults, err)

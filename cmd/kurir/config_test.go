@@ -97,3 +97,14 @@ func TestConfigOfLimits(t *testing.T) {
 		require.True(t, strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "LIMIT_"), "%s: %s", bad, err)
 	}
 }
+
+func TestConfigOfRetention(t *testing.T) {
+	for _, name := range []string{"RETENTION_MESSAGES_DAYS", "RETENTION_DELIVERIES_DAYS", "RETENTION_METRICS_DAYS", "RETENTION_LOGS_DAYS"} {
+		_, err := readConfig([]string{name + "=0"})
+		require.NoError(t, err)
+		for _, wrong := range []string{"-1", "-90", "36501", "9999999"} { // the last overflows a duration
+			_, err := readConfig([]string{name + "=" + wrong})
+			require.ErrorContains(t, err, name+": "+wrong)
+		}
+	}
+}

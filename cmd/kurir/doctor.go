@@ -152,7 +152,7 @@ func (d *doctor) configuration(err error) {
 		d.say(check, warning, "Name the origins of your own pages in CORS_ORIGIN.", "CORS_ORIGIN lets pages of any site call the API with a key that they have")
 	}
 	if d.cfg.InternalPort == 0 {
-		d.say(check, warning, "Set INTERNAL_PORT, or keep /metrics and /admin from the public at your proxy.", "/metrics, the dashboard and the workers' routes are on the public port")
+		d.say(check, warning, "Set INTERNAL_PORT, and let the GATEWAY_URL of workers lead to it (Docker Compose does so by itself); or keep /metrics and /admin from the public at your proxy.", "/metrics, the dashboard and the workers' routes are on the public port")
 	}
 }
 

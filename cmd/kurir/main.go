@@ -17,7 +17,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"kurir/migrations"
 	"kurir/models"
 	"kurir/monitoring"
 )
@@ -240,53 +239,6 @@ forgets them.`,
 			log.Info("simulated network listening", "address", l.Addr().String())
 			return runSimnet(cmd.Context(), cfg, l, cfg.SimnetState, log)
 		}}
-}
-
-func (p *program) migrate() *cobra.Command {
-	c := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date and make the first administrator", Args: cobra.NoArgs,
-		Long: `Applies what is missing to DATABASE_URL. Several processes may do it at once. With ADMIN_EMAIL and ADMIN_PASSWORD it makes an
-administrator, if there is none. Needs DATABASE_URL.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withDatabase(func(cfg *config, db *models.DB) error {
-				applied, err := migrations.Up(cmd.Context(), db.DB)
-				for _, name := range applied {
-					fmt.Fprintln(p.stdout, "applied", name)
-				}
-				if err != nil {
-					return err
-				}
-				if len(applied) == 0 {
-					fmt.Fprintln(p.stdout, "the schema is up to date")
-				}
-				if cfg.AdminEmail == "" || cfg.AdminPassword == "" {
-					return nil
-				}
-				made, err := makeAdministrator(cmd.Context(), db, cfg, cfg.AdminPassword)
-				if made {
-					fmt.Fprintln(p.stdout, "made the administrator", cfg.AdminEmail)
-				}
-				return err
-			})
-		}}
-	c.AddCommand(&cobra.Command{Use: "status", Short: "List the migrations", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		return p.withDatabase(func(_ *config, db *models.DB) error {
-			states, err := migrations.Status(cmd.Context(), db.DB)
-			for _, s := range states {
-				fmt.Fprintf(p.stdout, "%-8s %s\n", map[bool]string{true: "applied", false: "missing"}[s.Applied], s.Name)
-			}
-			return err
-		})
-	}}, &cobra.Command{Use: "down", Short: "Take back what the last migrate applied: its tables are dropped, with their data", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.withDatabase(func(_ *config, db *models.DB) error {
-				names, err := migrations.Down(cmd.Context(), db.DB)
-				for _, name := range names {
-					fmt.Fprintln(p.stdout, "took back", name)
-				}
-				return err
-			})
-		}})
-	return c
 }
 
 var errNoDatabase = errors.New("DATABASE_URL is not set, for example postgres://user:password@localhost:5432/kurir")

@@ -135,6 +135,7 @@ func (p *program) serveAll(ctx context.Context, parts *parts, servers *embedded.
 	cfg.SimnetURL, cfg.GatewayURL = "http://"+simnetAt.Addr().String(), "http://"+apiAt.Addr().String()
 	cfg.ShutdownDelay, cfg.WorkerHandOver = 0, 0 // all of it ends at once
 	cfg.MetricsPort = 0                          // the API serves /metrics for all; the workers would quarrel about the port
+	cfg.InternalPort = 0                         // all is on loopback, and the workers look for their routes where the API is
 	services := []service{
 		{"simnet", func(ctx context.Context) error {
 			return runSimnet(ctx, cfg, simnetAt, filepath.Join(cfg.Home, "simnet.journal"), parts.log)

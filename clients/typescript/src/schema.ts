@@ -2596,7 +2596,7 @@ export interface webhooks {
                              */
                             id: string;
                             /** @description Whom it happened to */
-                            members: components["schemas"]["Contact"][] | null;
+                            members: components["schemas"]["Contact"][];
                             /** @description The new name, null if it has not changed */
                             name: string | null;
                         };
@@ -2773,7 +2773,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -2815,7 +2815,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -2825,7 +2825,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3027,7 +3027,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -3069,7 +3069,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -3079,7 +3079,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3281,7 +3281,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -3323,7 +3323,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -3333,7 +3333,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3535,7 +3535,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -3577,7 +3577,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -3587,7 +3587,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3789,7 +3789,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -3831,7 +3831,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -3841,7 +3841,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4043,7 +4043,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -4085,7 +4085,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -4095,7 +4095,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4297,7 +4297,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -4339,7 +4339,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -4349,7 +4349,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4551,7 +4551,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -4593,7 +4593,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -4603,7 +4603,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4805,7 +4805,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -4847,7 +4847,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -4857,7 +4857,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -5059,7 +5059,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -5101,7 +5101,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -5111,7 +5111,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -5313,7 +5313,7 @@ export interface webhooks {
                              * @example 6281234567890@s.whatsapp.net
                              */
                             chat: string;
-                            contacts?: components["schemas"]["Card"][] | null;
+                            contacts?: components["schemas"]["Card"][];
                             /** Format: date-time */
                             createdAt: string;
                             /**
@@ -5355,7 +5355,7 @@ export interface webhooks {
                             media?: components["schemas"]["Media"];
                             mediaUrl: string | null;
                             /** @description JIDs of the people whom it names */
-                            mentions?: string[] | null;
+                            mentions?: string[];
                             /** @description The text */
                             message: string;
                             metadata?: unknown;
@@ -5365,7 +5365,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][] | null;
+                            reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -6032,7 +6032,7 @@ export interface components {
         };
         AdminSessionList: {
             nextCursor: string | null;
-            sessions: components["schemas"]["AdminSession"][] | null;
+            sessions: components["schemas"]["AdminSession"][];
         };
         AdminUsageData: {
             /** @description The figures are final */
@@ -6041,7 +6041,7 @@ export interface components {
             month: string;
             nextCursor: string | null;
             /** @description Newest account first; those that used nothing are left out */
-            usage: components["schemas"]["AccountUsage"][] | null;
+            usage: components["schemas"]["AccountUsage"][];
         };
         AdminUser: {
             /** Format: date-time */
@@ -6256,7 +6256,7 @@ export interface components {
         };
         BatchData: {
             /** @description In the order of the request */
-            messages: components["schemas"]["SentData"][] | null;
+            messages: components["schemas"]["SentData"][];
         };
         BatchInputBody: {
             /** @description In the order in which they are to go out */
@@ -6874,7 +6874,7 @@ export interface components {
             /** Format: int64 */
             failed: number;
             /** @description By workerId */
-            results: components["schemas"]["CommandResult"][] | null;
+            results: components["schemas"]["CommandResult"][];
             /** Format: int64 */
             succeeded: number;
         };
@@ -6897,7 +6897,7 @@ export interface components {
              *       "worker-001"
              *     ]
              */
-            workerIds?: string[] | null;
+            workerIds?: string[];
         };
         CallsInUse: {
             /**
@@ -6950,7 +6950,7 @@ export interface components {
             vcard?: string;
         };
         ChangedParticipants: {
-            participants: components["schemas"]["ParticipantResult"][] | null;
+            participants: components["schemas"]["ParticipantResult"][];
         };
         CheckContactsInputBody: {
             /**
@@ -6959,7 +6959,7 @@ export interface components {
              *       "6281234567890"
              *     ]
              */
-            numbers: string[] | null;
+            numbers: string[];
         };
         CheckedContact: {
             exists: boolean;
@@ -6977,7 +6977,7 @@ export interface components {
             number: string;
         };
         CheckedContacts: {
-            contacts: components["schemas"]["CheckedContact"][] | null;
+            contacts: components["schemas"]["CheckedContact"][];
         };
         CloseInputBody: {
             /** @example my present password */
@@ -7023,7 +7023,7 @@ export interface components {
             phone: string | null;
         };
         ContactList: {
-            contacts: components["schemas"]["ContactResource"][] | null;
+            contacts: components["schemas"]["ContactResource"][];
             nextCursor: string | null;
         };
         ContactPicture: {
@@ -7061,9 +7061,9 @@ export interface components {
             /** @description Address of who made it; empty if unknown */
             owner: string;
             /** @description Not in lists */
-            participants?: components["schemas"]["GroupParticipant"][] | null;
+            participants?: components["schemas"]["GroupParticipant"][];
             /** @description What became of each participant */
-            results: components["schemas"]["ParticipantResult"][] | null;
+            results: components["schemas"]["ParticipantResult"][];
             /**
              * Format: int64
              * @description How many are in it
@@ -7132,7 +7132,7 @@ export interface components {
              *       "6281234567890"
              *     ]
              */
-            participants: string[] | null;
+            participants: string[];
             /** @example Customers in Bandung */
             subject: string;
         };
@@ -7152,7 +7152,7 @@ export interface components {
              *       "read"
              *     ]
              */
-            scopes: ("send" | "read" | "manage")[] | null;
+            scopes: ("send" | "read" | "manage")[];
         };
         CreateSessionInputBody: {
             /** @description A JSON object of yours, up to 1 KB */
@@ -7220,15 +7220,12 @@ export interface components {
             status: "deleting";
         };
         DeliveryList: {
-            deliveries: components["schemas"]["DeliveryResource"][] | null;
-            /**
-             * Format: int64
-             * @description A page that looked through 10,000 deliveries for few may be short, or empty, and have one all the same
-             */
-            nextCursor: number | null;
+            deliveries: components["schemas"]["DeliveryResource"][];
+            /** @description A page that looked through 10,000 deliveries for few may be short, or empty, and have one all the same */
+            nextCursor: string | null;
         };
         DeliveryResource: {
-            attemptLog?: components["schemas"]["AttemptResource"][] | null;
+            attemptLog?: components["schemas"]["AttemptResource"][];
             /** Format: int64 */
             attempts: number;
             /** Format: date-time */
@@ -7404,6 +7401,7 @@ export interface components {
             next: number;
         };
         EventsInputBody: {
+            /** @description Null is an empty list */
             events: components["schemas"]["Event"][] | null;
             /** Format: int64 */
             term: number;
@@ -7418,7 +7416,7 @@ export interface components {
              */
             code: "account_changed" | "address_limit" | "already_linked" | "already_there" | "api_key_expired" | "api_key_limit" | "api_key_not_found" | "bad_request" | "bad_worker_answer" | "busy" | "contact_not_found" | "count_in_progress" | "database_unavailable" | "delivery_not_found" | "email_not_verified" | "email_taken" | "endpoint_taken" | "engine_failed" | "event_not_kept" | "export_limit" | "forbidden" | "group_not_found" | "headers_too_large" | "idempotency_in_progress" | "idempotency_mismatch" | "internal" | "invalid_api_key" | "invalid_credentials" | "invalid_cursor" | "invalid_mail_token" | "invalid_request" | "invalid_ticket" | "invalid_token" | "invite_invalid" | "job_not_found" | "label_not_found" | "last_administrator" | "link_not_found" | "login_throttled" | "malformed_form" | "malformed_json" | "media_empty" | "media_not_found" | "media_store_unavailable" | "media_too_large" | "media_type_not_allowed" | "message_limit" | "message_not_found" | "method_not_allowed" | "missing_scope" | "no_reaction" | "no_worker_available" | "not_acceptable" | "not_connected" | "not_editable" | "not_forwardable" | "not_group_admin" | "not_pending" | "not_ready" | "not_retryable" | "not_revocable" | "not_sent" | "outcome_unknown" | "qr_not_ready" | "range_not_satisfiable" | "rate_limited" | "registration_closed" | "registration_limit" | "replay_in_progress" | "request_limit" | "request_timeout" | "rotation_in_progress" | "route_not_found" | "session_deleting" | "session_exists" | "session_key_needed" | "session_limit" | "session_logging_out" | "session_migrating" | "session_not_found" | "session_not_linked" | "session_not_running" | "session_operations_limit" | "shutting_down" | "stale_term" | "tier_not_allowed" | "too_large" | "too_late" | "too_many_calls" | "too_many_streams" | "too_many_uploads" | "took_too_long" | "unauthenticated" | "unknown_version" | "unsupported" | "unsupported_media_type" | "unsupported_protocol" | "uploads_busy" | "user_not_found" | "webhook_inactive" | "webhook_not_found" | "worker_exists" | "worker_live" | "worker_not_found" | "worker_not_ready" | "worker_removed" | "worker_timeout" | "worker_unavailable" | "wrong_password";
             /** @description The fields that are wrong */
-            details?: components["schemas"]["Detail"][] | null;
+            details?: components["schemas"]["Detail"][];
             /**
              * @description What went wrong, for people
              * @example There is no such session.
@@ -7490,7 +7488,7 @@ export interface components {
             link: string;
         };
         GroupList: {
-            groups: components["schemas"]["GroupResource"][] | null;
+            groups: components["schemas"]["GroupResource"][];
             nextCursor: string | null;
         };
         GroupParticipant: {
@@ -7512,7 +7510,7 @@ export interface components {
             /** @description Address of who made it; empty if unknown */
             owner: string;
             /** @description Not in lists */
-            participants?: components["schemas"]["GroupParticipant"][] | null;
+            participants?: components["schemas"]["GroupParticipant"][];
             /**
              * Format: int64
              * @description How many are in it
@@ -7522,14 +7520,14 @@ export interface components {
             subject: string;
         };
         HeartbeatAnswer: {
-            drop?: string[] | null;
+            drop?: string[];
             handOver?: boolean;
             /** Format: int64 */
             leaseMs: number;
         };
         HeartbeatInputBody: {
             metrics: components["schemas"]["Metrics"];
-            /** @description What the worker holds; absent: unknown, never none */
+            /** @description What the worker holds; absent or null: unknown, never none */
             sessions?: components["schemas"]["HeldSession"][] | null;
             /** @enum {string} */
             status: "online" | "maintenance" | "offline";
@@ -7557,12 +7555,12 @@ export interface components {
             [key: string]: unknown;
         };
         History: {
-            messages: components["schemas"]["Message"][] | null;
+            messages: components["schemas"]["Message"][];
             /** @description null: that was all. A page may be short, or empty, and more follow: each looks through a bounded number of messages */
             nextCursor: string | null;
         };
         JobList: {
-            jobs: components["schemas"]["JobResource"][] | null;
+            jobs: components["schemas"]["JobResource"][];
             nextCursor: string | null;
         };
         JobResource: {
@@ -7608,7 +7606,7 @@ export interface components {
             link: string;
         };
         KeyList: {
-            apiKeys: components["schemas"]["KeyResource"][] | null;
+            apiKeys: components["schemas"]["KeyResource"][];
         };
         KeyResource: {
             /** Format: date-time */
@@ -7644,7 +7642,7 @@ export interface components {
              */
             rotatedAt: string | null;
             /** @description What the key may do */
-            scopes: ("send" | "read" | "manage")[] | null;
+            scopes: ("send" | "read" | "manage")[];
         };
         KeyUsage: {
             /**
@@ -7670,7 +7668,7 @@ export interface components {
             labelId: string;
         };
         LabelList: {
-            labels: components["schemas"]["LabelResource"][] | null;
+            labels: components["schemas"]["LabelResource"][];
         };
         LabelResource: {
             /** Format: int64 */
@@ -7785,7 +7783,7 @@ export interface components {
             workerId: string | null;
         };
         LogList: {
-            logs: components["schemas"]["LogLine"][] | null;
+            logs: components["schemas"]["LogLine"][];
             /** @description null: that was all. A page may be short, or empty, and more follow: each looks through a bounded number of lines */
             nextCursor: string | null;
         };
@@ -7865,7 +7863,7 @@ export interface components {
              * @example 6281234567890@s.whatsapp.net
              */
             chat: string;
-            contacts?: components["schemas"]["Card"][] | null;
+            contacts?: components["schemas"]["Card"][];
             /** Format: date-time */
             createdAt: string;
             /**
@@ -7907,7 +7905,7 @@ export interface components {
             media?: components["schemas"]["Media"];
             mediaUrl: string | null;
             /** @description JIDs of the people whom it names */
-            mentions?: string[] | null;
+            mentions?: string[];
             /** @description The text */
             message: string;
             metadata?: unknown;
@@ -7917,7 +7915,7 @@ export interface components {
              * @enum {string}
              */
             priority: "high" | "normal";
-            reactions?: components["schemas"]["Mark"][] | null;
+            reactions?: components["schemas"]["Mark"][];
             /** Format: date-time */
             readAt: string | null;
             /** @description What it answers */
@@ -7989,7 +7987,7 @@ export interface components {
              */
             sent: number;
             /** @description Oldest first, without gaps. The last step is under way */
-            series: components["schemas"]["MessagePoint"][] | null;
+            series: components["schemas"]["MessagePoint"][];
             /**
              * Format: int64
              * @description What one point of the series stands for
@@ -8204,7 +8202,7 @@ export interface components {
             timestamp: string;
         };
         OwnLogList: {
-            logs: components["schemas"]["OwnLogLine"][] | null;
+            logs: components["schemas"]["OwnLogLine"][];
             nextCursor: string | null;
         };
         Pagination: {
@@ -8259,7 +8257,7 @@ export interface components {
              *       "6281234567890"
              *     ]
              */
-            participants: string[] | null;
+            participants: string[];
         };
         PasswordInputBody: {
             /** @example my present password */
@@ -8288,7 +8286,7 @@ export interface components {
         PeriodList: {
             nextCursor: string | null;
             /** @description Newest first */
-            periods: components["schemas"]["PeriodResource"][] | null;
+            periods: components["schemas"]["PeriodResource"][];
         };
         PeriodResource: {
             /**
@@ -8389,7 +8387,7 @@ export interface components {
              *       "Coffee"
              *     ]
              */
-            options: string[] | null;
+            options: string[];
             /** @example Tea or coffee? */
             question: string;
         };
@@ -8431,7 +8429,7 @@ export interface components {
              *       "01920e3c-5f5b-7c3a-9d2e-1f2a3b4c5d6e"
              *     ]
              */
-            messageIds?: string[] | null;
+            messageIds?: string[];
         };
         Ref: {
             fromMe: boolean;
@@ -8607,7 +8605,7 @@ export interface components {
              *       "6281234567890"
              *     ]
              */
-            participants: string[] | null;
+            participants: string[];
             /**
              * @example admin
              * @enum {string}
@@ -9705,7 +9703,7 @@ export interface components {
         };
         SessionList: {
             nextCursor: string | null;
-            sessions: components["schemas"]["SessionResource"][] | null;
+            sessions: components["schemas"]["SessionResource"][];
         };
         SessionOwner: {
             /** @example sari@example.com */
@@ -9832,7 +9830,7 @@ export interface components {
             /** @description Whether everything is paused */
             sending: components["schemas"]["Pause"];
             /** @description Of the process that answers; others may have been started with another environment */
-            settings: components["schemas"]["Setting"][] | null;
+            settings: components["schemas"]["Setting"][];
             /** @example 1.2.0 */
             version: string;
         };
@@ -9881,7 +9879,7 @@ export interface components {
              */
             rotatedAt: string | null;
             /** @description What the key may do */
-            scopes: ("send" | "read" | "manage")[] | null;
+            scopes: ("send" | "read" | "manage")[];
         };
         ShownPresence: {
             chat: string | null;
@@ -10002,7 +10000,7 @@ export interface components {
              *       "read"
              *     ]
              */
-            scopes?: ("send" | "read" | "manage")[] | null;
+            scopes?: ("send" | "read" | "manage")[];
         };
         UpdateSessionInputBody: {
             /** @description A JSON object of yours, up to 1 KB, in place of the former one; null removes it */
@@ -10047,15 +10045,15 @@ export interface components {
             /** @description The figures are final. Until then they are some seconds behind */
             closed: boolean;
             /** @description Those on which there was anything, oldest first */
-            days: components["schemas"]["DayUsage"][] | null;
+            days: components["schemas"]["DayUsage"][];
             /** @description Most used first, 1,000 at most */
-            keys: components["schemas"]["KeyUsage"][] | null;
+            keys: components["schemas"]["KeyUsage"][];
             /** @description At present */
             limits: components["schemas"]["UsageLimits"];
             /** @example 2026-01 */
             month: string;
             /** @description Most used first, 1,000 at most; the totals have all, and requests about no session too */
-            sessions: components["schemas"]["SessionUsage"][] | null;
+            sessions: components["schemas"]["SessionUsage"][];
             totals: components["schemas"]["UsageTotals"];
         };
         UsageLimits: {
@@ -10119,7 +10117,7 @@ export interface components {
              */
             range: "1h" | "24h" | "7d" | "30d";
             /** @description Oldest first, without gaps. The last step is under way */
-            series: components["schemas"]["UserPoint"][] | null;
+            series: components["schemas"]["UserPoint"][];
             /**
              * Format: int64
              * @description What one point of the series stands for
@@ -10153,7 +10151,7 @@ export interface components {
         };
         UserList: {
             pagination: components["schemas"]["Pagination"];
-            users: components["schemas"]["AdminUser"][] | null;
+            users: components["schemas"]["AdminUser"][];
         };
         UserPoint: {
             /**
@@ -10228,7 +10226,7 @@ export interface components {
              *       "message.read"
              *     ]
              */
-            events?: string[] | null;
+            events?: string[];
             /** @description Headers to add to each delivery */
             headers?: {
                 [key: string]: string;
@@ -10260,7 +10258,7 @@ export interface components {
              * @example gone
              */
             disabledReason: string | null;
-            events: string[] | null;
+            events: string[];
             /**
              * Format: date-time
              * @description Since when nothing has got through
@@ -10272,7 +10270,7 @@ export interface components {
              */
             failureCount: number;
             /** @description Names of the added headers; their values are not shown again */
-            headerNames: string[] | null;
+            headerNames: string[];
             /** Format: uuid */
             id: string;
             isActive: boolean;
@@ -10322,7 +10320,7 @@ export interface components {
              */
             range: "1h" | "24h" | "7d" | "30d";
             /** @description Oldest first, without gaps. The last step is under way */
-            series: components["schemas"]["FleetPoint"][] | null;
+            series: components["schemas"]["FleetPoint"][];
             /**
              * Format: int64
              * @description What one point of the series stands for
@@ -10336,7 +10334,7 @@ export interface components {
              */
             until: string;
             /** @description By workerId, those that said something in that time; removed ones too */
-            workers: components["schemas"]["WorkerStatistics"][] | null;
+            workers: components["schemas"]["WorkerStatistics"][];
         };
         WorkerFields: {
             /** @example Rack 3 */
@@ -10355,7 +10353,7 @@ export interface components {
             status?: "online" | "maintenance";
         };
         WorkerList: {
-            workers: components["schemas"]["WorkerResource"][] | null;
+            workers: components["schemas"]["WorkerResource"][];
         };
         WorkerMetrics: {
             /** @example 24h */
@@ -10367,7 +10365,7 @@ export interface components {
              */
             stepSeconds: number;
             /** @description By workerId, those that said something in that time; removed ones too */
-            workers: components["schemas"]["WorkerSeries"][] | null;
+            workers: components["schemas"]["WorkerSeries"][];
         };
         WorkerPoint: {
             /**
@@ -10478,7 +10476,7 @@ export interface components {
         };
         WorkerSeries: {
             /** @description Oldest first; a time without a point is one in which nothing was heard */
-            points: components["schemas"]["WorkerPoint"][] | null;
+            points: components["schemas"]["WorkerPoint"][];
             /** @example worker-001 */
             workerId: string;
         };
@@ -10503,7 +10501,7 @@ export interface components {
             /** @example http://10.0.0.7:8001 */
             endpoint: string;
             /** @description Oldest first; a step without a sample is one in which nothing was heard */
-            samples: components["schemas"]["WorkerSample"][] | null;
+            samples: components["schemas"]["WorkerSample"][];
             /** @example worker-001 */
             workerId: string;
         };
@@ -20700,7 +20698,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description nextCursor of the page before */
-                cursor?: number;
+                cursor?: string;
                 /** @description Name of an event */
                 event?: string;
                 /** @description How many at most */
@@ -20761,7 +20759,7 @@ export interface operations {
                      *             "status": "pending"
                      *           }
                      *         ],
-                     *         "nextCursor": 1
+                     *         "nextCursor": "MDE5OWMwZGU"
                      *       },
                      *       "success": true
                      *     }
@@ -21880,7 +21878,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description nextCursor of the page before */
-                cursor?: number;
+                cursor?: string;
                 /** @description Name of an event */
                 event?: string;
                 /** @description How many at most */
@@ -21938,7 +21936,7 @@ export interface operations {
                      *             "status": "pending"
                      *           }
                      *         ],
-                     *         "nextCursor": 1
+                     *         "nextCursor": "MDE5OWMwZGU"
                      *       },
                      *       "success": true
                      *     }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
-import { createKurir, data, KurirError, messages, parseWebhook, type Delivery } from "../src/index.js";
+import { createKurir, data, KurirError, messages, parseWebhook, upload, type Delivery } from "../src/index.js";
 
 const baseUrl = process.env.KURIR_URL;
 const limited = { signal: AbortSignal.timeout(90_000) };
@@ -54,6 +54,16 @@ test("a first message, with a Kurir that runs", { skip: baseUrl === undefined &&
   const session = await data(kurir.POST("/api/v1/sessions", { body: { name: "Shop", sessionId: path.id, webhook: { url, secret } }, ...limited }));
   assert.equal(session.sessionId, path.id);
   await until(async () => (await data(kurir.GET("/api/v1/sessions/{id}/status", { params: { path }, ...limited }))).status === "connected");
+
+  const bytes = Uint8Array.from({ length: 2000 }, (_, i) => (i * 7) % 256);
+  for (const file of [bytes, bytes.buffer, new Blob([bytes])]) {
+    const stored = await upload(kurir, path.id, file, "document");
+    assert.equal(stored.size, bytes.length);
+    const content = await kurir.GET("/api/v1/media/{mediaId}", { params: { path: { mediaId: stored.mediaId } }, parseAs: "arrayBuffer" });
+    assert.deepEqual(new Uint8Array(content.data as ArrayBuffer), bytes);
+  }
+  await assert.rejects(kurir.POST("/api/v1/sessions/{id}/media", { params: { path }, body: new Blob([bytes]) as unknown as string }), TypeError);
+  await assert.rejects(kurir.POST("/api/v1/sessions/{id}/media", { params: { path }, body: "a text" }), TypeError);
 
   const sent: string[] = [];
   for (let i = 0; i < 5; i++) {

@@ -89,6 +89,18 @@ func TestWhatIsSaidOfAMessageTakesEffect(t *testing.T) {
 	require.EqualValues(t, 2, r.count(`target_id = (SELECT id FROM messages WHERE whatsapp_id = 'THEIRS')`))
 	require.Equal(t, []string{"message.received delivered with a mistake", "message.edited delivered without", "message.reaction delivered without"}, r.told())
 
+	// The event says who did it, too, when a reaction is taken back, and of a message that we don't know.
+	reactions := `SELECT coalesce(string_agg(concat_ws(' ', data->'reaction'->'from'->>'phone', data->'reaction'->>'emoji', data->'reaction'->>'removed', data->'reaction'->>'fromMe'), ', ' ORDER BY id), '')
+		FROM events WHERE type = 'message.reaction'`
+	require.Equal(t, "+6282222222222 👍 false false", r.text(reactions))
+	later := func(e wire.Event) wire.Event {
+		e.Timestamp = e.Timestamp.Add(time.Second)
+		return e
+	}
+	r.send(later(r.comes("R2", "reaction", "", aimedAt("THEIRS", false))), r.comes("R3", "reaction", "🙏", aimedAt("nobody knows it", false)))
+	require.Equal(t, "+6282222222222 👍 false false, +6282222222222  true false, +6282222222222 🙏 false false", r.text(reactions))
+	r.exec(`DELETE FROM events WHERE data->'reaction'->>'emoji' IS DISTINCT FROM '👍' AND type = 'message.reaction'`)
+
 	// A vote in a poll of ours is a message with its target.
 	id := r.add(chatJID, "?")
 	r.send(r.comes("V", "vote", "", aimedAt(models.WhatsappID(id), true)))

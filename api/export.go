@@ -162,12 +162,12 @@ func (x *export) stream(w *bufio.Writer) (err error) {
 		if x.page.Next == uuid.Nil {
 			return nil
 		}
+		x.filter.Before = x.page.Next // where the last line says to go on, if this is the end
 		select {
 		case <-x.api.waiter.stop:
 			return errExportCut
 		default:
 		}
-		x.filter.Before = x.page.Next
 		ctx, cancel := context.WithTimeout(x.api.background, exportReadTime)
 		page, err := models.History(ctx, x.api.db.Pool, x.session.UID, x.filter)
 		cancel()

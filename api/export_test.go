@@ -188,7 +188,8 @@ func TestExportAtShutdown(t *testing.T) {
 	w.worker()
 	u := w.register("u")
 	u.connected("shop")
-	u.history(250, large)
+	u.history(450, large)
+	all := u.pages("/api/v1/sessions/shop/messages", "messages", 200)
 	i := u.idle()
 	stopped := make(chan error, 1)
 	go func() { stopped <- w.stop(t.Context()) }()
@@ -202,4 +203,9 @@ func TestExportAtShutdown(t *testing.T) {
 	got := i.rest()
 	require.Equal(t, []any{false, "shutting_down"}, []any{got.last["end"], got.last["code"]})
 	require.NoError(t, <-stopped)
+	require.Less(t, len(got.ids), len(all))
+	next := *u
+	next.world = startOn(t, w.db)
+	rest := next.export("?cursor=" + str(got.last, "nextCursor"))
+	require.Equal(t, all, append(got.ids, rest.ids...), "no message twice, none missing")
 }

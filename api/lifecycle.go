@@ -154,12 +154,33 @@ func (a *API) retryMessage(ctx context.Context, in *RetryInput) (*Started[SentDa
 		return nil, err
 	}
 	force := in.Body != nil && in.Body.Force
-	err = models.RetryMessage(ctx, a.db, m, force, time.Now().Add(a.cfg.MessageTTL))
+	if !m.Retryable(force) {
+		return nil, models.ErrNotRetryable
+	}
+	until, err := a.retryUntil(ctx, m, time.Now())
 	if err != nil {
+		return nil, err
+	}
+	if err := models.RetryMessage(ctx, a.db, m, force, until); err != nil {
 		return nil, stored(err)
 	}
 	a.waker.Messages(s.UID)
 	return a.sent(ctx, m.ID, SendHeaders{Prefer: in.Prefer})
+}
+
+// retryUntil is when a message that is sent again expires. What is about another message must still be allowed by WhatsApp,
+// as when it was new: phones would ignore it, and its target would be changed here alone.
+func (a *API) retryUntil(ctx context.Context, m *models.Message, now time.Time) (time.Time, error) {
+	again := &models.NewMessage{Session: m.SessionUID, Type: m.MessageType, ExpiresAt: now.Add(a.cfg.MessageTTL)}
+	if m.TargetID == nil {
+		return again.ExpiresAt, nil
+	}
+	target, err := models.MessageNamed(ctx, a.db.Pool, m.SessionUID, m.TargetID.String())
+	if err := found(err, models.ErrNotRetryable); err != nil {
+		return time.Time{}, err
+	}
+	err = about(again, target, now)
+	return again.ExpiresAt, err
 }
 
 // CancelInput cancels messages that wait.

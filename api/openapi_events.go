@@ -46,8 +46,10 @@ func dataOf(event string) any {
 		return webhook.SessionThrottled{}
 	case webhook.EventMessageReceived, webhook.EventMessageSent, webhook.EventMessageDelivered, webhook.EventMessageRead,
 		webhook.EventMessageFailed, webhook.EventMessageCancelled, webhook.EventMessageExpired, webhook.EventMessageUnknown,
-		webhook.EventMessageEdited, webhook.EventMessageDeleted, webhook.EventMessageReaction:
+		webhook.EventMessageEdited, webhook.EventMessageDeleted:
 		return webhook.Message{}
+	case webhook.EventMessageReaction:
+		return webhook.Reacted{}
 	case webhook.EventTest:
 		return webhook.Test{}
 	case webhook.EventCallReceived:

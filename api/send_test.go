@@ -248,6 +248,56 @@ func TestRetryOverHTTP(t *testing.T) {
 	require.Equal(t, "sending", w.get(u.tenant, u.target)["status"])
 }
 
+// What is about another message is sent again only while WhatsApp allows it, and expires when it does not any more.
+func TestRetryWithinTheWindow(t *testing.T) {
+	w := start(t)
+	w.worker()
+	u := w.register("u").sender("shop")
+	about := func(what string, body any) (id, path string) {
+		id = str(u.do("POST", "/api/v1/messages/"+u.target+"/"+what, u.auth(), body).ok(202), "messageId")
+		w.exec(`UPDATE messages SET status = 'EXPIRED', finished_at = now() WHERE id = $1`, id)
+		return id, "/api/v1/messages/" + id + "/retry"
+	}
+	sent := func(ago string) {
+		w.exec(`UPDATE messages SET sent_at = now() - $2::interval WHERE id = $1`, u.target, ago)
+	}
+	expires := func(id string) time.Time {
+		at, err := time.Parse(time.RFC3339, str(w.get(u.tenant, id), "expiresAt"))
+		require.NoError(t, err)
+		return at
+	}
+	edit, retryEdit := about("edit", map[string]any{"message": "hello"})
+	removal, retryRemoval := about("revoke", nil)
+	reaction, retryReaction := about("reaction", map[string]any{"emoji": "👍"})
+
+	sent("16 minutes")
+	u.do("POST", retryEdit, u.auth(), nil).refused(409, "too_late")
+	require.Equal(t, "expired", w.get(u.tenant, edit)["status"])
+	sent("10 minutes")
+	u.do("POST", retryEdit, u.auth(), nil).ok(202)
+	require.WithinDuration(t, time.Now().Add(5*time.Minute), expires(edit), time.Minute)
+	u.do("POST", retryEdit, u.auth(), nil).refused(409, "not_retryable")
+
+	sent("61 hours")
+	u.do("POST", retryEdit, u.auth(), nil).refused(409, "not_retryable")
+	u.do("POST", retryRemoval, u.auth(), nil).refused(409, "too_late")
+	u.do("POST", retryReaction, u.auth(), nil).ok(202)
+	require.WithinDuration(t, time.Now().Add(24*time.Hour), expires(reaction), time.Minute)
+	sent("59 hours")
+	u.do("POST", retryRemoval, u.auth(), nil).ok(202)
+	require.WithinDuration(t, time.Now().Add(time.Hour), expires(removal), time.Minute)
+
+	// The target was deleted, or is not there any more.
+	w.exec(`UPDATE messages SET status = 'EXPIRED' WHERE id = ANY($1)`, []string{edit, removal, reaction})
+	sent("1 minute")
+	w.exec(`UPDATE messages SET deleted_at = now() WHERE id = $1`, u.target)
+	u.do("POST", retryEdit, u.auth(), nil).refused(409, "not_editable")
+	u.do("POST", retryRemoval, u.auth(), nil).refused(409, "not_revocable")
+	u.do("POST", retryReaction, u.auth(), nil).refused(409, "no_reaction")
+	w.exec(`DELETE FROM messages WHERE id = $1`, u.target)
+	u.do("POST", retryRemoval, u.auth(), nil).refused(409, "not_retryable")
+}
+
 func TestBatch(t *testing.T) {
 	w := start(t)
 	w.worker()

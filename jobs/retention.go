@@ -38,6 +38,9 @@ func (r *Runner) retain(ctx context.Context, _ tick) error {
 		}
 		r.dropped("deliveries", n)
 	}
+	if _, err := until(deadline, func() (int, error) { return models.DropLateEvents(ctx, r.db.Pool, now, retentionRows) }); err != nil {
+		return fmt.Errorf("drop keys of late events: %w", err)
+	}
 	return r.retainOwn(ctx, now, deadline)
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // What goes on around messages: who is there, who calls, what becomes of groups. These have no rows of their own, only
-// events, and a redelivery is recognised by its event's ID, which is made from what the network knows.
+// events, and a redelivery is recognised by what its event's ID is made from: what the network knows.
 
 // presenceIsOver is how old a presence may be: what is older tells nobody anything.
 const presenceIsOver = time.Minute
@@ -64,13 +64,19 @@ func cleanGroup(d *wire.GroupData) error {
 
 const maxDescription = 4_096 // characters
 
-// eventID is the ID of the event that tells of p, the same at each redelivery.
+// eventID is made from what the network knows of p, the same at each redelivery. It is the ID of the event that tells of p, unless
+// that comes late.
 func (p *parsed) eventID(now time.Time) uuid.UUID {
 	network := p.call.CallID
 	if p.Type == wire.EventGroup {
 		network = p.group.ChangeID
 	}
 	return InboundID(p.session.UID, p.Type, p.call.Chat+p.group.Group, network, p.Timestamp, now)
+}
+
+// late reports that streams, which read events by the time in their IDs, might pass over one with the network's time.
+func (p *parsed) late(now time.Time) bool {
+	return now.Sub(p.Timestamp).Abs() > eventSlack/2
 }
 
 // presenceKey says whose presence p tells, where.
@@ -81,12 +87,15 @@ func (p *parsed) presenceKey() string {
 // findKnown looks which calls and changes of groups were told before. Of what a person did during the batch only the last
 // thing is told.
 func (g *ingestion) findKnown(ctx context.Context, list []parsed) error {
-	var ids []uuid.UUID
+	var ids, late []uuid.UUID
 	g.presence = map[string]*parsed{}
 	for i := range list {
 		switch p := &list[i]; p.Type {
 		case wire.EventCall, wire.EventGroup:
 			ids = append(ids, p.eventID(g.now))
+			if p.late(g.now) {
+				late = append(late, p.eventID(g.now))
+			}
 		case wire.EventPresence:
 			g.presence[p.presenceKey()] = p
 		}
@@ -95,10 +104,41 @@ func (g *ingestion) findKnown(ctx context.Context, list []parsed) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	if err := collectIDs(ctx, g.tx, g.known, `SELECT id FROM events WHERE id = ANY($1)`, ids); err != nil {
+	if err := collectIDs(ctx, g.tx, g.known, `SELECT id FROM events WHERE id = ANY($1) UNION ALL SELECT key FROM late_events WHERE key = ANY($1)`, ids); err != nil {
 		return fmt.Errorf("find known events: %w", err)
 	}
+	return g.noteLate(ctx, late)
+}
+
+// noteLate keeps the keys of late events that were not told before. Who gets one at the same time, through another worker, waits
+// here and then knows it.
+func (g *ingestion) noteLate(ctx context.Context, keys []uuid.UUID) error {
+	keys = slices.DeleteFunc(keys, func(key uuid.UUID) bool { return g.known[key] })
+	if len(keys) == 0 {
+		return nil
+	}
+	mine := map[uuid.UUID]bool{}
+	err := collectIDs(ctx, g.tx, mine, `INSERT INTO late_events (key) SELECT DISTINCT key FROM unnest($1::uuid[]) AS k (key) ORDER BY key
+		ON CONFLICT DO NOTHING RETURNING key`, keys)
+	if err != nil {
+		return fmt.Errorf("note late events: %w", err)
+	}
+	for _, key := range keys {
+		if !mine[key] {
+			g.known[key] = true
+		}
+	}
 	return nil
+}
+
+// lateEventsKept is for how long a redelivery of what came late is recognised.
+const lateEventsKept = 60 * 24 * time.Hour
+
+// DropLateEvents forgets up to limit keys of events that came late and were told long ago, and says how many.
+func DropLateEvents(ctx context.Context, q Querier, now time.Time, limit int) (int, error) {
+	tag, err := q.Exec(ctx, `DELETE FROM late_events WHERE key = ANY (ARRAY (SELECT key FROM late_events WHERE told_at < $1 ORDER BY told_at LIMIT $2))`,
+		now.Add(-lateEventsKept), limit)
+	return int(tag.RowsAffected()), err
 }
 
 // around tells of a presence, a call or a change of a group.
@@ -115,6 +155,9 @@ func (g *ingestion) around(p *parsed) {
 	}
 	g.known[id] = true
 	e := Event{ID: id, Session: p.session.UID, At: p.Timestamp, Type: webhook.EventGroupUpdated}
+	if p.late(g.now) {
+		e.ID = NewID()
+	}
 	if p.Type == wire.EventCall {
 		e.Type, e.Data = webhook.EventCallReceived, p.callResource()
 		g.calls = append(g.calls, p)

@@ -309,7 +309,12 @@ func (g *ingestion) takeEffect(ctx context.Context) error {
 	g.events = append(g.events, effects...)
 	for _, m := range g.about {
 		if g.inbound[m.ID] == m && (m.TargetID == nil || m.MessageType == "VOTE") {
-			g.emit(g.sessions[m.SessionUID.String()], eventAbout[m.MessageType], m.Resource(g.sessions[m.SessionUID.String()].ID), m.CreatedAt)
+			s := g.sessions[m.SessionUID.String()]
+			var data any = m.Resource(s.ID)
+			if m.MessageType == "REACTION" {
+				data = m.reacted(m.Resource(s.ID))
+			}
+			g.emit(s, eventAbout[m.MessageType], data, m.CreatedAt)
 		}
 	}
 	return nil

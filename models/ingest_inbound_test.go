@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -87,6 +88,18 @@ func TestWhatIsSaidOfAMessageTakesEffect(t *testing.T) {
 	require.Equal(t, "👍", r.text(`SELECT reactions->0->>'emoji' FROM messages WHERE whatsapp_id = 'THEIRS'`))
 	require.EqualValues(t, 2, r.count(`target_id = (SELECT id FROM messages WHERE whatsapp_id = 'THEIRS')`))
 	require.Equal(t, []string{"message.received delivered with a mistake", "message.edited delivered without", "message.reaction delivered without"}, r.told())
+
+	// The event says who did it, too, when a reaction is taken back, and of a message that we don't know.
+	reactions := `SELECT coalesce(string_agg(concat_ws(' ', data->'reaction'->'from'->>'phone', data->'reaction'->>'emoji', data->'reaction'->>'removed', data->'reaction'->>'fromMe'), ', ' ORDER BY id), '')
+		FROM events WHERE type = 'message.reaction'`
+	require.Equal(t, "+6282222222222 👍 false false", r.text(reactions))
+	later := func(e wire.Event) wire.Event {
+		e.Timestamp = e.Timestamp.Add(time.Second)
+		return e
+	}
+	r.send(later(r.comes("R2", "reaction", "", aimedAt("THEIRS", false))), r.comes("R3", "reaction", "🙏", aimedAt("nobody knows it", false)))
+	require.Equal(t, "+6282222222222 👍 false false, +6282222222222  true false, +6282222222222 🙏 false false", r.text(reactions))
+	r.exec(`DELETE FROM events WHERE data->'reaction'->>'emoji' IS DISTINCT FROM '👍' AND type = 'message.reaction'`)
 
 	// A vote in a poll of ours is a message with its target.
 	id := r.add(chatJID, "?")
@@ -261,4 +274,68 @@ func TestGroupsAreToldOnce(t *testing.T) {
 	r.send(change)
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
 	require.Equal(t, "g@g.us changed +6281 Bandung", r.text(`SELECT concat_ws(' ', data->>'id', data->>'action', data->'by'->>'phone', data->>'name') FROM events WHERE type = 'group.updated'`))
+}
+
+// A call or a change of a group that is handed over days late, or by a phone with a wrong clock, stands where streams read, and
+// is told once, through whichever worker.
+func TestLateEventsReachStreams(t *testing.T) {
+	r := newReporter(t)
+	phone := "+6282222222222"
+	call := func(id string, age time.Duration) wire.Event {
+		e := r.event(wire.EventCall, wire.CallData{CallID: id, Chat: chatJID, Sender: chatJID, From: wire.Contact{Phone: &phone}})
+		e.Timestamp = e.Timestamp.Add(-age)
+		return e
+	}
+	list := []wire.Event{call("now", 0), call("half a day", 11*time.Hour), call("days", 72*time.Hour), call("ahead", -20*time.Hour), call("nonsense", -2000*time.Hour)}
+	group := r.event(wire.EventGroup, wire.GroupData{ChangeID: "1", Group: "g@g.us", Action: wire.GroupLeft})
+	group.Timestamp = group.Timestamp.Add(-200 * 24 * time.Hour)
+	list = append(list, group)
+	start := models.EventPlace{Xact: 1, ID: models.IDFrom(time.Now())}
+	r.send(append(list, list...)...)
+	r.send(list...)
+	require.EqualValues(t, len(list), modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
+
+	horizon, err := models.EventHorizon(t.Context(), r.db.Pool)
+	require.NoError(t, err)
+	live, err := models.EventsOfUsers(t.Context(), r.db.Pool, []uuid.UUID{r.session.UserID}, start, horizon, time.Now(), 100)
+	require.NoError(t, err)
+	require.Len(t, live, len(list))
+	for i := range live { // whichever a stream saw last, it goes on with all that is new
+		resumed, err := models.EventsBetween(t.Context(), r.db.Pool, models.EventSource{User: r.session.UserID}, models.EventPlace{Xact: 1, ID: live[i].ID}, models.EventPlace{Xact: horizon}, nil, 100)
+		require.NoError(t, err)
+		require.Len(t, resumed, len(list))
+	}
+	require.Equal(t, "4", r.text(`SELECT count(*)::text FROM late_events`))
+
+	// Told while it was new, it is known when it is late; and what is forgotten after a long time was told.
+	r.exec(`DELETE FROM events WHERE id IN (SELECT id FROM events WHERE data->>'id' = 'days')`)
+	r.send(list...)
+	require.EqualValues(t, len(list)-1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
+	r.exec(`UPDATE late_events SET told_at = now() - interval '61 days' WHERE key IN (SELECT key FROM late_events LIMIT 2)`)
+	n, err := models.DropLateEvents(t.Context(), r.db.Pool, time.Now(), 100)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+}
+
+// Of two workers that hand over the same late thing at the same time, one tells of it.
+func TestLateEventsAtOnce(t *testing.T) {
+	r := newReporter(t)
+	group := r.event(wire.EventGroup, wire.GroupData{ChangeID: "1", Group: "g@g.us", Action: wire.GroupLeft})
+	group.Timestamp = group.Timestamp.Add(-72 * time.Hour)
+	tx, err := r.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), `INSERT INTO late_events (key) VALUES ($1)`, models.InboundID(r.session.UID, wire.EventGroup, "g@g.us", "1", group.Timestamp, time.Now()))
+	require.NoError(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.send(group)
+	}()
+	require.Eventually(t, func() bool {
+		return modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM pg_locks WHERE NOT granted`) > 0
+	}, time.Minute, time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	<-done
+	require.Zero(t, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
 }

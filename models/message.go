@@ -121,6 +121,15 @@ func (m *Message) Resource(session string) webhook.Message {
 	return r
 }
 
+// reacted is the data of the event that m, a reaction, is done: with the message that it is about, or with itself.
+func (m *Message) reacted(shown webhook.Message) webhook.Reacted {
+	r := webhook.Reaction{FromMe: m.Direction == Outbound, Emoji: m.Content, Removed: m.Content == "", At: happened(m)}
+	if m.FromNumber != nil || m.FromLID != nil {
+		r.From = &webhook.Contact{Phone: m.FromNumber, LID: m.FromLID, Name: m.FromName}
+	}
+	return webhook.Reacted{Message: shown, Reaction: r}
+}
+
 func priorityName(p int16) string {
 	if p > 0 {
 		return "high"

@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +27,19 @@ func EditPending(ctx context.Context, q Querier, m *Message, text string) (bool,
 // ErrNotRetryable refuses to try a message again.
 var ErrNotRetryable = fault.New(fault.Conflict, "not_retryable", "Only a message of yours that failed, expired or was cancelled can be sent again, and with force one whose outcome is unknown.")
 
+// Retryable reports whether a message may be sent again, as far as can be told from how it was read.
+func (m *Message) Retryable(force bool) bool {
+	return m.Direction == Outbound && slices.Contains(retryable(force), m.Status)
+}
+
+func retryable(force bool) []string {
+	states := []string{MessageFailed, MessageExpired, MessageCancelled}
+	if force {
+		states = append(states, MessageUnknown)
+	}
+	return states
+}
+
 // RetryMessage puts a message that was not sent back into its lane, at the end: what was accepted after it may have gone
 // out. It keeps its ID and its WhatsApp ID, by which workers and phones would know it if it had gone out after all.
 // Whoever raised its status meanwhile wins.
@@ -34,15 +48,11 @@ var ErrNotRetryable = fault.New(fault.Conflict, "not_retryable", "Only a message
 // it is SENDING, as after any try without an outcome: it can't be cancelled, and ends as UNKNOWN again if nobody ever
 // says what became of it.
 func RetryMessage(ctx context.Context, db *DB, m *Message, force bool, expiresAt time.Time) error {
-	states := []string{MessageFailed, MessageExpired, MessageCancelled}
-	if force {
-		states = append(states, MessageUnknown)
-	}
 	return db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE messages SET status = CASE status WHEN 'UNKNOWN' THEN 'SENDING' ELSE 'PENDING' END,
 				next_attempt_at = CASE status WHEN 'UNKNOWN' THEN now() END,
 				attempts = 0, media_tries = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, updated_at = now()
-			WHERE session_uid = $1 AND id = $2 AND status = ANY($3) AND seq > 0 AND direction = 'OUTBOUND'`, m.SessionUID, m.ID, states, expiresAt)
+			WHERE session_uid = $1 AND id = $2 AND status = ANY($3) AND seq > 0 AND direction = 'OUTBOUND'`, m.SessionUID, m.ID, retryable(force), expiresAt)
 		if err != nil {
 			return err
 		}

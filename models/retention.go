@@ -50,11 +50,15 @@ func AllSessions(ctx context.Context, q Querier, user uuid.UUID) ([]uuid.UUID, e
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
-// DropMessages drops up to limit of a session's oldest messages from before a time, and says how many. What is not settled stays.
+// overBefore is what was settled before $4, by the network's time or, where that is nonsense, by ours.
+const overBefore = `m.status NOT IN ('PENDING', 'SENDING') AND (coalesce(greatest(m.sent_at, m.finished_at) < $4, true) OR m.updated_at < $4)`
+
+// DropMessages drops up to limit of a session's oldest messages from before a time, and says how many. What is not settled stays,
+// and what was scheduled counts from when it went out, or ended: its receipts are yet to come, and its owner has yet to see it.
 func DropMessages(ctx context.Context, q Querier, session uuid.UUID, before time.Time, limit int) (int, error) {
 	tag, err := q.Exec(ctx, `WITH old AS (
-			SELECT id FROM messages WHERE session_uid = $1 AND id < $2 AND status NOT IN ('PENDING', 'SENDING') ORDER BY id LIMIT $3)
-		DELETE FROM messages m USING old WHERE m.session_uid = $1 AND m.id = old.id AND m.status NOT IN ('PENDING', 'SENDING')`, session, lowestID(before), limit)
+			SELECT m.id FROM messages m WHERE m.session_uid = $1 AND m.id < $2 AND `+overBefore+` ORDER BY m.id LIMIT $3)
+		DELETE FROM messages m USING old WHERE m.session_uid = $1 AND m.id = old.id AND `+overBefore, session, lowestID(before), limit, before)
 	return int(tag.RowsAffected()), err
 }
 

@@ -144,6 +144,21 @@ func TestDropRows(t *testing.T) {
 	require.Equal(t, 1, n)
 	require.Equal(t, "PENDING SENDING new", a.texts())
 
+	// They are sent at last, or end: their time begins then.
+	a.exec(`UPDATE messages SET status = 'SENT', sent_at = $1, updated_at = $1 WHERE status = 'PENDING'`, now)
+	a.exec(`UPDATE messages SET status = 'UNKNOWN', finished_at = $1, updated_at = $1 WHERE status = 'SENDING'`, now.Add(time.Second))
+	n, err = models.DropMessages(t.Context(), a.db.Pool, a.session.UID, before, 10)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	n, err = models.DropMessages(t.Context(), a.db.Pool, a.session.UID, now.Add(time.Second/2), 10)
+	require.NoError(t, err)
+	require.Equal(t, 2, n)
+	require.Equal(t, "SENDING", a.texts())
+	a.exec(`UPDATE messages SET finished_at = now() + interval '10 years', updated_at = $1`, old)
+	n, err = models.DropMessages(t.Context(), a.db.Pool, a.session.UID, before, 10)
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "a nonsensical time keeps nothing forever")
+
 	hook := addWebhook(t, a.db, a.session, "*")
 	a.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence, status, created_at)
 		SELECT $1, kurir_uuid_v7(), 'x', n, (ARRAY['PENDING', 'RETRYING', 'DELIVERED', 'FAILED'])[1 + n % 4], now() - make_interval(days => n) FROM generate_series(0, 15) n`, hook)

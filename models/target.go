@@ -118,7 +118,11 @@ func (list targets) apply(ctx context.Context, tx pgx.Tx, about []*Message) ([]E
 		}
 		if changed {
 			t.changed = true
-			events = append(events, Event{Session: t.SessionUID, Type: event, Data: t.Resource(t.session), At: at})
+			var data any = t.Resource(t.session)
+			if event == "message.reaction" {
+				data = m.reacted(t.Resource(t.session))
+			}
+			events = append(events, Event{Session: t.SessionUID, Type: event, Data: data, At: at})
 		}
 	}
 	if err := list.write(ctx, tx); err != nil {

@@ -163,6 +163,7 @@ func TestForgottenEvents(t *testing.T) {
 	own := models.Message{ID: models.NewID(), Direction: models.Outbound, Chat: "1203@g.us", Reactions: []message.Mark{{From: jid(friend)}}}
 	marked := own
 	marked.Reactions = []message.Mark{{From: jid(friend)}, {From: chat, Emoji: "x"}}
+	took := webhook.Reacted{Message: own.Resource("shop"), Reaction: webhook.Reaction{From: &sari, Removed: true}}
 	gone := []models.Event{
 		{Type: webhook.EventCallReceived, Data: webhook.Call{ID: "FEDC", Chat: chat, From: sari}},
 		{Type: webhook.EventCallReceived, Data: webhook.Call{ID: "0001", Chat: chat, From: sari}},
@@ -171,6 +172,7 @@ func TestForgottenEvents(t *testing.T) {
 		{Type: webhook.EventGroupUpdated, Data: group(webhook.Group{Members: []webhook.Contact{other, sari}})},
 		{Type: webhook.EventGroupUpdated, Data: group(webhook.Group{Members: []webhook.Contact{{LID: &lid}}})},
 		{Type: webhook.EventMessageReaction, Data: marked.Resource("shop")},
+		{Type: webhook.EventMessageReaction, Data: took},
 	}
 	stay := []models.Event{
 		{Type: webhook.EventCallReceived, Data: webhook.Call{ID: "FEDC", Chat: jid(friend), From: other}},

@@ -50,6 +50,22 @@ type Message struct {
 	Reactions   []message.Mark  `json:"reactions,omitempty"`
 }
 
+// Reacted is the data of message.reaction: the message as it is now, or the reaction itself where we don't know that message, and
+// what was done just now.
+type Reacted struct {
+	Message
+	Reaction Reaction `json:"reaction"`
+}
+
+// Reaction is what somebody did about a message.
+type Reaction struct {
+	From    *Contact  `json:"from" doc:"Who reacted, or took it back; null where that is not known"`
+	FromMe  bool      `json:"fromMe"`
+	Emoji   string    `json:"emoji" doc:"Empty where it was taken back" example:"👍"`
+	Removed bool      `json:"removed" doc:"It was taken back"`
+	At      time.Time `json:"at"`
+}
+
 // SessionStatus is the data of session.status.
 type SessionStatus struct {
 	Status      string  `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`

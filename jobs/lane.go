@@ -74,6 +74,7 @@ func (l *Lanes) Keep(ctx context.Context) {
 type step struct {
 	idle  bool          // there was nothing to do
 	lost  bool          // another runner has the lane
+	left  bool          // work stays under this generation that only the next one can take up
 	pause time.Duration // what the lane leads to does not answer: give it back and come again after this
 }
 
@@ -111,6 +112,9 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 		case s.pause > 0:
 			l.yield(ctx, h, s.pause)
 			return false, nil
+		case s.left:
+			l.yield(ctx, h, 0)
+			return true, nil
 		case s.idle:
 			released, err := models.ReleaseLane(ctx, l.db.Pool, kind, h)
 			if err != nil {

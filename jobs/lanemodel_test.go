@@ -501,6 +501,9 @@ func (m *laneModel) isShown(r *modelRow) bool {
 
 func (m *laneModel) settleBy(r *modelRunner) {
 	m.ok(r.round.write(m.ctx))
+	if r.round.left {
+		m.failf("%s leaves something unsettled", r.name)
+	}
 	m.note("%s settles at generation %d, begun %v, cool-down until %v", r.name, r.hold.Generation, r.round.begun, in(&r.round.cooldown.Until))
 	m.settled(r)
 	lost := r.round.lost

@@ -115,13 +115,11 @@ func (r *sendRoundState) write(ctx context.Context) error {
 	if r.moved {
 		s.Pace = &r.state
 	}
-	woken, err := models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
-	for try := 0; try < 3 && models.IsDeadlock(err); try++ {
-		woken, err = models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
-	}
+	woken, left, err := models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
 	if err != nil {
 		return err
 	}
+	r.left = left
 	r.waker.Webhooks(woken...)
 	if former := r.claim.Guard.Cooldown; former != r.cooldown {
 		woken, err := models.CoolDown(ctx, r.db.Pool, r.hold.Lane, former, r.cooldown, r.claim.Guard.Now)

@@ -74,9 +74,18 @@ func (b *paceBench) hears(chat string) {
 // drain does what sender.run does, until nothing can be claimed, and says how many rounds had something.
 func (b *paceBench) drain() int {
 	b.t.Helper()
-	rounds := 0
+	rounds, more := b.slice()
+	if more { // its slice was over
+		return rounds + b.drain()
+	}
+	return rounds
+}
+
+func (b *paceBench) slice() (rounds int, more bool) {
+	b.t.Helper()
+	var err error
 	client := b.net.client()
-	more, err := b.lanes.drain(b.t.Context(), b.session.UID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+	more, err = b.lanes.drain(b.t.Context(), b.session.UID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		claim, err := models.ClaimMessages(ctx, b.db.Pool, h, sendClaim)
 		if err != nil || len(claim.Messages) == 0 {
 			return step{idle: true}, err
@@ -87,13 +96,36 @@ func (b *paceBench) drain() int {
 		for i := range claim.Messages {
 			r.one(ctx, client, &claim.Messages[i])
 		}
-		return step{}, r.write(ctx)
+		err = r.write(ctx)
+		return step{left: r.left}, err
 	})
 	require.NoError(b.t, err)
-	if more { // its slice was over
-		return rounds + b.drain()
+	return rounds, more
+}
+
+// A cancel that lost to the claim still holds the message's row when its holder settles. What that could not write must not
+// let a later message of the chat pass.
+func TestNothingPassesAMessageWhoseOutcomeWasNotWritten(t *testing.T) {
+	b := newPaceBench(t)
+	first := b.send("a", "one")
+	b.send("a", "two")
+	cancel, err := b.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = cancel.Rollback(context.WithoutCancel(t.Context())) }()
+	b.net.luck = func() verdict {
+		_, err := cancel.Exec(t.Context(), `SELECT 1 FROM messages WHERE id = $1 FOR NO KEY UPDATE`, first)
+		require.NoError(t, err)
+		return brokenUnseen
 	}
-	return rounds
+	rounds, more := b.slice()
+	require.Equal(t, 1, rounds)
+	require.True(t, more, "the lane is woken for its next holder")
+	require.Empty(t, b.shown())
+	require.Equal(t, "SENDING - 0", b.state(first))
+	b.net.luck = nil
+	require.NoError(t, cancel.Rollback(t.Context()))
+	b.drain()
+	require.Equal(t, []string{"one", "two"}, b.shown())
 }
 
 func (b *paceBench) shown() []string {

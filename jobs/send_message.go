@@ -101,7 +101,7 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	if err := r.write(settle); err != nil {
 		return step{}, err
 	}
-	return step{lost: r.lost, pause: r.pause}, nil
+	return step{lost: r.lost, pause: r.pause, left: r.left}, nil
 }
 
 func (s *sender) newRound(h models.Hold, claim *models.Claim) *sendRoundState {
@@ -118,6 +118,7 @@ type sendRoundState struct {
 	blocked  map[string]time.Time // chats with a message that is not settled, and until when
 	pause    time.Duration        // set: nothing more is sent in this round
 	lost     bool
+	left     bool // something stays unsettled, see models.Settle
 	end      time.Time
 	paced                // see pace.go
 	fetch    []uuid.UUID // messages that wait for their medium

@@ -205,7 +205,7 @@ func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (o
 		c := *m
 		held := false
 		err := tx.QueryRow(ctx, `UPDATE messages m SET status = 'CANCELLED', next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
-			FROM (SELECT id, next_attempt_at FROM messages WHERE id = $1 FOR NO KEY UPDATE) f WHERE m.id = $1 AND f.id = m.id AND m.status = 'PENDING'
+			FROM (SELECT id, next_attempt_at FROM messages WHERE id = $1 AND status = 'PENDING' FOR NO KEY UPDATE) f WHERE m.id = $1 AND f.id = m.id AND m.status = 'PENDING'
 			RETURNING m.status, m.finished_at, f.next_attempt_at IS NOT NULL`, m.ID).Scan(&c.Status, &c.FinishedAt, &held)
 		if ok, err = Found(err); err != nil || !ok {
 			return cmp.Or(err, errNothingDone)

@@ -166,9 +166,10 @@ var eventOf = map[string]string{
 }
 
 // settleSQL writes outcomes back, each on the condition that the message is still claimed under the holder's generation: a
-// receipt may have overtaken us, or a new holder. A message that is locked at this moment is passed over: it is a receipt
-// that has it in hand, which knows better. Should that come to nothing, the message stays SENDING, the lane due, and its
-// next holder sends it again under the same WhatsApp ID.
+// receipt may have overtaken us, or a new holder. A message that is locked at this moment is passed over: mostly a receipt
+// has it in hand, which knows better. If it comes to nothing, or it was a cancel that came too late, the message stays SENDING:
+// the holder has to give the lane back, so that the next one sends it again, under the same WhatsApp ID, before what is
+// behind it in its chat.
 const settleSQL = `
 WITH o AS (
 	SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[], $8::timestamptz[],
@@ -186,10 +187,14 @@ WITH o AS (
 	RETURNING m.id
 )`
 
-// settleEmit goes with settleSQL, where nothing else has to be told with the outcomes.
+// settleEmit goes with settleSQL, where nothing else has to be told with the outcomes. It answers the webhooks to wake and
+// the messages that were written.
 const settleEmit = `, ev AS (
 	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
-), ` + emit
+), ` + emit + ` UNION ALL SELECT id FROM done`
+
+// leftSQL says whether messages that a holder claimed are neither settled nor put off.
+const leftSQL = `SELECT EXISTS (SELECT 1 FROM messages m WHERE m.session_uid = $1 AND ` + claimedOnes + ` AND m.generation = $2 AND m.next_attempt_at IS NULL AND m.id = ANY($3))`
 
 // Settlement is what a round of a lane's holder came to.
 type Settlement struct {
@@ -200,21 +205,51 @@ type Settlement struct {
 
 // SettleMessages writes the outcomes of claimed messages with their events, and returns the webhooks to wake.
 func SettleMessages(ctx context.Context, db *DB, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
-	return Settle(ctx, db, h, sessionID, Settlement{Outcomes: outcomes})
+	woken, _, err := Settle(ctx, db, h, sessionID, Settlement{Outcomes: outcomes})
+	return woken, err
 }
 
 // Settle is SettleMessages with what else the round changed, in one transaction and, unless messages are about others, one
-// round trip.
-func Settle(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken []uuid.UUID, err error) {
-	if about := takeEffect(s.Outcomes); len(about) > 0 {
-		woken, err = settleWithTargets(ctx, db, h, sessionID, s, about)
+// round trip. left: some message was locked, and is not settled. The holder must send nothing more then, and give the lane back.
+func Settle(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken []uuid.UUID, left bool, err error) {
+	var done []uuid.UUID
+	if takesEffect(s.Outcomes) {
+		woken, done, err = settleWithTargets(ctx, db, h, sessionID, s)
 	} else {
-		woken, err = settle(ctx, db.Pool, settleSQL+settleEmit, h, sessionID, s)
+		err = retryDeadlock(func() error {
+			ids, err := settle(ctx, db.Pool, settleSQL+settleEmit, h, sessionID, s)
+			done, woken = s.part(ids)
+			return err
+		})
+	}
+	if err == nil && len(done) < len(s.Outcomes) { // mostly since receipts came first
+		err = db.Pool.QueryRow(ctx, leftSQL, h.Lane, h.Generation, s.ids()).Scan(&left)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
+		return nil, false, fmt.Errorf("settle messages of %s: %w", h.Lane, err)
 	}
-	return woken, nil
+	return woken, left, nil
+}
+
+func (s *Settlement) ids() []uuid.UUID {
+	ids := make([]uuid.UUID, len(s.Outcomes))
+	for i := range s.Outcomes {
+		ids[i] = s.Outcomes[i].Message.ID
+	}
+	return ids
+}
+
+// part tells its messages from webhooks.
+func (s *Settlement) part(ids []uuid.UUID) (messages, webhooks []uuid.UUID) {
+	all := s.ids()
+	for _, id := range ids {
+		if slices.Contains(all, id) {
+			messages = append(messages, id)
+		} else {
+			webhooks = append(webhooks, id)
+		}
+	}
+	return messages, webhooks
 }
 
 // settle runs a statement that begins as settleSQL and answers IDs, with what else the round changed before it.

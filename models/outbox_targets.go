@@ -11,6 +11,12 @@ import (
 	"kurir/message"
 )
 
+func takesEffect(outcomes []Outcome) bool {
+	return slices.ContainsFunc(outcomes, func(o Outcome) bool {
+		return o.Status == MessageSent && message.About(strings.ToLower(o.Message.MessageType))
+	})
+}
+
 // takeEffect are the messages among sent ones that are about others, as they are with their outcome.
 func takeEffect(outcomes []Outcome) []*Message {
 	var list []*Message
@@ -26,13 +32,14 @@ func takeEffect(outcomes []Outcome) []*Message {
 // settleWithTargets settles outcomes of which some take effect on other messages, in one transaction. The targets are
 // locked first, by ID: settling never waits for a message's lock, so nobody who holds one waits for us in a circle. All
 // events are written at the end, since that locks webhooks' lanes.
-func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement, about []*Message) (woken []uuid.UUID, err error) {
+func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken, done []uuid.UUID, err error) {
 	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
+		about := takeEffect(s.Outcomes) // anew in each try: what they are tied to is written into them
 		found, err := lockTargets(ctx, tx, about)
 		if err != nil {
 			return err
 		}
-		done, err := settle(ctx, tx, settleSQL+` SELECT id FROM done`, h, sessionID, s)
+		done, err = settle(ctx, tx, settleSQL+` SELECT id FROM done`, h, sessionID, s)
 		if err != nil {
 			return err
 		}
@@ -50,5 +57,5 @@ func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s 
 		}
 		return queueEmit(last, append(events, effects...), &woken)
 	})
-	return woken, err
+	return woken, done, err
 }

@@ -109,6 +109,11 @@ const (
 	BodyCheckedContactsSuccessTrue BodyCheckedContactsSuccess = true
 )
 
+// Defines values for BodyClosedAccountSuccess.
+const (
+	BodyClosedAccountSuccessTrue BodyClosedAccountSuccess = true
+)
+
 // Defines values for BodyClosingUserSuccess.
 const (
 	BodyClosingUserSuccessTrue BodyClosingUserSuccess = true
@@ -1565,6 +1570,17 @@ type BodyCheckedContacts struct {
 // BodyCheckedContactsSuccess Always true
 type BodyCheckedContactsSuccess bool
 
+// BodyClosedAccount defines model for BodyClosedAccount.
+type BodyClosedAccount struct {
+	Data ClosedAccount `json:"data"`
+
+	// Success Always true
+	Success BodyClosedAccountSuccess `json:"success"`
+}
+
+// BodyClosedAccountSuccess Always true
+type BodyClosedAccountSuccess bool
+
 // BodyClosingUser defines model for BodyClosingUser.
 type BodyClosingUser struct {
 	Data ClosingUser `json:"data"`
@@ -2404,8 +2420,18 @@ type CloseInputBody struct {
 	CurrentPassword string `json:"currentPassword"`
 }
 
+// ClosedAccount defines model for ClosedAccount.
+type ClosedAccount struct {
+	// JobID Of the removal. No credential of the account reads it any more, but an administrator does
+	JobID   openapi_types.UUID `json:"jobId"`
+	Message string             `json:"message"`
+}
+
 // ClosingUser defines model for ClosingUser.
 type ClosingUser struct {
+	// JobID Of the removal
+	JobID openapi_types.UUID `json:"jobId"`
+
 	// Status He is locked out already; what he leaves is removed bit by bit
 	Status ClosingUserStatus  `json:"status"`
 	UserID openapi_types.UUID `json:"userId"`
@@ -2594,7 +2620,7 @@ type CreatedGroup struct {
 
 // CreatedSession defines model for CreatedSession.
 type CreatedSession struct {
-	// APIKey The session's API key, shown this once
+	// APIKey The session's API key, shown this once, to who may send and read himself: an API key that lacks the scope send or read gets none
 	APIKey    *string   `json:"apiKey,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 
@@ -10307,7 +10333,7 @@ type ClientInterface interface {
 
 	// CreateSessionWithBody Create a session
 	//
-	// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+	// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10318,7 +10344,7 @@ type ClientInterface interface {
 
 	// CreateSession Create a session
 	//
-	// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+	// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10369,7 +10395,7 @@ type ClientInterface interface {
 
 	// RotateSessionKey Replace the session's API key
 	//
-	// The former key stops working at once. The new one is shown this once.
+	// The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -12913,7 +12939,7 @@ func (c *Requests) ListSessions(ctx context.Context, params *ListSessionsParams,
 
 // CreateSessionWithBody Create a session
 //
-// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -12934,7 +12960,7 @@ func (c *Requests) CreateSessionWithBody(ctx context.Context, params *CreateSess
 
 // CreateSession Create a session
 //
-// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -13035,7 +13061,7 @@ func (c *Requests) UpdateSession(ctx context.Context, id string, body UpdateSess
 
 // RotateSessionKey Replace the session's API key
 //
-// The former key stops working at once. The new one is shown this once.
+// The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22117,7 +22143,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSessionWithBodyWithResponse Create a session
 	//
-	// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+	// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22128,7 +22154,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSessionWithResponse Create a session
 	//
-	// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+	// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22183,7 +22209,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateSessionKeyWithResponse Replace the session's API key
 	//
-	// The former key stops working at once. The new one is shown this once.
+	// The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -25691,7 +25717,7 @@ type CloseAccountAnswer struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON202 the response for an HTTP 202 `application/json` response
-	JSON202 *BodyDone
+	JSON202 *BodyClosedAccount
 }
 
 // Status returns HTTPResponse.Status
@@ -27430,7 +27456,7 @@ func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, para
 
 // CreateSessionWithBodyWithResponse Create a session
 //
-// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -27447,7 +27473,7 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 
 // CreateSessionWithResponse Create a session
 //
-// Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+// Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -27532,7 +27558,7 @@ func (c *ClientWithResponses) UpdateSessionWithResponse(ctx context.Context, id 
 
 // RotateSessionKeyWithResponse Replace the session's API key
 //
-// The former key stops working at once. The new one is shown this once.
+// The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -31949,7 +31975,7 @@ func ParseCloseAccountAnswer(rsp *http.Response) (*CloseAccountAnswer, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
-		var dest BodyDone
+		var dest BodyClosedAccount
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ package kurir
 // Codes of errors: docs/errors.md tells what to do about each.
 const (
 	CodeAccountChanged         = "account_changed"
+	CodeAddressChangeLimit     = "address_change_limit"
 	CodeAddressLimit           = "address_limit"
 	CodeAlreadyLinked          = "already_linked"
 	CodeAlreadyThere           = "already_there"
@@ -54,6 +55,7 @@ const (
 	CodeMessageNotFound        = "message_not_found"
 	CodeMethodNotAllowed       = "method_not_allowed"
 	CodeMissingScope           = "missing_scope"
+	CodeNewKeysLimit           = "new_keys_limit"
 	CodeNoReaction             = "no_reaction"
 	CodeNoWorkerAvailable      = "no_worker_available"
 	CodeNotAcceptable          = "not_acceptable"

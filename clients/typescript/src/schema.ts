@@ -1238,7 +1238,7 @@ export interface paths {
         put?: never;
         /**
          * Create a session
-         * @description Reserves room on a worker and starts linking. The session's API key is shown this once. With `Prefer: wait=N` the answer comes when there is a QR code.
+         * @description Reserves room on a worker and starts linking. The session's API key is shown this once, and not to an API key that lacks `send` or `read`. With `Prefer: wait=N` the answer comes when there is a QR code.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -1294,7 +1294,7 @@ export interface paths {
         put?: never;
         /**
          * Replace the session's API key
-         * @description The former key stops working at once. The new one is shown this once.
+         * @description The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -4244,6 +4244,17 @@ export interface webhooks {
                      *           "question": "Tea or coffee?"
                      *         },
                      *         "priority": "high",
+                     *         "reaction": {
+                     *           "at": "2026-03-01T09:30:00Z",
+                     *           "emoji": "👍",
+                     *           "from": {
+                     *             "lid": "123456789012345@lid",
+                     *             "name": "Sari",
+                     *             "phone": "+6281234567890"
+                     *           },
+                     *           "fromMe": false,
+                     *           "removed": false
+                     *         },
                      *         "reactions": [
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
@@ -4349,6 +4360,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
+                            reaction: components["schemas"]["Reaction"];
                             reactions?: components["schemas"]["Mark"][];
                             /** Format: date-time */
                             readAt: string | null;
@@ -6334,6 +6346,14 @@ export interface components {
              */
             success: true;
         };
+        BodyClosedAccount: {
+            data: components["schemas"]["ClosedAccount"];
+            /**
+             * @description Always true
+             * @enum {boolean}
+             */
+            success: true;
+        };
         BodyClosingUser: {
             data: components["schemas"]["ClosingUser"];
             /**
@@ -6979,11 +6999,24 @@ export interface components {
         CheckedContacts: {
             contacts: components["schemas"]["CheckedContact"][];
         };
+        ClosedAccount: {
+            /**
+             * Format: uuid
+             * @description Of the removal. No credential of the account reads it any more, but an administrator does
+             */
+            jobId: string;
+            message: string;
+        };
         CloseInputBody: {
             /** @example my present password */
             currentPassword: string;
         };
         ClosingUser: {
+            /**
+             * Format: uuid
+             * @description Of the removal
+             */
+            jobId: string;
             /**
              * @description He is locked out already; what he leaves is removed bit by bit
              * @enum {string}
@@ -7073,7 +7106,7 @@ export interface components {
             subject: string;
         };
         CreatedSession: {
-            /** @description The session's API key, shown this once */
+            /** @description The session's API key, shown this once, to who may send and read himself: an API key that lacks the scope send or read gets none */
             apiKey?: string;
             /** Format: date-time */
             createdAt: string;
@@ -7414,7 +7447,7 @@ export interface components {
              * @example session_not_found
              * @enum {string}
              */
-            code: "account_changed" | "address_limit" | "already_linked" | "already_there" | "api_key_expired" | "api_key_limit" | "api_key_not_found" | "bad_request" | "bad_worker_answer" | "busy" | "contact_not_found" | "count_in_progress" | "database_unavailable" | "delivery_not_found" | "email_not_verified" | "email_taken" | "endpoint_taken" | "engine_failed" | "event_not_kept" | "export_limit" | "forbidden" | "group_not_found" | "headers_too_large" | "idempotency_in_progress" | "idempotency_mismatch" | "internal" | "invalid_api_key" | "invalid_credentials" | "invalid_cursor" | "invalid_mail_token" | "invalid_request" | "invalid_ticket" | "invalid_token" | "invite_invalid" | "job_not_found" | "label_not_found" | "last_administrator" | "link_not_found" | "login_throttled" | "malformed_form" | "malformed_json" | "media_empty" | "media_not_found" | "media_store_unavailable" | "media_too_large" | "media_type_not_allowed" | "message_limit" | "message_not_found" | "method_not_allowed" | "missing_scope" | "no_reaction" | "no_worker_available" | "not_acceptable" | "not_connected" | "not_editable" | "not_forwardable" | "not_group_admin" | "not_pending" | "not_ready" | "not_retryable" | "not_revocable" | "not_sent" | "outcome_unknown" | "qr_not_ready" | "range_not_satisfiable" | "rate_limited" | "registration_closed" | "registration_limit" | "replay_in_progress" | "request_limit" | "request_timeout" | "rotation_in_progress" | "route_not_found" | "session_deleting" | "session_exists" | "session_key_needed" | "session_limit" | "session_logging_out" | "session_migrating" | "session_not_found" | "session_not_linked" | "session_not_running" | "session_operations_limit" | "shutting_down" | "stale_term" | "tier_not_allowed" | "too_large" | "too_late" | "too_many_calls" | "too_many_streams" | "too_many_uploads" | "took_too_long" | "unauthenticated" | "unknown_version" | "unsupported" | "unsupported_media_type" | "unsupported_protocol" | "uploads_busy" | "user_not_found" | "webhook_inactive" | "webhook_not_found" | "worker_exists" | "worker_live" | "worker_not_found" | "worker_not_ready" | "worker_removed" | "worker_timeout" | "worker_unavailable" | "wrong_password";
+            code: "account_changed" | "address_change_limit" | "address_limit" | "already_linked" | "already_there" | "api_key_expired" | "api_key_limit" | "api_key_not_found" | "bad_request" | "bad_worker_answer" | "busy" | "contact_not_found" | "count_in_progress" | "database_unavailable" | "delivery_not_found" | "email_not_verified" | "email_taken" | "endpoint_taken" | "engine_failed" | "event_not_kept" | "export_limit" | "forbidden" | "group_not_found" | "headers_too_large" | "idempotency_in_progress" | "idempotency_mismatch" | "internal" | "invalid_api_key" | "invalid_credentials" | "invalid_cursor" | "invalid_mail_token" | "invalid_request" | "invalid_ticket" | "invalid_token" | "invite_invalid" | "job_not_found" | "label_not_found" | "last_administrator" | "link_not_found" | "login_throttled" | "malformed_form" | "malformed_json" | "media_empty" | "media_not_found" | "media_store_unavailable" | "media_too_large" | "media_type_not_allowed" | "message_limit" | "message_not_found" | "method_not_allowed" | "missing_scope" | "new_keys_limit" | "no_reaction" | "no_worker_available" | "not_acceptable" | "not_connected" | "not_editable" | "not_forwardable" | "not_group_admin" | "not_pending" | "not_ready" | "not_retryable" | "not_revocable" | "not_sent" | "outcome_unknown" | "qr_not_ready" | "range_not_satisfiable" | "rate_limited" | "registration_closed" | "registration_limit" | "replay_in_progress" | "request_limit" | "request_timeout" | "rotation_in_progress" | "route_not_found" | "session_deleting" | "session_exists" | "session_key_needed" | "session_limit" | "session_logging_out" | "session_migrating" | "session_not_found" | "session_not_linked" | "session_not_running" | "session_operations_limit" | "shutting_down" | "stale_term" | "tier_not_allowed" | "too_large" | "too_late" | "too_many_calls" | "too_many_streams" | "too_many_uploads" | "took_too_long" | "unauthenticated" | "unknown_version" | "unsupported" | "unsupported_media_type" | "unsupported_protocol" | "uploads_busy" | "user_not_found" | "webhook_inactive" | "webhook_not_found" | "worker_exists" | "worker_live" | "worker_not_found" | "worker_not_ready" | "worker_removed" | "worker_timeout" | "worker_unavailable" | "wrong_password";
             /** @description The fields that are wrong */
             details?: components["schemas"]["Detail"][];
             /**
@@ -8409,6 +8442,20 @@ export interface components {
              * @example 👍
              */
             emoji: string;
+        };
+        Reaction: {
+            /** Format: date-time */
+            at: string;
+            /**
+             * @description Empty where it was taken back
+             * @example 👍
+             */
+            emoji: string;
+            /** @description Who reacted, or took it back; null where that is not known */
+            from: components["schemas"]["Contact"];
+            fromMe: boolean;
+            /** @description It was taken back */
+            removed: boolean;
         };
         ReadAnswer: {
             /**
@@ -10849,6 +10896,7 @@ export type BodyBroadcast = components['schemas']['BodyBroadcast'];
 export type BodyCancelledData = components['schemas']['BodyCancelledData'];
 export type BodyChangedParticipants = components['schemas']['BodyChangedParticipants'];
 export type BodyCheckedContacts = components['schemas']['BodyCheckedContacts'];
+export type BodyClosedAccount = components['schemas']['BodyClosedAccount'];
 export type BodyClosingUser = components['schemas']['BodyClosingUser'];
 export type BodyContactList = components['schemas']['BodyContactList'];
 export type BodyContactPicture = components['schemas']['BodyContactPicture'];
@@ -10926,6 +10974,7 @@ export type ChangedParticipants = components['schemas']['ChangedParticipants'];
 export type CheckContactsInputBody = components['schemas']['CheckContactsInputBody'];
 export type CheckedContact = components['schemas']['CheckedContact'];
 export type CheckedContacts = components['schemas']['CheckedContacts'];
+export type ClosedAccount = components['schemas']['ClosedAccount'];
 export type CloseInputBody = components['schemas']['CloseInputBody'];
 export type ClosingUser = components['schemas']['ClosingUser'];
 export type CommandResult = components['schemas']['CommandResult'];
@@ -11018,6 +11067,7 @@ export type QrData = components['schemas']['QRData'];
 export type Question = components['schemas']['Question'];
 export type Range = components['schemas']['Range'];
 export type ReactInputBody = components['schemas']['ReactInputBody'];
+export type Reaction = components['schemas']['Reaction'];
 export type ReadAnswer = components['schemas']['ReadAnswer'];
 export type ReadInputBody = components['schemas']['ReadInputBody'];
 export type Ref = components['schemas']['Ref'];
@@ -12718,6 +12768,8 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    Location?: string;
+                    "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -12729,6 +12781,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "status": "closing",
                      *         "userId": "0199c0de-0000-7000-8000-000000000001"
                      *       },
@@ -14237,7 +14290,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `request_limit` */
+            /** @description `address_limit`, `new_keys_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -15564,7 +15617,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `malformed_form`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit`, `too_many_uploads` */
+            /** @description `address_limit`, `message_limit`, `request_limit`, `too_many_uploads` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -15956,7 +16009,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit` */
+            /** @description `address_limit`, `message_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -16064,7 +16117,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit` */
+            /** @description `address_limit`, `message_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -16172,7 +16225,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit` */
+            /** @description `address_limit`, `message_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -16270,7 +16323,7 @@ export interface operations {
             404: components["responses"]["NotFound"];
             /** @description `request_timeout` */
             408: components["responses"]["RequestTimeout"];
-            /** @description `not_retryable`, `session_not_linked` */
+            /** @description `no_reaction`, `not_editable`, `not_retryable`, `not_revocable`, `not_sent`, `session_not_linked`, `too_late` */
             409: components["responses"]["Conflict"];
             /** @description `too_large` */
             413: components["responses"]["RequestEntityTooLarge"];
@@ -16373,7 +16426,7 @@ export interface operations {
             413: components["responses"]["RequestEntityTooLarge"];
             /** @description `invalid_request`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit` */
+            /** @description `address_limit`, `message_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -19152,7 +19205,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `malformed_form`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit`, `too_many_uploads` */
+            /** @description `address_limit`, `message_limit`, `request_limit`, `too_many_uploads` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -19254,7 +19307,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit` */
+            /** @description `address_limit`, `message_limit`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -20057,7 +20110,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request`, `malformed_form`, `media_empty`, `media_type_not_allowed` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `message_limit`, `too_many_uploads` */
+            /** @description `address_limit`, `message_limit`, `request_limit`, `too_many_uploads` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];
@@ -21169,6 +21222,8 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    Location?: string;
+                    "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -21180,12 +21235,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "message": "Done."
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "message": "Hello from Kurir!"
                      *       },
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["BodyDone"];
+                    "application/json": components["schemas"]["BodyClosedAccount"];
                 };
             };
             /** @description `bad_request`, `malformed_json` */
@@ -21283,7 +21339,7 @@ export interface operations {
             415: components["responses"]["UnsupportedMediaType"];
             /** @description `invalid_request` */
             422: components["responses"]["UnprocessableEntity"];
-            /** @description `address_limit`, `login_throttled`, `request_limit` */
+            /** @description `address_change_limit`, `address_limit`, `login_throttled`, `request_limit` */
             429: components["responses"]["TooManyRequests"];
             /** @description `internal` */
             500: components["responses"]["InternalServerError"];

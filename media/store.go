@@ -122,11 +122,16 @@ func (s *Store) Put(ctx context.Context, user uuid.UUID, kind string, content io
 		return nil, ErrEmpty
 	}
 	m := &Item{UserID: user, MIMEType: Sniff(head)}
-	if err := rule.allows(kind, m.MIMEType); err != nil {
-		return nil, err
+	refused := rule.allows(kind, m.MIMEType)
+	if refused != nil && (m.MIMEType != videoMP4 || rule.allows(kind, audioMP4) != nil) { // which the tracks will tell
+		return nil, refused
 	}
 	temp := temporary + models.NewID().String()
 	if err := s.spool(ctx, temp, m, kind, rule, reader); err != nil {
+		return nil, err
+	}
+	if err := rule.allows(kind, m.MIMEType); err != nil {
+		s.remove(ctx, temp)
 		return nil, err
 	}
 	if err := s.settle(ctx, temp, m); err != nil {
@@ -136,7 +141,7 @@ func (s *Store) Put(ctx context.Context, user uuid.UUID, kind string, content io
 	return m, nil
 }
 
-// spool writes a content to a temporary blob and fills in size and hash.
+// spool writes a content to a temporary blob and fills in size and hash, and the type where only the whole content tells it.
 func (s *Store) spool(ctx context.Context, temp string, m *Item, kind string, rule Rule, content io.Reader) error {
 	ctx, abort := context.WithCancel(ctx)
 	defer abort()
@@ -145,8 +150,12 @@ func (s *Store) spool(ctx context.Context, temp string, m *Item, kind string, ru
 		return ErrStore.WithCause(err)
 	}
 	source, sum := &source{r: io.LimitReader(content, rule.Max+1)}, sha256.New()
-	m.Size, err = io.Copy(io.MultiWriter(w, sum), source)
+	found := &tracks{over: m.MIMEType != videoMP4}
+	m.Size, err = io.Copy(io.MultiWriter(w, sum, found), source)
 	if err == nil && m.Size <= rule.Max {
+		if found.soundOnly() {
+			m.MIMEType = audioMP4
+		}
 		m.SHA256 = sum.Sum(nil)
 		m.ID = models.MediaID(m.UserID, [sha256.Size]byte(m.SHA256))
 		if err = w.Close(); err != nil {

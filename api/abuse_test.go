@@ -144,6 +144,8 @@ func TestResetOfAnUnprovedAccount(t *testing.T) {
 		require.EqualValues(t, map[bool]int{true: 1, false: 0}[c.ends],
 			w.count("jobs WHERE kind = 'mail:letter' AND params->>'user' = $1 AND (params->'about'->>'keysEnded')::bool", u.id), c.what)
 
+		require.EqualValues(t, 1, w.count("system_logs WHERE message = 'password.reset' AND target_user_id = $1 AND (details->>'keysEnded')::bool = $2", u.id, c.ends), c.what)
+
 		// A second one ends nothing more: the address is proved.
 		key := u.newKey(nil, "read").secret
 		w.resets(u.mailed(models.TokenReset, u.email), "another "+chosen).ok(200)

@@ -28,6 +28,9 @@ var callers = []string{"nobody", "token", "account key", "session key", "other s
 // operation that no account key may use.
 var scopedKeys = []string{"send key", "read key", "manage key"}
 
+// severalScopes is opened by all scopes together alone, see TestKeysThatHandOutKeys.
+const severalScopes = "rotate-session-key"
+
 // matrix says what each kind of caller gets: + is let in, 4 is 404, and the rest are 401, 403 (1, 3). An operation that
 // is missing here fails the test. What has ended, see endedCredentials, gets what nobody gets.
 var matrix = map[string]string{
@@ -187,7 +190,7 @@ func rowOf(t *testing.T, id string) (names []string, gets string) {
 	byKey := row[slices.Index(callers, "account key"):][:1]
 	if byKey == "+" && row[0] != '+' {
 		require.True(t, scoped, "%s: say what keys with one scope get", id)
-		require.Contains(t, scopes, "+", "%s: some scope opens it", id)
+		require.Equal(t, id != severalScopes, strings.Contains(scopes, "+"), "%s: some scope opens it", id)
 	} else {
 		require.False(t, scoped, "%s: no account key is let in", id)
 		scopes = strings.Repeat(byKey, len(scopedKeys))
@@ -258,7 +261,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				case '3':
 					require.Equal(t, 403, a.status, what)
 					a.isFailure()
-					if slices.Contains(scopedKeys, caller) && strings.Contains(matrix[op.id], " ") {
+					if slices.Contains(scopedKeys, caller) && op.id != severalScopes && strings.Contains(matrix[op.id], " ") {
 						require.Equal(t, "missing_scope", a.body["code"], what)
 						needed := scopedKeys[strings.Index(matrix[op.id][len(callers)+1:], "+")]
 						require.Equal(t, []any{map[string]any{"field": "scope", "message": strings.TrimSuffix(needed, " key")}}, a.body["details"], what)

@@ -102,10 +102,11 @@ func (a *API) reset(ctx context.Context, token, field, chosen string) error {
 		return err
 	}
 	err = a.db.InPgxTx(ctx, func(tx pgx.Tx) error {
-		if err := models.ResetPassword(ctx, tx, u.ID, token, hash); err != nil {
+		keysEnded, err := models.ResetPassword(ctx, tx, u.ID, token, hash)
+		if err != nil {
 			return err
 		}
-		return a.audit(ctx, tx, models.Audit{Message: "password.reset", Actor: models.ActorUser, User: u.ID, Target: u.ID})
+		return a.audit(ctx, tx, models.Audit{Message: "password.reset", Actor: models.ActorUser, User: u.ID, Target: u.ID, Details: map[string]bool{"keysEnded": keysEnded}})
 	})
 	if err != nil {
 		return stored(err)

@@ -112,6 +112,7 @@ func TestLetters(t *testing.T) {
 		subject, has string
 	}{
 		{models.LetterPasswordChanged, models.AboutPassword{ByReset: true}, `SELECT 1`, `UPDATE users SET is_active = false`, "your password was changed", "with a link that we had mailed"},
+		{models.LetterPasswordChanged, models.AboutPassword{ByReset: true, KeysEnded: true}, `SELECT 1`, `UPDATE users SET is_active = false`, "your password was changed", "its webhooks are switched off"},
 		{models.LetterWebhookDisabled, models.WebhookMail{WebhookID: hook, Reason: models.DisabledFailing},
 			`UPDATE webhooks SET is_active = false, url = 'https://hooks.example.com/very?secret=path', failing_since = now()`, `UPDATE webhooks SET is_active = true`, "the webhook of shop is switched off", "hooks.example.com"},
 		{models.LetterWebhookDisabled, models.WebhookMail{WebhookID: hook, Reason: models.DisabledGone}, `UPDATE webhooks SET is_active = false`, `DELETE FROM webhooks`, "the webhook of shop", "status 410"},

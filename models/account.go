@@ -44,26 +44,26 @@ func ChangePassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, former, hash
 
 // ResetPassword does so for whoever shows a token that was mailed for it. He has the mailbox, which so is proved; an address that
 // was to take its place, perhaps by whoever knew the former password, is forgotten. Where it was never proved before, somebody else may
-// have opened the account with it: keys end too.
-func ResetPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, secret, hash string) error {
+// have opened the account with it: keys end too, which it says.
+func ResetPassword(ctx context.Context, tx pgx.Tx, user uuid.UUID, secret, hash string) (keysEnded bool, err error) {
 	u, email, err := byToken(ctx, tx, user, TokenReset, secret)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case email != u.Email:
-		return ErrMailedToken
+		return false, ErrMailedToken
 	}
 	if _, err := tx.Exec(ctx, `UPDATE users SET email_verified_at = coalesce(email_verified_at, now()), pending_email = NULL WHERE id = $1`, user); err != nil {
-		return err
+		return false, err
 	}
 	unproved := u.EmailVerifiedAt == nil && u.Role != RoleAdministrator // those were made by whoever runs the installation
 	if unproved {
 		if err := endCredentials(ctx, tx, user); err != nil {
-			return err
+			return false, err
 		}
 	}
 	_, err = setPassword(ctx, tx, user, hash, AboutPassword{ByReset: true, KeysEnded: unproved})
-	return err
+	return unproved, err
 }
 
 // endCredentials ends what whoever opened an account may have kept of it, with an address that nobody had proved to be his: keys of

@@ -25,7 +25,7 @@ import (
 type Config struct {
 	Concurrency int              // lanes drained at once, per direction
 	Schedule    webhook.Schedule // of webhook deliveries
-	KeepJobs    time.Duration // this and the two below, 0: for ever
+	KeepJobs    time.Duration    // this and the two below, 0: for ever
 	KeepMetrics time.Duration
 	KeepLogs    time.Duration
 

@@ -204,11 +204,32 @@ func (d *doctor) redis(ctx context.Context) {
 	} else if policy != "" {
 		d.say(check, fine, "", "it drops nothing when it is full (noeviction)")
 	}
-	if info["aof_enabled"] == "0" {
-		d.say(check, warning, "Set appendonly yes, to spare that. Nothing is lost without it.", "it keeps nothing over a restart: queues are filled again from PostgreSQL within seconds")
-	} else if info["aof_enabled"] == "1" {
-		d.say(check, fine, "", "it keeps its queues over a restart (appendonly)")
+	_ = within(ctx, func(ctx context.Context) error { return d.persistence(ctx, client, info["aof_enabled"]) }) // some let nobody read their settings
+}
+
+// persistence looks at what Redis comes back with after a restart. All or nothing is well: nothing is filled again from PostgreSQL,
+// but an older state is believed.
+func (d *doctor) persistence(ctx context.Context, client redis.UniversalClient, appends string) error {
+	const check, advice = "redis", `Set appendfsync always, or keep nothing: appendonly no and save "".`
+	set := map[string]string{}
+	for _, name := range []string{"appendfsync", "save"} {
+		values, err := client.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return err
+		}
+		set[name] = values[name]
 	}
+	switch {
+	case appends == "1" && set["appendfsync"] == "always":
+		d.say(check, fine, "", "it comes back as it was after a restart (appendfsync always)")
+	case appends == "1":
+		d.say(check, warning, advice, "after a crash it comes back without its last second: limits let in again what they had counted in it (appendfsync %s)", set["appendfsync"])
+	case appends == "0" && set["save"] != "":
+		d.say(check, warning, advice, "after a crash it comes back with its last snapshot: limits let in again what they had counted since (save %s)", set["save"])
+	case appends == "0":
+		d.say(check, fine, "", "it keeps nothing over a restart: queues and counts are filled again from PostgreSQL within seconds")
+	}
+	return nil
 }
 
 // infoOf reads what INFO says; not every Redis says everything.

@@ -80,7 +80,7 @@ func TestDoctor(t *testing.T) {
 			d.says(check, fine, text)
 		}
 		d.says("workers", warning, "none has registered")
-		d.says("redis", warning, "queues are filled again")
+		d.says("redis", fine, "filled again from PostgreSQL")
 		require.NoFileExists(t, filepath.Join(home, "secrets.json"), "looking makes nothing")
 		var out bytes.Buffer
 		require.NoError(t, run(t.Context(), []string{"doctor"}, env, &out, &out))
@@ -119,7 +119,18 @@ func TestDoctor(t *testing.T) {
 		client := redis.NewClient(options)
 		defer client.Close()
 		require.NoError(t, client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
-		examined(t, env...).says("redis", failing, "allkeys-lru")
+		require.NoError(t, client.ConfigSet(t.Context(), "save", "3600 1").Err())
+		d := examined(t, env...)
+		d.says("redis", failing, "allkeys-lru")
+		d.says("redis", warning, "snapshot")
+		for fsync, status := range map[string]string{"everysec": warning, "always": fine} {
+			require.NoError(t, client.ConfigSet(t.Context(), "appendonly", "yes").Err())
+			require.NoError(t, client.ConfigSet(t.Context(), "appendfsync", fsync).Err())
+			examined(t, env...).says("redis", status, "appendfsync "+fsync)
+		}
+	})
+	t.Run("production without PUBLIC_URL", func(t *testing.T) {
+		examined(t, with("PUBLIC_URL=", "KURIR_ENV=production")...).says("public URL", warning, "codes in place of links")
 	})
 	t.Run("too few connections", func(t *testing.T) {
 		examined(t, with("DATABASE_MAX_CONNS=4000")...).says("connections", warning, "12004")

@@ -109,6 +109,11 @@ const (
 	BodyCheckedContactsSuccessTrue BodyCheckedContactsSuccess = true
 )
 
+// Defines values for BodyClosedAccountSuccess.
+const (
+	BodyClosedAccountSuccessTrue BodyClosedAccountSuccess = true
+)
+
 // Defines values for BodyClosingUserSuccess.
 const (
 	BodyClosingUserSuccessTrue BodyClosingUserSuccess = true
@@ -825,6 +830,16 @@ const (
 	SendingStatePaced       SendingState = "paced"
 	SendingStatePaused      SendingState = "paused"
 	SendingStateRunning     SendingState = "running"
+)
+
+// Defines values for SentDataStatus.
+const (
+	SentDataStatusCancelled SentDataStatus = "cancelled"
+	SentDataStatusExpired   SentDataStatus = "expired"
+	SentDataStatusFailed    SentDataStatus = "failed"
+	SentDataStatusPending   SentDataStatus = "pending"
+	SentDataStatusSent      SentDataStatus = "sent"
+	SentDataStatusUnknown   SentDataStatus = "unknown"
 )
 
 // Defines values for SessionOwnerTier.
@@ -1564,6 +1579,17 @@ type BodyCheckedContacts struct {
 
 // BodyCheckedContactsSuccess Always true
 type BodyCheckedContactsSuccess bool
+
+// BodyClosedAccount defines model for BodyClosedAccount.
+type BodyClosedAccount struct {
+	Data ClosedAccount `json:"data"`
+
+	// Success Always true
+	Success BodyClosedAccountSuccess `json:"success"`
+}
+
+// BodyClosedAccountSuccess Always true
+type BodyClosedAccountSuccess bool
 
 // BodyClosingUser defines model for BodyClosingUser.
 type BodyClosingUser struct {
@@ -2404,8 +2430,18 @@ type CloseInputBody struct {
 	CurrentPassword string `json:"currentPassword"`
 }
 
+// ClosedAccount defines model for ClosedAccount.
+type ClosedAccount struct {
+	// JobID Of the removal. No credential of the account reads it any more, but an administrator does
+	JobID   openapi_types.UUID `json:"jobId"`
+	Message string             `json:"message"`
+}
+
 // ClosingUser defines model for ClosingUser.
 type ClosingUser struct {
+	// JobID Of the removal
+	JobID openapi_types.UUID `json:"jobId"`
+
 	// Status He is locked out already; what he leaves is removed bit by bit
 	Status ClosingUserStatus  `json:"status"`
 	UserID openapi_types.UUID `json:"userId"`
@@ -4868,9 +4904,16 @@ type SentData struct {
 	JobID     openapi_types.UUID `json:"jobId"`
 	MessageID openapi_types.UUID `json:"messageId"`
 
-	// Status Examples: pending
-	Status string `json:"status"`
+	// Status With Prefer: wait, how it ended
+	//
+	// Examples: pending
+	Status SentDataStatus `json:"status"`
 }
+
+// SentDataStatus With Prefer: wait, how it ended
+//
+// Examples: pending
+type SentDataStatus string
 
 // SessionList defines model for SessionList.
 type SessionList struct {
@@ -5396,7 +5439,7 @@ type WebhookFields struct {
 	// Examples: ["message.received","message.read"]
 	Events []string `json:"events,omitempty"`
 
-	// Headers Headers to add to each delivery
+	// Headers Headers to add to each delivery. Left out: those that there are stay, while url leads to the same host; an empty object takes them away
 	Headers map[string]string `json:"headers,omitempty"`
 
 	// IsActive Default: true. Switched off, events are kept, and go out when it is switched on again
@@ -10935,7 +10978,7 @@ type ClientInterface interface {
 
 	// PutWebhookWithBody Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10946,7 +10989,7 @@ type ClientInterface interface {
 
 	// PutWebhook Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -14161,7 +14204,7 @@ func (c *Requests) GetWebhook(ctx context.Context, id string, reqEditors ...Requ
 
 // PutWebhookWithBody Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -14182,7 +14225,7 @@ func (c *Requests) PutWebhookWithBody(ctx context.Context, id string, contentTyp
 
 // PutWebhook Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22799,7 +22842,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutWebhookWithBodyWithResponse Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22810,7 +22853,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutWebhookWithResponse Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -25691,7 +25734,7 @@ type CloseAccountAnswer struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON202 the response for an HTTP 202 `application/json` response
-	JSON202 *BodyDone
+	JSON202 *BodyClosedAccount
 }
 
 // Status returns HTTPResponse.Status
@@ -28484,7 +28527,7 @@ func (c *ClientWithResponses) GetWebhookWithResponse(ctx context.Context, id str
 
 // PutWebhookWithBodyWithResponse Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28501,7 +28544,7 @@ func (c *ClientWithResponses) PutWebhookWithBodyWithResponse(ctx context.Context
 
 // PutWebhookWithResponse Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -31949,7 +31992,7 @@ func ParseCloseAccountAnswer(rsp *http.Response) (*CloseAccountAnswer, error) {
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
-		var dest BodyDone
+		var dest BodyClosedAccount
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -88,7 +88,7 @@ func (d *doctor) publicURL(ctx context.Context) {
 	if d.cfg.PublicURL == "" {
 		found := "PUBLIC_URL is not set: links in mails and of sessions lead to this machine"
 		if d.cfg.Env == production {
-			found = "PUBLIC_URL is not set: mails have codes in place of links, and addresses in answers have no host"
+			found = "PUBLIC_URL is not set: mails have codes in place of links, and session links begin with the address at which they were asked for"
 		}
 		d.say(check, warning, "Set PUBLIC_URL to how clients reach the API.", "%s", found)
 		return

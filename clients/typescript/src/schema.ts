@@ -2083,7 +2083,7 @@ export interface paths {
         get: operations["get-webhook"];
         /**
          * Set the webhook
-         * @description Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+         * @description Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -2429,6 +2429,105 @@ export interface paths {
     };
 }
 export interface webhooks {
+    "billing.period_closed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * billing.period_closed
+         * @description A month is closed: its figures never change from then on. For the operator, at BILLING_WEBHOOK_URL, signed with WEBHOOK_SECRET as Standard Webhooks say.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiHits": 45678,
+                     *         "closedAt": "2026-03-01T09:30:00Z",
+                     *         "from": "2026-03-01T09:30:00Z",
+                     *         "messages": 3210,
+                     *         "period": "2026-01",
+                     *         "until": "2026-03-01T09:30:00Z",
+                     *         "users": 12
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "billing.period_closed"
+                     *     }
+                     */
+                    "application/json": {
+                        data: {
+                            /**
+                             * Format: int64
+                             * @example 45678
+                             */
+                            apiHits: number;
+                            /** Format: date-time */
+                            closedAt: string;
+                            /** Format: date-time */
+                            from: string;
+                            /**
+                             * Format: int64
+                             * @example 3210
+                             */
+                            messages: number;
+                            /**
+                             * @description A month of UTC
+                             * @example 2026-01
+                             */
+                            period: string;
+                            /**
+                             * Format: date-time
+                             * @description Exclusive
+                             */
+                            until: string;
+                            /**
+                             * Format: int64
+                             * @description That used anything
+                             * @example 12
+                             */
+                            users: number;
+                        };
+                        /**
+                         * Format: uuid
+                         * @description The same at every attempt
+                         */
+                        id: string;
+                        /** Format: date-time */
+                        timestamp: string;
+                        /** @enum {string} */
+                        type: "billing.period_closed";
+                    };
+                };
+            };
+            responses: {
+                /** @description Taken */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "call.received": {
         parameters: {
             query?: never;
@@ -5527,6 +5626,98 @@ export interface webhooks {
         patch?: never;
         trace?: never;
     };
+    "scaling.recommended": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * scaling.recommended
+         * @description The recommended number of workers has changed. For the operator, at SCALING_WEBHOOK_URL, signed with WEBHOOK_SECRET as Standard Webhooks say.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "action": "scale_up",
+                     *         "reason": "Sessions would fill 2 workers to 82.0 %: 3 instead of 2.",
+                     *         "recommended": 3,
+                     *         "utilization": 0.82,
+                     *         "workers": 2
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "scaling.recommended"
+                     *     }
+                     */
+                    "application/json": {
+                        data: {
+                            /** @enum {string} */
+                            action: "scale_up" | "scale_down" | "none";
+                            /**
+                             * @description For people
+                             * @example Sessions would fill 2 workers to 82.0 %: 3 instead of 2.
+                             */
+                            reason: string;
+                            /**
+                             * Format: int64
+                             * @description That there should be
+                             * @example 3
+                             */
+                            recommended: number;
+                            /**
+                             * Format: double
+                             * @description Sessions per room of the workers online
+                             * @example 0.82
+                             */
+                            utilization: number;
+                            /**
+                             * Format: int64
+                             * @description That there are
+                             * @example 2
+                             */
+                            workers: number;
+                        };
+                        /**
+                         * Format: uuid
+                         * @description The same at every attempt
+                         */
+                        id: string;
+                        /** Format: date-time */
+                        timestamp: string;
+                        /** @enum {string} */
+                        type: "scaling.recommended";
+                    };
+                };
+            };
+            responses: {
+                /** @description Taken */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "session.migrated": {
         parameters: {
             query?: never;
@@ -6334,6 +6525,14 @@ export interface components {
              */
             success: true;
         };
+        BodyClosedAccount: {
+            data: components["schemas"]["ClosedAccount"];
+            /**
+             * @description Always true
+             * @enum {boolean}
+             */
+            success: true;
+        };
         BodyClosingUser: {
             data: components["schemas"]["ClosingUser"];
             /**
@@ -6979,11 +7178,24 @@ export interface components {
         CheckedContacts: {
             contacts: components["schemas"]["CheckedContact"][];
         };
+        ClosedAccount: {
+            /**
+             * Format: uuid
+             * @description Of the removal. No credential of the account reads it any more, but an administrator does
+             */
+            jobId: string;
+            message: string;
+        };
         CloseInputBody: {
             /** @example my present password */
             currentPassword: string;
         };
         ClosingUser: {
+            /**
+             * Format: uuid
+             * @description Of the removal
+             */
+            jobId: string;
             /**
              * @description He is locked out already; what he leaves is removed bit by bit
              * @enum {string}
@@ -9698,8 +9910,12 @@ export interface components {
             jobId: string;
             /** Format: uuid */
             messageId: string;
-            /** @example pending */
-            status: string;
+            /**
+             * @description With Prefer: wait, how it ended
+             * @example pending
+             * @enum {string}
+             */
+            status: "pending" | "sent" | "failed" | "unknown" | "cancelled" | "expired";
         };
         SessionList: {
             nextCursor: string | null;
@@ -10227,7 +10443,7 @@ export interface components {
              *     ]
              */
             events?: string[];
-            /** @description Headers to add to each delivery */
+            /** @description Headers to add to each delivery. Left out: those that there are stay, while url leads to the same host; an empty object takes them away */
             headers?: {
                 [key: string]: string;
             };
@@ -10539,6 +10755,11 @@ export interface components {
         Conflict: {
             headers: {
                 /**
+                 * @description With `idempotency_in_progress`, `qr_not_ready`, `session_logging_out`: after how many seconds it may pass
+                 * @example 1
+                 */
+                "Retry-After"?: number;
+                /**
                  * @description Names the request in our logs
                  * @example 0199c0de-0000-7000-8000-0000000000ff
                  */
@@ -10849,6 +11070,7 @@ export type BodyBroadcast = components['schemas']['BodyBroadcast'];
 export type BodyCancelledData = components['schemas']['BodyCancelledData'];
 export type BodyChangedParticipants = components['schemas']['BodyChangedParticipants'];
 export type BodyCheckedContacts = components['schemas']['BodyCheckedContacts'];
+export type BodyClosedAccount = components['schemas']['BodyClosedAccount'];
 export type BodyClosingUser = components['schemas']['BodyClosingUser'];
 export type BodyContactList = components['schemas']['BodyContactList'];
 export type BodyContactPicture = components['schemas']['BodyContactPicture'];
@@ -10926,6 +11148,7 @@ export type ChangedParticipants = components['schemas']['ChangedParticipants'];
 export type CheckContactsInputBody = components['schemas']['CheckContactsInputBody'];
 export type CheckedContact = components['schemas']['CheckedContact'];
 export type CheckedContacts = components['schemas']['CheckedContacts'];
+export type ClosedAccount = components['schemas']['ClosedAccount'];
 export type CloseInputBody = components['schemas']['CloseInputBody'];
 export type ClosingUser = components['schemas']['ClosingUser'];
 export type CommandResult = components['schemas']['CommandResult'];
@@ -11795,6 +12018,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -12036,6 +12264,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -12718,6 +12951,8 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    Location?: string;
+                    "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -12729,6 +12964,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
                      *         "status": "closing",
                      *         "userId": "0199c0de-0000-7000-8000-000000000001"
                      *       },
@@ -13174,6 +13410,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -14190,6 +14431,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -15495,6 +15741,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15522,6 +15773,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15887,6 +16143,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15914,6 +16175,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15995,6 +16261,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16022,6 +16293,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16103,6 +16379,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16130,6 +16411,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16308,6 +16594,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16335,6 +16626,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16527,6 +16823,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16620,6 +16921,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -17641,6 +17947,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -19083,6 +19394,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -19110,6 +19426,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -19210,6 +19531,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -19988,6 +20314,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -20015,6 +20346,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -20816,6 +21152,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -20979,6 +21320,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -21024,6 +21370,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -21169,6 +21520,8 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    Location?: string;
+                    "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -21180,12 +21533,13 @@ export interface operations {
                     /**
                      * @example {
                      *       "data": {
-                     *         "message": "Done."
+                     *         "jobId": "0199c0de-0000-7000-8000-000000000001",
+                     *         "message": "Hello from Kurir!"
                      *       },
                      *       "success": true
                      *     }
                      */
-                    "application/json": components["schemas"]["BodyDone"];
+                    "application/json": components["schemas"]["BodyClosedAccount"];
                 };
             };
             /** @description `bad_request`, `malformed_json` */
@@ -21990,6 +22344,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -22147,6 +22506,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -22192,6 +22556,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,6 +24,7 @@ func (a *API) openAPI() huma.Config {
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"token":       {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "The token of a login. API keys may be sent this way too."},
 		"apiKey":      {Type: "apiKey", In: "header", Name: "X-Api-Key", Description: "An account's key (kur_…) or a session's (kus_…). The scopes of an operation (send, read, manage) are asked of account keys."},
+		queryKey:      {Type: "apiKey", In: "query", Name: "apiKey", Description: "The same key in the address of a GET, for what can send no headers. Addresses are logged by proxies and kept by browsers: use a header where you can. An installation with ALLOW_QUERY_API_KEY=false does not take it."},
 		"ticket":      {Type: "apiKey", In: "query", Name: "ticket", Description: "For one event stream, from POST …/events/ticket: browsers' EventSource sends no headers."},
 		"workerToken": {Type: "http", Scheme: "bearer", Description: "WORKER_AUTH_TOKEN, for worker nodes; X-Worker-Token works too."},
 	}
@@ -31,6 +34,19 @@ func (a *API) openAPI() huma.Config {
 		{Name: "Webhooks", Description: "Signed as Standard Webhooks say."}, {Name: "Events", Description: "Streams of text/event-stream."},
 		{Name: "Jobs"}, {Name: "Administration"}, {Name: "Worker protocol"}}
 	return c
+}
+
+// queryKey is the scheme of API keys in addresses.
+const queryKey = "apiKeyInAddress"
+
+// inAddress tells that a GET which takes API keys takes them in its address too.
+func inAddress(o *huma.Operation) {
+	for _, alternative := range o.Security {
+		if scopes, ok := alternative["apiKey"]; ok && o.Method == http.MethodGet {
+			o.Security = append(slices.Clone(o.Security), map[string][]string{queryKey: scopes})
+			return
+		}
+	}
 }
 
 // serveOpenAPI serves the document, which is complete now. It is written at the first request, since that takes longer than all
@@ -149,7 +165,7 @@ var descriptions = map[string]string{
 	"forward-message":    "Sends a copy of it, marked as forwarded.",
 	"upload-media":       "The file as the body, or as the part `file` of a form. It is then sent by its `mediaId`, as often as you like. What no message refers to is dropped a day after it was uploaded or sent last.",
 	"get-media":          "The content, as a file to save. A session's key opens the media of that session's messages. `Range` asks for a part, which is answered with 206.",
-	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.",
+	"put-webhook":        "Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.",
 	"list-deliveries":    "Newest first, by `sequence`, which counts without gaps.",
 	"account-events":     "`text/event-stream`: one event per thing that happens in any of your sessions, in the order in which it became final. `Last-Event-ID` resumes without loss; if that event is not kept any more, the first event is `reset`. A comment comes every 15 seconds. A client that reads too slowly is cut off, and resumes.",
 	"session-events":     "`text/event-stream`: as `/events`, for one session. QR codes come as `session.qr`.",

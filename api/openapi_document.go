@@ -31,8 +31,10 @@ func (a *API) completeDocument() {
 		describeNull(schema)
 	}
 	a.describeWebhooks()
+	a.describeNotices()
 	a.describeStreams()
 	a.describeLimits()
+	a.describeReplays()
 	a.describeDeprecations()
 	a.describeFailures()
 	a.describeExamples()

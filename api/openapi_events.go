@@ -5,6 +5,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"kurir/jobs"
 	"kurir/webhook"
 )
 
@@ -28,6 +29,29 @@ func (a *API) describeWebhooks() {
 		}}
 		api.Webhooks[event] = &huma.PathItem{Post: &huma.Operation{Summary: event, Tags: []string{"Webhooks"},
 			Description: "Signed with webhook-id, webhook-timestamp and webhook-signature, as Standard Webhooks say. Answer 2xx within 15 seconds.",
+			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: body}}},
+			Responses:   map[string]*huma.Response{"2XX": {Description: "Taken"}}}}
+	}
+}
+
+// describeNotices adds what operators are told at addresses of the configuration.
+func (a *API) describeNotices() {
+	api := a.huma.OpenAPI()
+	for _, notice := range []struct {
+		event, where, when string
+		data               any
+	}{
+		{"billing.period_closed", "BILLING_WEBHOOK_URL", "A month is closed: its figures never change from then on.", jobs.PeriodNotice{}.Data},
+		{"scaling.recommended", "SCALING_WEBHOOK_URL", "The recommended number of workers has changed.", jobs.ScalingNotice{}.Data},
+	} {
+		body := &huma.Schema{Type: "object", Required: []string{"id", "type", "timestamp", "data"}, Properties: map[string]*huma.Schema{
+			"id":        {Type: "string", Format: "uuid", Description: "The same at every attempt"},
+			"type":      {Type: "string", Enum: []any{notice.event}},
+			"timestamp": {Type: "string", Format: "date-time"},
+			"data":      huma.SchemaFromType(api.Components.Schemas, reflect.TypeOf(notice.data)),
+		}}
+		api.Webhooks[notice.event] = &huma.PathItem{Post: &huma.Operation{Summary: notice.event, Tags: []string{"Administration"},
+			Description: notice.when + " For the operator, at " + notice.where + ", signed with WEBHOOK_SECRET as Standard Webhooks say.",
 			RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/json": {Schema: body}}},
 			Responses:   map[string]*huma.Response{"2XX": {Description: "Taken"}}}}
 	}

@@ -301,6 +301,22 @@ func describeFailuresOf(o *huma.Operation) {
 // failureName is Conflict for 409, and so on.
 func failureName(status int) string { return strings.ReplaceAll(http.StatusText(status), " ", "") }
 
+func retryAfter(description string, example int) *huma.Param {
+	return &huma.Param{Description: description, Schema: &huma.Schema{Type: huma.TypeInteger}, Example: example}
+}
+
+// passingConflicts names the conflicts that tell when to try again.
+func passingConflicts() string {
+	var codes []string
+	for _, row := range documentedFailures {
+		if f := exampleOf(row.err); f.status == http.StatusConflict && f.retryAfter > 0 {
+			codes = append(codes, "`"+f.Code+"`")
+		}
+	}
+	slices.Sort(codes)
+	return strings.Join(slices.Compact(codes), ", ")
+}
+
 func failureHeaders(status int) map[string]*huma.Param {
 	headers := map[string]*huma.Param{"X-Request-Id": {Description: "Names the request in our logs", Schema: &huma.Schema{Type: huma.TypeString}, Example: exampleRequestID}}
 	f := &huma.Response{Headers: headers}
@@ -308,7 +324,9 @@ func failureHeaders(status int) map[string]*huma.Param {
 	case http.StatusUnauthorized:
 		headers["WWW-Authenticate"] = &huma.Param{Description: "Always Bearer", Schema: &huma.Schema{Type: huma.TypeString}, Example: `Bearer realm="kurir"`}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		headers["Retry-After"] = &huma.Param{Description: "After how many seconds it may pass", Schema: &huma.Schema{Type: huma.TypeInteger}, Example: 60}
+		headers["Retry-After"] = retryAfter("After how many seconds it may pass", 60)
+	case http.StatusConflict:
+		headers["Retry-After"] = retryAfter("With "+passingConflicts()+": after how many seconds it may pass", 1)
 	}
 	if status == http.StatusTooManyRequests {
 		addRateHeaders(f)

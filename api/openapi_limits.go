@@ -15,6 +15,26 @@ var rateParams = map[string]*huma.Param{
 	"RateLimit-Reset":     {Description: "After how many seconds some of it comes back", Schema: &huma.Schema{Type: huma.TypeInteger}, Example: 3660},
 }
 
+// replayed is the header of answers that were kept.
+var replayed = &huma.Param{Description: "true: this is the answer of the first request with this Idempotency-Key, without its secrets", Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"true"}}, Example: "true"}
+
+// describeReplays tells of it where answers are kept.
+func (a *API) describeReplays() {
+	for _, item := range a.huma.OpenAPI().Paths {
+		for _, o := range operationsOf(item) {
+			for status, r := range o.Responses {
+				if !says(metaIdempotent)(o) || !strings.HasPrefix(status, "2") {
+					continue
+				}
+				if r.Headers == nil {
+					r.Headers = map[string]*huma.Param{}
+				}
+				r.Headers["Idempotency-Replayed"] = replayed
+			}
+		}
+	}
+}
+
 // describeLimits tells of limits in all successes that are counted. Refusals are told of in describeFailures.
 func (a *API) describeLimits() {
 	api := a.huma.OpenAPI()

@@ -64,6 +64,29 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 	}
 }
 
+// What answers carry beside their bodies is told: when to try again, and whether an answer is an old one.
+func TestHeadersOfAnswersAreDescribed(t *testing.T) {
+	d := described(t)
+	conflict := dig(d.all, "components", "responses", "Conflict", "headers", "Retry-After", "description")
+	for _, code := range []string{"idempotency_in_progress", "qr_not_ready", "session_logging_out"} {
+		require.Contains(t, conflict, "`"+code+"`")
+	}
+	require.NotContains(t, conflict, "email_taken")
+	d.each(func(what string, o map[string]any) {
+		takesKey := false
+		parameters, _ := o["parameters"].([]any)
+		for _, p := range parameters {
+			takesKey = takesKey || p.(map[string]any)["name"] == "Idempotency-Key"
+		}
+		for status, response := range o["responses"].(map[string]any) {
+			if strings.HasPrefix(status, "2") {
+				require.Equal(t, takesKey, dig(response, "headers", "Idempotency-Replayed") != nil, "%s %s", what, status)
+			}
+		}
+	})
+	require.NotEmpty(t, dig(d.all, "components", "schemas", "SentData", "properties", "status", "enum"))
+}
+
 // A list is a list: null in its place would have every client ask. Workers may say null for what they do not know.
 func TestListsAreNotNull(t *testing.T) {
 	var null []string
@@ -152,6 +175,8 @@ func TestSecurityIsDescribed(t *testing.T) {
 			require.Empty(t, schemes, what)
 			return
 		}
+		require.Equal(t, strings.HasPrefix(what, "GET ") && schemes["apiKey"], schemes["apiKeyInAddress"], what)
+		delete(schemes, "apiKeyInAddress")
 		delete(schemes, "ticket")
 		wanted := map[string]bool{}
 		if let("worker") {

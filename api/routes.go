@@ -208,6 +208,7 @@ func add[I, O any](a *API, method, path, id string, need access, summary string,
 		option(&o)
 	}
 	scoped(&o, need)
+	inAddress(&o)
 	huma.Register(a.huma, o, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {

@@ -37,7 +37,7 @@ type SentData struct {
 	ID        string  `json:"id" format:"uuid"`
 	MessageID string  `json:"messageId" format:"uuid"`
 	JobID     string  `json:"jobId" format:"uuid"`
-	Status    string  `json:"status" example:"pending"`
+	Status    string  `json:"status" enum:"pending,sent,failed,unknown,cancelled,expired" doc:"With Prefer: wait, how it ended" example:"pending"`
 	ErrorCode *string `json:"errorCode,omitempty" doc:"With Prefer: wait, why it failed" example:"not_on_whatsapp"`
 	Error     *string `json:"error,omitempty"`
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/json"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ type WebhookFields struct {
 	URL     string            `json:"url" minLength:"1" maxLength:"2048" example:"https://shop.example.com/kurir"`
 	Events  []string          `json:"events,omitempty" maxItems:"50" doc:"Names of events, or * for all. Left out: all" example:"[\"message.received\",\"message.read\"]"`
 	Secret  *string           `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one, or keep the one that is there"`
-	Headers map[string]string `json:"headers,omitempty" doc:"Headers to add to each delivery"`
+	Headers map[string]string `json:"headers,omitempty" doc:"Headers to add to each delivery. Left out: those that there are stay, while url leads to the same host; an empty object takes them away"`
 	Ordered bool              `json:"ordered,omitempty" doc:"Deliver one by one, in the order of sequence"`
 	// With Ordered: what is done with a delivery that does not get through.
 	OnFailure string `json:"onFailure,omitempty" enum:"block,skip" doc:"With ordered: wait for a delivery that fails, which is the default, or give it up after skipAfter attempts and go on"`
@@ -153,6 +154,7 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, o models.HookOwner,
 		} else if secret == "" {
 			secret = webhook.NewSecret()
 		}
+		keepHeaders := f.Headers == nil && sameHost(w.URL, f.URL)
 		w.URL, w.Events, w.UpdatedAt = f.URL, f.Events, now
 		w.Ordered, w.OnFailure, w.SkipAfter = f.Ordered, strings.ToUpper(f.OnFailure), f.SkipAfter
 		w.IsActive = f.IsActive == nil || *f.IsActive
@@ -160,9 +162,23 @@ func (a *API) saveWebhook(ctx context.Context, tx models.Tx, o models.HookOwner,
 		if secret != "" {
 			a.setSecret(w, secret, now)
 		}
+		if keepHeaders {
+			return w, nil
+		}
 		return w, a.sealHeaders(w, f.Headers)
 	})
 	return w, secret, err
+}
+
+// sameHost reports whether two addresses lead to one host: headers that are kept may hold what is for nobody else, not even for
+// whoever has a key of the account and names another address.
+func sameHost(a, b string) bool {
+	one, err := url.Parse(a)
+	if err != nil {
+		return false
+	}
+	two, err := url.Parse(b)
+	return err == nil && one.Scheme == two.Scheme && strings.EqualFold(one.Host, two.Host)
 }
 
 // secretOverlap is for how long a replaced secret signs beside its successor.

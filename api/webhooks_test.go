@@ -45,6 +45,14 @@ func TestWebhook(t *testing.T) {
 
 	sealed := func() []byte { return modelstest.Scalar[[]byte](t, w.db, `SELECT secret FROM webhooks`) }
 	before := sealed()
+	require.Equal(t, []any{"X-A'b|c", "X-Token"}, u.put(map[string]any{"headers": nil}).ok(200)["headerNames"], "left out, they stay")
+	require.Equal(t, []any{"X-A'b|c", "X-Token"}, u.put(map[string]any{"url": "https://example.com/other"}).ok(200)["headerNames"], "the same host")
+	require.Equal(t, []any{"X-Token"}, u.put(map[string]any{"headers": map[string]string{"X-Token": "hush"}}).ok(200)["headerNames"])
+	for _, elsewhere := range []string{"http://example.com/hook", "https://example.com:8443/hook", "https://example.org/hook"} {
+		require.Equal(t, []any{}, u.put(map[string]any{"url": elsewhere}).ok(200)["headerNames"], "they are for nobody else: %s", elsewhere)
+		u.put(map[string]any{"headers": map[string]string{"X-Token": "hush"}}).ok(200)
+	}
+	require.Equal(t, []any{}, u.put(map[string]any{"headers": map[string]string{}}).ok(200)["headerNames"], "an empty object takes them away")
 	kept := u.put(map[string]any{"events": []string{"message.read", "message.read", "*"}, "isActive": false, "ordered": true}).ok(200)
 	require.Equal(t, []any{made["id"], nil, false, true, []any{}}, []any{kept["id"], kept["secret"], kept["isActive"], kept["ordered"], kept["headerNames"]})
 	require.Equal(t, before, sealed(), "the secret should be kept")

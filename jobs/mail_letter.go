@@ -244,7 +244,11 @@ func letterLimitReached(_ context.Context, l *letter) (wording, error) {
 	if err := l.about(&about); err != nil || l.age() > time.Hour {
 		return nil, err
 	}
-	return mail.LimitReached{Tier: l.user.Tier, Limit: about.Limit}, nil
+	own := l.user.MaxMessagesPerHour
+	if about.Limit == models.LimitSessions {
+		own = l.user.MaxSessions
+	}
+	return mail.LimitReached{Tier: l.user.Tier, Limit: about.Limit, Own: own != nil}, nil
 }
 
 func (l *letter) about(into any) error {

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,11 +32,11 @@ type ScalingNotice struct {
 	Type      string    `json:"type"` // scaling.recommended
 	Timestamp time.Time `json:"timestamp"`
 	Data      struct {
-		Action      string  `json:"action"` // scale_up, scale_down or none
-		Workers     int     `json:"workers"`
-		Recommended int     `json:"recommended"`
-		Utilization float64 `json:"utilization"`
-		Reason      string  `json:"reason"`
+		Action      string  `json:"action" enum:"scale_up,scale_down,none"`
+		Workers     int     `json:"workers" doc:"That there are" example:"2"`
+		Recommended int     `json:"recommended" doc:"That there should be" example:"3"`
+		Utilization float64 `json:"utilization" doc:"Sessions per room of the workers online" example:"0.82"`
+		Reason      string  `json:"reason" doc:"For people" example:"Sessions would fill 2 workers to 82.0 %: 3 instead of 2."`
 	} `json:"data"`
 }
 
@@ -69,7 +71,7 @@ func (r *Runner) notifyScaling(ctx context.Context, j *models.Job) (any, error) 
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.cfg.ScalingURL, bytes.NewReader(j.Params))
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "invalid_url", "SCALING_WEBHOOK_URL is not set, or is no URL.").WithCause(err)
+		return nil, fault.New(fault.Invalid, "invalid_url", "SCALING_WEBHOOK_URL is not set, or is no URL.").WithCause(withoutURL(err))
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if r.cfg.OperatorSecret != "" {
@@ -81,13 +83,21 @@ func (r *Runner) notifyScaling(ctx context.Context, j *models.Job) (any, error) 
 	}
 	res, err := operatorClient.Do(req)
 	if err != nil {
-		return nil, errNotice.WithCause(err)
+		return nil, errNotice.WithCause(withoutURL(err))
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		return nil, errNotice.WithCause(fmt.Errorf("status %d", res.StatusCode))
 	}
 	return json.RawMessage(fmt.Sprintf(`{"status":%d}`, res.StatusCode)), nil
+}
+
+// withoutURL takes the address out of a client's error, which is logged: the address may hold a token.
+func withoutURL(err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return failed.Err
+	}
+	return err
 }
 
 var errNotice = fault.New(fault.Unavailable, "notice_not_taken", "SCALING_WEBHOOK_URL did not take the notice.")

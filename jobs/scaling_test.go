@@ -12,6 +12,7 @@ import (
 	standard "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
+	"kurir/models"
 	"kurir/models/modelstest"
 	"kurir/webhook"
 )
@@ -84,4 +85,16 @@ func TestScalingWithoutAnybodyToTell(t *testing.T) {
 	f.tick(f.runner.scaling)
 	require.Empty(t, f.due())
 	require.Equal(t, int64(1), modelstest.Scalar[int64](t, f.db, `SELECT count(*) FROM system_logs WHERE message = 'scaling.recommended'`))
+}
+
+// The address may hold a token: it is in no error, which would be logged.
+func TestScalingKeepsItsAddressToItself(t *testing.T) {
+	f := newFleet(t, 1)
+	for _, address := range []string{"http://127.0.0.1:1/hooks/hush?token=hush", "http://h ush/"} {
+		f.runner.cfg.ScalingURL = address
+		_, err := f.runner.notifyScaling(t.Context(), &models.Job{ID: models.NewID()})
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "hush")
+		require.NotContains(t, err.Error(), "h ush")
+	}
 }

@@ -72,12 +72,12 @@ type PeriodNotice struct {
 	Type      string    `json:"type"` // billing.period_closed
 	Timestamp time.Time `json:"timestamp"`
 	Data      struct {
-		Period   string    `json:"period"` // 2026-01
+		Period   string    `json:"period" doc:"A month of UTC" example:"2026-01"`
 		From     time.Time `json:"from"`
-		Until    time.Time `json:"until"` // exclusive
-		Users    int64     `json:"users"` // that used anything
-		Messages int64     `json:"messages"`
-		APIHits  int64     `json:"apiHits"`
+		Until    time.Time `json:"until" doc:"Exclusive"`
+		Users    int64     `json:"users" doc:"That used anything" example:"12"`
+		Messages int64     `json:"messages" example:"3210"`
+		APIHits  int64     `json:"apiHits" example:"45678"`
 		ClosedAt time.Time `json:"closedAt"`
 	} `json:"data"`
 }

@@ -84,10 +84,11 @@ func (k KeyExpiring) Letter() (Letter, error) {
 	return letter("key_expiring", map[string]any{"Name": k.Name, "Prefix": k.Prefix, "Session": k.Session, "Date": date(k.At)})
 }
 
-// LimitReached tells a user that his tier allows no more.
+// LimitReached tells a user that his tier, or what an administrator has set for him, allows no more.
 type LimitReached struct {
 	Tier  string
 	Limit string // messages (per hour) or sessions
+	Own   bool   // an administrator has set it
 }
 
 // Letter writes it.

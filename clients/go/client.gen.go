@@ -832,6 +832,16 @@ const (
 	SendingStateRunning     SendingState = "running"
 )
 
+// Defines values for SentDataStatus.
+const (
+	SentDataStatusCancelled SentDataStatus = "cancelled"
+	SentDataStatusExpired   SentDataStatus = "expired"
+	SentDataStatusFailed    SentDataStatus = "failed"
+	SentDataStatusPending   SentDataStatus = "pending"
+	SentDataStatusSent      SentDataStatus = "sent"
+	SentDataStatusUnknown   SentDataStatus = "unknown"
+)
+
 // Defines values for SessionOwnerTier.
 const (
 	SessionOwnerTierBasic SessionOwnerTier = "basic"
@@ -4894,9 +4904,16 @@ type SentData struct {
 	JobID     openapi_types.UUID `json:"jobId"`
 	MessageID openapi_types.UUID `json:"messageId"`
 
-	// Status Examples: pending
-	Status string `json:"status"`
+	// Status With Prefer: wait, how it ended
+	//
+	// Examples: pending
+	Status SentDataStatus `json:"status"`
 }
+
+// SentDataStatus With Prefer: wait, how it ended
+//
+// Examples: pending
+type SentDataStatus string
 
 // SessionList defines model for SessionList.
 type SessionList struct {
@@ -5422,7 +5439,7 @@ type WebhookFields struct {
 	// Examples: ["message.received","message.read"]
 	Events []string `json:"events,omitempty"`
 
-	// Headers Headers to add to each delivery
+	// Headers Headers to add to each delivery. Left out: those that there are stay, while url leads to the same host; an empty object takes them away
 	Headers map[string]string `json:"headers,omitempty"`
 
 	// IsActive Default: true. Switched off, events are kept, and go out when it is switched on again
@@ -10961,7 +10978,7 @@ type ClientInterface interface {
 
 	// PutWebhookWithBody Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10972,7 +10989,7 @@ type ClientInterface interface {
 
 	// PutWebhook Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -14187,7 +14204,7 @@ func (c *Requests) GetWebhook(ctx context.Context, id string, reqEditors ...Requ
 
 // PutWebhookWithBody Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -14208,7 +14225,7 @@ func (c *Requests) PutWebhookWithBody(ctx context.Context, id string, contentTyp
 
 // PutWebhook Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22825,7 +22842,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutWebhookWithBodyWithResponse Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22836,7 +22853,7 @@ type ClientWithResponsesInterface interface {
 
 	// PutWebhookWithResponse Set the webhook
 	//
-	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+	// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -28510,7 +28527,7 @@ func (c *ClientWithResponses) GetWebhookWithResponse(ctx context.Context, id str
 
 // PutWebhookWithBodyWithResponse Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28527,7 +28544,7 @@ func (c *ClientWithResponses) PutWebhookWithBodyWithResponse(ctx context.Context
 
 // PutWebhookWithResponse Set the webhook
 //
-// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+// Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
 //
 // An account's API key needs the scope `manage`.
 //

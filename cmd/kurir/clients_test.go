@@ -116,7 +116,7 @@ func goClient(t *testing.T, url string) {
 	for i := range 5 {
 		m, err := kurir.Post(ctx, c, "go-shop", kurir.SendText{To: "6281234567890", Message: fmt.Sprintf("Number %d", i)}, &kurir.SendParams{Prefer: new("wait=20")})
 		require.NoError(t, err)
-		require.Equal(t, "sent", m.Status)
+		require.Equal(t, kurir.SentDataStatusSent, m.Status)
 		sent = append([]string{m.MessageID.String()}, sent...)
 	}
 	var listed []string

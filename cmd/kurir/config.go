@@ -122,7 +122,7 @@ type config struct {
 	ShutdownDelay  duration `env:"SHUTDOWN_DELAY" envDefault:"2s"`
 	WorkerHandOver duration `env:"WORKER_HANDOVER" envDefault:"20s"`
 	TroubleAfter   duration `env:"NETWORK_TROUBLE_AFTER" envDefault:"30s"`
-	ScalingURL     string   `env:"SCALING_WEBHOOK_URL"`
+	ScalingURL     string   `env:"SCALING_WEBHOOK_URL" secret:"true"` // may hold a token
 	WebhookSecret  string   `env:"WEBHOOK_SECRET" secret:"true"`
 	BillingURL     string   `env:"BILLING_WEBHOOK_URL" secret:"true"` // may hold a token
 	BillingAfter   duration `env:"BILLING_CLOSE_AFTER" envDefault:"48h"`

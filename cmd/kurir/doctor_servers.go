@@ -204,11 +204,41 @@ func (d *doctor) redis(ctx context.Context) {
 	} else if policy != "" {
 		d.say(check, fine, "", "it drops nothing when it is full (noeviction)")
 	}
-	if info["aof_enabled"] == "0" {
-		d.say(check, warning, "Set appendonly yes, to spare that. Nothing is lost without it.", "it keeps nothing over a restart: queues are filled again from PostgreSQL within seconds")
-	} else if info["aof_enabled"] == "1" {
-		d.say(check, fine, "", "it keeps its queues over a restart (appendonly)")
+	_ = within(ctx, func(ctx context.Context) error { return d.persistence(ctx, client, info["aof_enabled"]) }) // some let nobody read their settings
+}
+
+// persistence looks at what Redis comes back with after a restart.
+func (d *doctor) persistence(ctx context.Context, client redis.UniversalClient, appends string) error {
+	set := map[string]string{}
+	for _, name := range []string{"appendfsync", "save"} {
+		values, err := client.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return err
+		}
+		set[name] = values[name]
 	}
+	if found, older := comesBackWith(appends, set["appendfsync"], set["save"]); older {
+		d.say("redis", warning, `Set appendfsync always, or keep nothing: appendonly no and save "".`, "%s", found)
+	} else if found != "" {
+		d.say("redis", fine, "", "%s", found)
+	}
+	return nil
+}
+
+// comesBackWith judges what Redis keeps: aof_enabled of INFO, and its settings. All or nothing is well: nothing is filled again
+// from PostgreSQL, but an older state is believed.
+func comesBackWith(appends, fsync, save string) (found string, older bool) {
+	switch {
+	case appends == "1" && fsync == "always":
+		return "it comes back as it was after a restart (appendfsync always)", false
+	case appends == "1":
+		return "after a crash it comes back without its last second: limits let in again what they had counted in it (appendfsync " + fsync + ")", true
+	case appends == "0" && save != "":
+		return "after a crash it comes back with its last snapshot: limits let in again what they had counted since (save " + save + ")", true
+	case appends == "0":
+		return "it keeps nothing over a restart: queues and counts are filled again from PostgreSQL within seconds", false
+	}
+	return "", false
 }
 
 // infoOf reads what INFO says; not every Redis says everything.

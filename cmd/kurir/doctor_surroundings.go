@@ -86,7 +86,11 @@ func (d *doctor) mail(ctx context.Context) {
 func (d *doctor) publicURL(ctx context.Context) {
 	const check = "public URL"
 	if d.cfg.PublicURL == "" {
-		d.say(check, warning, "Set PUBLIC_URL to how clients reach the API.", "PUBLIC_URL is not set: links in mails and of sessions lead to this machine")
+		found := "PUBLIC_URL is not set: links in mails and of sessions lead to this machine"
+		if d.cfg.Env == production {
+			found = "PUBLIC_URL is not set: mails have codes in place of links, and session links begin with the address at which they were asked for"
+		}
+		d.say(check, warning, "Set PUBLIC_URL to how clients reach the API.", "%s", found)
 		return
 	}
 	if d.cfg.Env == production && !strings.HasPrefix(d.cfg.PublicURL, "https://") {

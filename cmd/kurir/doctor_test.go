@@ -80,7 +80,7 @@ func TestDoctor(t *testing.T) {
 			d.says(check, fine, text)
 		}
 		d.says("workers", warning, "none has registered")
-		d.says("redis", warning, "queues are filled again")
+		d.says("redis", fine, "filled again from PostgreSQL")
 		require.NoFileExists(t, filepath.Join(home, "secrets.json"), "looking makes nothing")
 		var out bytes.Buffer
 		require.NoError(t, run(t.Context(), []string{"doctor"}, env, &out, &out))
@@ -121,8 +121,11 @@ func TestDoctor(t *testing.T) {
 		require.NoError(t, client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err())
 		examined(t, env...).says("redis", failing, "allkeys-lru")
 	})
+	t.Run("production without PUBLIC_URL", func(t *testing.T) {
+		examined(t, "KURIR_ENV=production").says("public URL", warning, "codes in place of links")
+	})
 	t.Run("too few connections", func(t *testing.T) {
-		examined(t, with("DATABASE_MAX_CONNS=4000")...).says("connections", warning, "12004")
+		examined(t, with("DATABASE_MAX_CONNS=4000")...).says("connections", warning, "12008")
 	})
 	t.Run("nothing answers, and no secret is told", func(t *testing.T) {
 		closed := strconv.Itoa(embeddedtest.Port(t))
@@ -224,4 +227,24 @@ func TestScrub(t *testing.T) {
 	password := "p@ss/word"
 	c := &config{DatabaseURL: "postgres://u:" + url.QueryEscape(password) + "@host/db", JWTSecret: "first-secret,second-secret"}
 	require.Equal(t, "a (secret) b (secret) c (secret) d (secret)", c.scrub("a "+password+" b "+url.QueryEscape(password)+" c first-secret d second-secret"))
+}
+
+// An older state is believed, so it is worse than none.
+func TestWhatRedisComesBackWith(t *testing.T) {
+	for _, tt := range []struct {
+		appends, fsync, save, found string
+		older                       bool
+	}{
+		{"0", "everysec", "", "keeps nothing", false},
+		{"0", "always", "3600 1 300 100", "snapshot", true},
+		{"1", "always", "", "as it was", false},
+		{"1", "always", "3600 1", "as it was", false},
+		{"1", "everysec", "", "last second", true},
+		{"1", "no", "3600 1", "last second", true},
+		{"", "", "", "", false}, // it does not say
+	} {
+		found, older := comesBackWith(tt.appends, tt.fsync, tt.save)
+		require.Contains(t, found, tt.found, "%+v", tt)
+		require.Equal(t, tt.older, older, "%+v", tt)
+	}
 }

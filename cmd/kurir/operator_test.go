@@ -150,7 +150,7 @@ func TestSettingsHoldNoSecrets(t *testing.T) {
 		}
 	}
 	require.Len(t, byName, variables)
-	require.Equal(t, []string{"set", "https://hooks.example.com", "s3://bucket", "20s", "8000", "not set"},
+	require.Equal(t, []string{"set", "set", "s3://bucket", "20s", "8000", "not set"},
 		[]string{byName["JWT_SECRET"], byName["SCALING_WEBHOOK_URL"], byName["MEDIA_URL"], byName["LEASE_TTL"], byName["PORT"], func() string {
 			c, err := readConfig(nil)
 			require.NoError(t, err)

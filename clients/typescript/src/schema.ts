@@ -2083,7 +2083,7 @@ export interface paths {
         get: operations["get-webhook"];
         /**
          * Set the webhook
-         * @description Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
+         * @description Makes or replaces the session's webhook. A new secret is shown this once; leave `secret` out to keep the one that is there, and `headers`, as long as `url` leads to the same host. Another one replaces it as rotating does. What waited while it was switched off goes out when it is switched on; `waiting` and `waitingSince` tell what that is.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -2429,6 +2429,105 @@ export interface paths {
     };
 }
 export interface webhooks {
+    "billing.period_closed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * billing.period_closed
+         * @description A month is closed: its figures never change from then on. For the operator, at BILLING_WEBHOOK_URL, signed with WEBHOOK_SECRET as Standard Webhooks say.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "apiHits": 45678,
+                     *         "closedAt": "2026-03-01T09:30:00Z",
+                     *         "from": "2026-03-01T09:30:00Z",
+                     *         "messages": 3210,
+                     *         "period": "2026-01",
+                     *         "until": "2026-03-01T09:30:00Z",
+                     *         "users": 12
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "billing.period_closed"
+                     *     }
+                     */
+                    "application/json": {
+                        data: {
+                            /**
+                             * Format: int64
+                             * @example 45678
+                             */
+                            apiHits: number;
+                            /** Format: date-time */
+                            closedAt: string;
+                            /** Format: date-time */
+                            from: string;
+                            /**
+                             * Format: int64
+                             * @example 3210
+                             */
+                            messages: number;
+                            /**
+                             * @description A month of UTC
+                             * @example 2026-01
+                             */
+                            period: string;
+                            /**
+                             * Format: date-time
+                             * @description Exclusive
+                             */
+                            until: string;
+                            /**
+                             * Format: int64
+                             * @description That used anything
+                             * @example 12
+                             */
+                            users: number;
+                        };
+                        /**
+                         * Format: uuid
+                         * @description The same at every attempt
+                         */
+                        id: string;
+                        /** Format: date-time */
+                        timestamp: string;
+                        /** @enum {string} */
+                        type: "billing.period_closed";
+                    };
+                };
+            };
+            responses: {
+                /** @description Taken */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "call.received": {
         parameters: {
             query?: never;
@@ -5520,6 +5619,98 @@ export interface webhooks {
                         timestamp: string;
                         /** @enum {string} */
                         type: "presence.updated";
+                    };
+                };
+            };
+            responses: {
+                /** @description Taken */
+                "2XX": {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content?: never;
+                };
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "scaling.recommended": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * scaling.recommended
+         * @description The recommended number of workers has changed. For the operator, at SCALING_WEBHOOK_URL, signed with WEBHOOK_SECRET as Standard Webhooks say.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "action": "scale_up",
+                     *         "reason": "Sessions would fill 2 workers to 82.0 %: 3 instead of 2.",
+                     *         "recommended": 3,
+                     *         "utilization": 0.82,
+                     *         "workers": 2
+                     *       },
+                     *       "id": "0199c0de-0000-7000-8000-000000000001",
+                     *       "timestamp": "2026-03-01T09:30:00Z",
+                     *       "type": "scaling.recommended"
+                     *     }
+                     */
+                    "application/json": {
+                        data: {
+                            /** @enum {string} */
+                            action: "scale_up" | "scale_down" | "none";
+                            /**
+                             * @description For people
+                             * @example Sessions would fill 2 workers to 82.0 %: 3 instead of 2.
+                             */
+                            reason: string;
+                            /**
+                             * Format: int64
+                             * @description That there should be
+                             * @example 3
+                             */
+                            recommended: number;
+                            /**
+                             * Format: double
+                             * @description Sessions per room of the workers online
+                             * @example 0.82
+                             */
+                            utilization: number;
+                            /**
+                             * Format: int64
+                             * @description That there are
+                             * @example 2
+                             */
+                            workers: number;
+                        };
+                        /**
+                         * Format: uuid
+                         * @description The same at every attempt
+                         */
+                        id: string;
+                        /** Format: date-time */
+                        timestamp: string;
+                        /** @enum {string} */
+                        type: "scaling.recommended";
                     };
                 };
             };
@@ -9745,8 +9936,12 @@ export interface components {
             jobId: string;
             /** Format: uuid */
             messageId: string;
-            /** @example pending */
-            status: string;
+            /**
+             * @description With Prefer: wait, how it ended
+             * @example pending
+             * @enum {string}
+             */
+            status: "pending" | "sent" | "failed" | "unknown" | "cancelled" | "expired";
         };
         SessionList: {
             nextCursor: string | null;
@@ -10274,7 +10469,7 @@ export interface components {
              *     ]
              */
             events?: string[];
-            /** @description Headers to add to each delivery */
+            /** @description Headers to add to each delivery. Left out: those that there are stay, while url leads to the same host; an empty object takes them away */
             headers?: {
                 [key: string]: string;
             };
@@ -10585,6 +10780,11 @@ export interface components {
         /** @description Conflict */
         Conflict: {
             headers: {
+                /**
+                 * @description With `idempotency_in_progress`, `qr_not_ready`, `session_logging_out`: after how many seconds it may pass
+                 * @example 1
+                 */
+                "Retry-After"?: number;
                 /**
                  * @description Names the request in our logs
                  * @example 0199c0de-0000-7000-8000-0000000000ff
@@ -11845,6 +12045,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -12086,6 +12291,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -13227,6 +13437,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -14243,6 +14458,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -15548,6 +15768,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15575,6 +15800,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15940,6 +16170,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -15967,6 +16202,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16048,6 +16288,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16075,6 +16320,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16156,6 +16406,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16183,6 +16438,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16361,6 +16621,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16388,6 +16653,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16580,6 +16850,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -16673,6 +16948,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -17694,6 +17974,11 @@ export interface operations {
             /** @description Created */
             201: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -19136,6 +19421,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -19163,6 +19453,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -19263,6 +19558,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     RateLimit: components["headers"]["RateLimit"];
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Policy": components["headers"]["RateLimit-Policy"];
@@ -20041,6 +20341,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -20068,6 +20373,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -20869,6 +21179,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -21032,6 +21347,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -21077,6 +21397,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -22046,6 +22371,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -22203,6 +22533,11 @@ export interface operations {
             /** @description It is done */
             200: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];
@@ -22248,6 +22583,11 @@ export interface operations {
             /** @description Accepted */
             202: {
                 headers: {
+                    /**
+                     * @description true: this is the answer of the first request with this Idempotency-Key, without its secrets
+                     * @example true
+                     */
+                    "Idempotency-Replayed"?: "true";
                     Location?: string;
                     "Preference-Applied"?: string;
                     RateLimit: components["headers"]["RateLimit"];

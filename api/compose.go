@@ -115,13 +115,25 @@ func (a *API) named(ctx context.Context, session uuid.UUID, field, name string) 
 // answer makes a message a reply.
 func (a *API) answer(ctx context.Context, m *models.NewMessage, name string) error {
 	to, err := a.named(ctx, m.Session, "replyTo", name)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case !models.SameChat(to.Chat, m.Chat):
-		return fault.Field("replyTo", "this message is in another chat")
+	}
+	if err := a.inChat(ctx, to, m.Chat, fault.Field("replyTo", "this message is in another chat")); err != nil {
+		return err
 	}
 	details(m).ReplyTo = models.RefTo(to)
+	return nil
+}
+
+// inChat refuses a message of another chat: what one person wrote is not for another one.
+func (a *API) inChat(ctx context.Context, m *models.Message, chat string, refusal error) error {
+	same, err := models.SameChat(ctx, a.db.Pool, m.SessionUID, m.Chat, chat)
+	switch {
+	case err != nil:
+		return databaseFault(err)
+	case !same:
+		return refusal
+	}
 	return nil
 }
 
@@ -138,8 +150,10 @@ func (a *API) aim(ctx context.Context, m *models.NewMessage, d *message.Draft, n
 	if err != nil {
 		return err
 	}
-	if m.Chat != "" && !models.SameChat(m.Chat, target.Chat) {
-		return fault.Field("to", "the message that this is about is in another chat")
+	if m.Chat != "" {
+		if err := a.inChat(ctx, target, m.Chat, fault.Field("to", "the message that this is about is in another chat")); err != nil {
+			return err
+		}
 	}
 	return about(m, target, now)
 }

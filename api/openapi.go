@@ -259,7 +259,7 @@ var descriptions = map[string]string{
 
 // What the webhooks of sessions and of accounts have in common.
 const (
-	rotateDescription = "The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing."
+	rotateDescription = "The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing."
 	testDescription   = "Sends `webhook.test` to this webhook, whatever it subscribed to; it takes its turn among the other deliveries. With `Prefer: wait=N` the answer is 200 when it was tried, and says how that went; else 202."
 	replayDescription = "Sends what has ended, delivered or failed, again: under the same `webhook-id` and `sequence`, with a new timestamp. The range is of when events were written down. The job tells how many; deliveries whose events are no longer kept are passed over. One replay of a webhook at a time, else 409 `replay_in_progress`."
 )

@@ -151,7 +151,8 @@ var documentedFailures = []failureOfOperations{
 	{models.ErrNoAccountKey, at("/{keyId}")},
 	{models.ErrManyAccountKeys, named("create-api-key")},
 	{models.ErrKeyExpired, named("rotate-api-key")},
-	{models.ErrRotationUnderWay, named("rotate-api-key", "rotate-session-key", "rotate-webhook-secret", "rotate-account-webhook-secret")},
+	{models.ErrRotationUnderWay, named("rotate-api-key", "rotate-session-key")},
+	{errSecretRotating, named("rotate-webhook-secret", "rotate-account-webhook-secret")},
 
 	{models.ErrGone, either(at("/sessions/{id}"), named("send-by-key", "worker-put-media", "worker-get-media", "list-jobs", "list-deliveries"))},
 	{models.ErrSessionTaken, named("create-session")},

@@ -149,6 +149,12 @@ func TestRepliesAndTargetsAreOfTheSession(t *testing.T) {
 		require.Contains(t, a.text, `"field":"messageId"`)
 	}
 	require.Contains(t, send(map[string]any{"to": "6289999999999", "message": "x", "replyTo": u.target}).refused(422, "invalid_request").text, `"field":"replyTo"`)
+
+	// A person's LID is their chat too, until the session knows that it is somebody else's.
+	send(map[string]any{"to": "99887766554433@lid", "message": "x", "replyTo": u.target}).ok(202)
+	w.exec(`INSERT INTO chats (session_uid, chat, phone, lid) SELECT uid, '99887766554433@lid', '+6289999999999', '99887766554433@lid' FROM sessions`)
+	require.Contains(t, send(map[string]any{"to": "99887766554433@lid", "message": "x", "replyTo": u.target}).refused(422, "invalid_request").text, `"field":"replyTo"`)
+	require.Contains(t, send(map[string]any{"to": "99887766554433@lid", "type": "reaction", "message": "👍", "messageId": u.target}).refused(422, "invalid_request").text, `"field":"to"`)
 	require.Contains(t, send(map[string]any{"to": "6289999999999", "type": "reaction", "messageId": u.target, "message": "👍"}).refused(422, "invalid_request").text, `"field":"to"`)
 	reaction := send(map[string]any{"type": "reaction", "messageId": target["whatsappId"], "message": "👍"}).ok(202)
 	require.Equal(t, target["chat"], w.get(u.tenant, str(reaction, "messageId"))["chat"])

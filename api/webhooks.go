@@ -208,10 +208,15 @@ type RotateSecretInput struct {
 // RotateSecretFields name the next secret. The body may be left out.
 type RotateSecretFields struct {
 	Secret *string `json:"secret,omitempty" maxLength:"200" doc:"whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one" example:"whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"`
+	Force  bool    `json:"force,omitempty" doc:"Make another one although the former secret still signs: that one ends now, as when a secret has become known" example:"false"`
 }
 
+// errSecretRotating keeps a repeated call from ending the secret that receivers hold: the two that signed would be one that nobody
+// has seen, and the newest.
+var errSecretRotating = fault.New(fault.Conflict, "rotation_in_progress", "The secret has just been replaced, and the former one still signs, until previousSecretUntil. To replace it again, name the next secret, or say force.")
+
 func (a *API) rotateSecret(ctx context.Context, in *RotateSecretInput) (*Reply[WebhookResource], error) {
-	secret := webhook.NewSecret()
+	secret, meant := webhook.NewSecret(), in.Body != nil && (in.Body.Secret != nil || in.Body.Force)
 	if in.Body != nil && in.Body.Secret != nil {
 		given, err := webhook.ParseSecret(*in.Body.Secret)
 		if err != nil {
@@ -225,6 +230,9 @@ func (a *API) rotateSecret(ctx context.Context, in *RotateSecretInput) (*Reply[W
 				return nil, errNoWebhook
 			}
 			w.UpdatedAt = time.Now().Truncate(time.Microsecond)
+			if !meant && w.PreviousUntil != nil && w.PreviousUntil.After(w.UpdatedAt) {
+				return nil, errSecretRotating
+			}
 			a.setSecret(w, secret, w.UpdatedAt)
 			return w, nil
 		})

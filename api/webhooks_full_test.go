@@ -112,7 +112,10 @@ func TestSecretRotation(t *testing.T) {
 		require.NotContains(t, shown.text, "whsec_")
 		require.Equal(t, data["previousSecretUntil"], shown.ok(200)["previousSecretUntil"])
 
-		require.Equal(t, []string{second, first}, w.secrets())
+		for _, body := range []any{nil, map[string]any{}, map[string]any{"force": false}} {
+			u.do("POST", path+"/rotate-secret", u.auth(), body).refused(409, "rotation_in_progress")
+		}
+		require.Equal(t, []string{second, first}, w.secrets(), "receivers keep the secret that they hold")
 		third := str(rotate(map[string]any{"secret": strings.Repeat("c", 30)}), "secret")
 		require.Equal(t, []string{third, second}, w.secrets(), "the newest two sign")
 		require.Equal(t, third, str(rotate(map[string]any{"secret": third}), "secret"))
@@ -127,7 +130,11 @@ func TestSecretRotation(t *testing.T) {
 		for _, body := range []any{map[string]any{"secret": "short"}, map[string]any{"secret": ""}, map[string]any{"secret": 7}, map[string]any{"other": 1}} {
 			u.do("POST", path+"/rotate-secret", u.auth(), body).refused(422, "invalid_request")
 		}
-		require.Equal(t, map[int]int{200: 8}, parallel(8, func(int) int { return u.do("POST", path+"/rotate-secret", u.auth(), nil).status }))
+		require.Equal(t, map[int]int{200: 1, 409: 7}, parallel(8, func(int) int { return u.do("POST", path+"/rotate-secret", u.auth(), nil).status }))
+		require.Equal(t, fourth, w.secrets()[1])
+		fifth := str(rotate(map[string]any{"force": true}), "secret")
+		require.Equal(t, fifth, w.secrets()[0])
+		require.NotContains(t, w.secrets(), fourth)
 		require.NotContains(t, w.log.String(), "whsec_")
 	}
 }

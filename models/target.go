@@ -147,7 +147,7 @@ func (list targets) of(m *Message) *target {
 // deletes it, or in a group an administrator, of which WhatsApp's servers make sure.
 func mayChange(m, t *Message) bool {
 	kind := strings.ToLower(m.MessageType)
-	if message.About(strings.ToLower(t.MessageType)) || !SameChat(m.Chat, t.Chat) {
+	if message.About(strings.ToLower(t.MessageType)) || !maySameChat(m.Chat, t.Chat) {
 		return false
 	}
 	switch kind {
@@ -161,8 +161,8 @@ func mayChange(m, t *Message) bool {
 
 func isGroup(chat string) bool { return strings.HasSuffix(chat, "@g.us") }
 
-// SameChat compares conversations. A person's may go by number or by LID, and which of the two may change.
-func SameChat(a, b string) bool {
+// maySameChat compares conversations by their addresses alone. A person's may go by number or by LID, and which of the two may change.
+func maySameChat(a, b string) bool {
 	personal := func(chat string) bool {
 		return strings.HasSuffix(chat, "@lid") || strings.HasSuffix(chat, "@s.whatsapp.net")
 	}

@@ -117,6 +117,9 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	case len(due) == 0:
 		return step{idle: true}, nil
 	}
+	if due, err = d.kept(ctx, h, due); err != nil || len(due) == 0 {
+		return step{}, err
+	}
 	cut := false
 	var results []webhook.Result
 	if width.Slow() {
@@ -125,6 +128,23 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 		cut = d.crowd.watch(ctx, crowdAfter, func(ctx context.Context) { results = d.attempt(ctx, target, due, slots) })
 	}
 	return d.settle(ctx, h, target, due, results, width, cut)
+}
+
+// kept ends those of a round whose events are gone, by retention or since a person is to be forgotten, and returns the others.
+func (d *deliverer) kept(ctx context.Context, h *models.Hold, due []models.DueDelivery) (list []models.DueDelivery, err error) {
+	var ended []uuid.UUID
+	for i := range due {
+		if due[i].Data == nil {
+			ended = append(ended, due[i].ID)
+		} else {
+			list = append(list, due[i])
+		}
+	}
+	if len(ended) > 0 {
+		d.metrics.Deliveries("failed", len(ended))
+		err = models.EndUnkept(ctx, d.db.Pool, *h, ended)
+	}
+	return list, err
 }
 
 // settle writes back what became of a round, and learns from it.

@@ -177,7 +177,7 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 	d.widths.Add(h.Lane, width)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	failing, err := models.SettleDeliveries(ctx, d.db, *h, tried)
+	failing, err := models.SettleDeliveries(ctx, d.db, *h, tried, d.failureGap())
 	if err != nil {
 		return step{}, err
 	}
@@ -188,6 +188,16 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 		err = d.disable(ctx, h, t, models.DisabledFailing)
 	}
 	return done, err
+}
+
+// failureGap is how far two failures may lie apart that count as one time of nothing but failures: one of weeks ago and one of
+// today are none, but an ordered webhook may have a single delivery, which comes again at the pace of the schedule.
+func (d *deliverer) failureGap() time.Duration {
+	gap := 48 * time.Hour
+	for _, wait := range d.schedule {
+		gap = max(gap, 2*wait)
+	}
+	return gap
 }
 
 // disable switches a webhook off and has its owner told. What it is owed stays, and waits.

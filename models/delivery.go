@@ -242,8 +242,8 @@ type Tried struct {
 }
 
 // SettleDeliveries writes attempts back, on the condition that the lane is still the holder's, and says since when the
-// webhook has had nothing but failures, one at least in any 48 hours; nil: it has not. The webhook is locked before its deliveries, as its deletion does.
-func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried) (failingSince *time.Time, err error) {
+// webhook has had nothing but failures, none of them longer than gap after the one before; nil: it has not. The webhook is locked before its deliveries, as its deletion does.
+func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried, gap time.Duration) (failingSince *time.Time, err error) {
 	n := len(tried)
 	if n == 0 {
 		return nil, nil
@@ -263,10 +263,10 @@ func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried) (faili
 	var b pgx.Batch
 	b.Queue(`UPDATE webhooks SET last_delivery = CASE WHEN $2 THEN now() ELSE last_delivery END,
 			failure_count = CASE WHEN $2 THEN 0 ELSE failure_count END + $3,
-			failing_since = CASE WHEN $2 AND $3 = 0 THEN NULL WHEN NOT $2 AND last_failure > now() - interval '48 hours' THEN coalesce(failing_since, now()) ELSE now() END,
+			failing_since = CASE WHEN $2 AND $3 = 0 THEN NULL WHEN NOT $2 AND last_failure > now() - make_interval(secs => $5) THEN coalesce(failing_since, now()) ELSE now() END,
 			last_failure = CASE WHEN $3 > 0 THEN now() ELSE last_failure END
 		WHERE id = $1 AND EXISTS (SELECT 1 FROM lanes l WHERE l.id = $1 AND l.generation = $4)
-		RETURNING failing_since`, h.Lane, succeeded, failed, h.Generation).QueryRow(func(row pgx.Row) error {
+		RETURNING failing_since`, h.Lane, succeeded, failed, h.Generation, gap.Seconds()).QueryRow(func(row pgx.Row) error {
 		_, err := Found(row.Scan(&failingSince))
 		return err
 	})

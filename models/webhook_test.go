@@ -171,7 +171,7 @@ func (d *deliveries) tried(list []models.DueDelivery, i int, status string, next
 
 func (d *deliveries) settleTried(h *models.Hold, tried ...models.Tried) *time.Time {
 	d.Helper()
-	failing, err := models.SettleDeliveries(d.Context(), d.db, *h, tried)
+	failing, err := models.SettleDeliveries(d.Context(), d.db, *h, tried, 48*time.Hour)
 	require.NoError(d, err)
 	return failing
 }

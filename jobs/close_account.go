@@ -48,7 +48,7 @@ func (r *Runner) closeAccount(ctx context.Context, j *models.Job) (any, error) {
 }
 
 func (c *closer) steps() []func(context.Context) error {
-	return []func(context.Context) error{c.deliveries, c.sessions, c.history, c.events, c.media, c.trail, c.account}
+	return []func(context.Context) error{c.deliveries, c.sessions, c.deliveries, c.history, c.events, c.media, c.trail, c.account}
 }
 
 // all repeats a bounded statement until it finds nothing, or the run has lasted long enough.

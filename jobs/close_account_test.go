@@ -36,6 +36,10 @@ func newLeaver(t *testing.T) *leaver {
 	}
 	p.message(p.a, "OUTBOUND", sari, "", "PENDING", past)
 	p.exec(`INSERT INTO webhook_attempts (delivery_id, attempt, duration_ms) SELECT id, 1, 1 FROM webhook_deliveries WHERE webhook_id = $1`, hook)
+	former := models.NewID() // a webhook that was deleted a moment ago
+	p.exec(`INSERT INTO webhooks (id, user_id, url, events, secret) VALUES ($1, $2, 'http://x', '{*}', 'x')`, former, p.user.ID)
+	p.exec(`INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence) VALUES ($1, $1, 'message.read', 1)`, former)
+	p.exec(`DELETE FROM webhooks WHERE id = $1`, former)
 	p.exec(`INSERT INTO lanes (id, kind, open) VALUES ($1, 'WEBHOOK', true)`, p.user.ID) // an ID like any other
 	p.exec(`INSERT INTO webhooks (id, user_id, url, events, secret) VALUES ($1, $1, 'http://x', '{*}', 'x')`, p.user.ID)
 	for _, s := range []*models.Session{p.a, p.x} {

@@ -117,6 +117,9 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	case len(due) == 0:
 		return step{idle: true}, nil
 	}
+	if due, err = d.kept(ctx, h, due); err != nil || len(due) == 0 {
+		return step{}, err
+	}
 	cut := false
 	var results []webhook.Result
 	if width.Slow() {
@@ -125,6 +128,23 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 		cut = d.crowd.watch(ctx, crowdAfter, func(ctx context.Context) { results = d.attempt(ctx, target, due, slots) })
 	}
 	return d.settle(ctx, h, target, due, results, width, cut)
+}
+
+// kept ends those of a round whose events are gone, by retention or since a person is to be forgotten, and returns the others.
+func (d *deliverer) kept(ctx context.Context, h *models.Hold, due []models.DueDelivery) (list []models.DueDelivery, err error) {
+	var ended []uuid.UUID
+	for i := range due {
+		if due[i].Data == nil {
+			ended = append(ended, due[i].ID)
+		} else {
+			list = append(list, due[i])
+		}
+	}
+	if len(ended) > 0 {
+		d.metrics.Deliveries("failed", len(ended))
+		err = models.EndUnkept(ctx, d.db.Pool, *h, ended)
+	}
+	return list, err
 }
 
 // settle writes back what became of a round, and learns from it.
@@ -157,7 +177,7 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 	d.widths.Add(h.Lane, width)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	failing, err := models.SettleDeliveries(ctx, d.db, *h, tried)
+	failing, err := models.SettleDeliveries(ctx, d.db, *h, tried, d.failureGap())
 	if err != nil {
 		return step{}, err
 	}
@@ -168,6 +188,16 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 		err = d.disable(ctx, h, t, models.DisabledFailing)
 	}
 	return done, err
+}
+
+// failureGap is how far two failures may lie apart that count as one time of nothing but failures: one of weeks ago and one of
+// today are none, but an ordered webhook may have a single delivery, which comes again at the pace of the schedule.
+func (d *deliverer) failureGap() time.Duration {
+	gap := 48 * time.Hour
+	for _, wait := range d.schedule {
+		gap = max(gap, 2*wait)
+	}
+	return gap
 }
 
 // disable switches a webhook off and has its owner told. What it is owed stays, and waits.

@@ -17,12 +17,16 @@ const KindRetention = "history:retain"
 const (
 	retentionRows  = 2000             // dropped in one statement
 	retentionTime  = 20 * time.Second // of one tick; the next one goes on
+	sweepTime      = 6 * time.Second  // of it, for what deleted webhooks leave
 	retentionUsers = 200              // read at once
 )
 
 func (r *Runner) retain(ctx context.Context, _ tick) error {
 	now := time.Now()
 	deadline := now.Add(retentionTime)
+	if err := r.sweepDeliveries(ctx, now.Add(sweepTime)); err != nil {
+		return err
+	}
 	if keep := r.cfg.KeepMessages; keep > 0 {
 		if err := r.dropMonths(ctx, models.MessagePartitions, now.Add(-keep), deadline); err != nil {
 			return err
@@ -42,6 +46,19 @@ func (r *Runner) retain(ctx context.Context, _ tick) error {
 		return fmt.Errorf("drop keys of late events: %w", err)
 	}
 	return r.retainOwn(ctx, now, deadline)
+}
+
+// sweepDeliveries removes what deleted webhooks leave, whatever the retention.
+func (r *Runner) sweepDeliveries(ctx context.Context, deadline time.Time) error {
+	n, err := until(deadline, func() (int, error) { return models.SweepDeliveries(ctx, r.db.Pool, retentionRows) })
+	if err == nil {
+		err = models.ForgetWebhooks(ctx, r.db.Pool)
+	}
+	if err != nil {
+		return fmt.Errorf("sweep deliveries: %w", err)
+	}
+	r.dropped("deliveries of deleted webhooks", n)
+	return nil
 }
 
 // dropMonths drops the months that lie before a time, oldest first.

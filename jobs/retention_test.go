@@ -56,6 +56,13 @@ func TestRetentionOfTheInstallation(t *testing.T) {
 	require.EqualValues(t, 1, p.count(`webhook_deliveries`))
 	require.EqualValues(t, 2, p.count(`messages`), "there is no month that is over")
 	require.Equal(t, "2", modelstest.Scalar[string](t, p.db, `SELECT max(sequence)::text FROM webhook_deliveries`))
+
+	// What a deleted webhook leaves goes, however long deliveries are kept.
+	p.r.cfg.KeepDeliveries = 0
+	p.exec(`DELETE FROM webhooks`)
+	require.EqualValues(t, 1, p.count(`webhook_deliveries`))
+	require.NoError(t, p.r.retain(t.Context(), tick{}))
+	require.Zero(t, p.count(`webhook_deliveries`))
 }
 
 // What an age bounds is dropped beyond it, and with 0 not at all.

@@ -18,13 +18,16 @@ func IsClosed(ctx context.Context, q Querier, user uuid.UUID) (closed bool, err 
 	return closed, err
 }
 
-// ClosedDeliveries removes up to limit deliveries of a closed account's webhooks, with their attempts, and says how many.
+// ClosedDeliveries removes up to limit deliveries of a closed account's webhooks, those that it has and had, with their attempts, and says how many.
 func ClosedDeliveries(ctx context.Context, q Querier, user uuid.UUID, limit int) (int, error) {
 	tag, err := q.Exec(ctx, `WITH old AS (
 			SELECT d.id FROM users u JOIN sessions s ON s.user_id = u.id JOIN webhooks w ON w.session_uid = s.uid
 				CROSS JOIN LATERAL (SELECT o.id FROM webhook_deliveries o WHERE o.webhook_id = w.id LIMIT $2) d WHERE u.id = $1 AND u.closed_at IS NOT NULL
 			UNION ALL
 			SELECT d.id FROM users u JOIN webhooks w ON w.user_id = u.id AND w.session_uid IS NULL
+				CROSS JOIN LATERAL (SELECT o.id FROM webhook_deliveries o WHERE o.webhook_id = w.id LIMIT $2) d WHERE u.id = $1 AND u.closed_at IS NOT NULL
+			UNION ALL
+			SELECT d.id FROM users u JOIN deleted_webhooks w ON w.user_id = u.id
 				CROSS JOIN LATERAL (SELECT o.id FROM webhook_deliveries o WHERE o.webhook_id = w.id LIMIT $2) d WHERE u.id = $1 AND u.closed_at IS NOT NULL
 			LIMIT $2)
 		DELETE FROM webhook_deliveries d USING old WHERE d.id = old.id`, user, limit)

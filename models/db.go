@@ -107,16 +107,16 @@ func (db *DB) InPgxTx(ctx context.Context, fn func(tx pgx.Tx) error) error {
 
 // InPgxTxLast is InPgxTx for transactions that end with rows which many wait for, the lane of an account's webhook above all:
 // the statements that fn leaves in last run after it and are committed in the same round trip, so that nobody waits for
-// this process to be given a processor. What they answer is there when InPgxTxLast returns without an error.
+// this process to be given a processor. What they answer is there when InPgxTxLast returns without an error. The trail's line
+// comes after them, since they may be all that is written. Whoever reads an answer can't take the transaction back by an error of
+// his own: it is committed then.
 func (db *DB) InPgxTxLast(ctx context.Context, fn func(tx pgx.Tx, last *pgx.Batch) error) error {
 	trail, told := TrailOf(ctx), false
 	err := retryDeadlock(func() error {
+		told = false
 		return db.commitLast(ctx, func(tx pgx.Tx, last *pgx.Batch) (err error) {
 			if err = fn(tx, last); err == nil {
-				told, err = trail.write(func(sql string, args ...any) (int64, error) {
-					tag, err := tx.Exec(ctx, sql, args...)
-					return tag.RowsAffected(), err
-				})
+				err = trail.queue(last, &told)
 			}
 			return err
 		})

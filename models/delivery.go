@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -122,7 +123,10 @@ func sequenceRange(ctx context.Context, db bun.IDB, webhook uuid.UUID, since, un
 	return lowest, above, err
 }
 
-// DeliveryOf finds a delivery of a user's webhook with its attempts and the session's public name.
+// shownAttempts are the newest of a delivery: an ordered webhook that waits for each makes ever more.
+const shownAttempts = 200
+
+// DeliveryOf finds a delivery of a user's webhook with its newest attempts, in their order.
 func DeliveryOf(ctx context.Context, db bun.IDB, user, id uuid.UUID) (*Delivery, []Attempt, error) {
 	d := new(Delivery)
 	err := db.NewSelect().Model(d).Where("d.id = ?", id).
@@ -131,7 +135,8 @@ func DeliveryOf(ctx context.Context, db bun.IDB, user, id uuid.UUID) (*Delivery,
 		return nil, nil, err
 	}
 	var attempts []Attempt
-	err = db.NewSelect().Model(&attempts).Where("delivery_id = ?", id).OrderExpr("attempt").Limit(200).Scan(ctx)
+	err = db.NewSelect().Model(&attempts).Where("delivery_id = ?", id).OrderExpr("attempt DESC").Limit(shownAttempts).Scan(ctx)
+	slices.Reverse(attempts)
 	return d, attempts, err
 }
 
@@ -210,6 +215,20 @@ func DueDeliveries(ctx context.Context, db *DB, h *Hold, ordered bool, limit int
 	return list, held, nil
 }
 
+// EndUnkept ends deliveries whose events are no longer kept, on the condition that the lane is still the holder's. That is no
+// attempt: nothing was sent, and it is not the endpoint's fault.
+func EndUnkept(ctx context.Context, q Querier, h Hold, ids []uuid.UUID) error {
+	_, err := q.Exec(ctx, `UPDATE webhook_deliveries d SET status = 'FAILED', next_retry = NULL, error = $4
+		WHERE d.id = ANY($3) AND d.status IN ('PENDING', 'RETRYING') AND EXISTS (SELECT 1 FROM lanes l WHERE l.id = $1 AND l.generation = $2)`,
+		h.Lane, h.Generation, ids, unkeptText)
+	if err != nil {
+		return fmt.Errorf("end deliveries of %s: %w", h.Lane, err)
+	}
+	return nil
+}
+
+const unkeptText = "event_not_kept: the event is no longer kept, so there is nothing to send"
+
 // Tried is the outcome of one attempt of a delivery.
 type Tried struct {
 	Delivery  uuid.UUID
@@ -223,8 +242,8 @@ type Tried struct {
 }
 
 // SettleDeliveries writes attempts back, on the condition that the lane is still the holder's, and says since when the
-// webhook has had nothing but failures; nil: it has not. The webhook is locked before its deliveries, as its deletion does.
-func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried) (failingSince *time.Time, err error) {
+// webhook has had nothing but failures, none of them longer than gap after the one before; nil: it has not. The webhook is locked before its deliveries, as its deletion does.
+func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried, gap time.Duration) (failingSince *time.Time, err error) {
 	n := len(tried)
 	if n == 0 {
 		return nil, nil
@@ -244,9 +263,10 @@ func SettleDeliveries(ctx context.Context, db *DB, h Hold, tried []Tried) (faili
 	var b pgx.Batch
 	b.Queue(`UPDATE webhooks SET last_delivery = CASE WHEN $2 THEN now() ELSE last_delivery END,
 			failure_count = CASE WHEN $2 THEN 0 ELSE failure_count END + $3,
-			failing_since = CASE WHEN $2 AND $3 = 0 THEN NULL WHEN $2 THEN now() ELSE coalesce(failing_since, now()) END
+			failing_since = CASE WHEN $2 AND $3 = 0 THEN NULL WHEN NOT $2 AND last_failure > now() - make_interval(secs => $5) THEN coalesce(failing_since, now()) ELSE now() END,
+			last_failure = CASE WHEN $3 > 0 THEN now() ELSE last_failure END
 		WHERE id = $1 AND EXISTS (SELECT 1 FROM lanes l WHERE l.id = $1 AND l.generation = $4)
-		RETURNING failing_since`, h.Lane, succeeded, failed, h.Generation).QueryRow(func(row pgx.Row) error {
+		RETURNING failing_since`, h.Lane, succeeded, failed, h.Generation, gap.Seconds()).QueryRow(func(row pgx.Row) error {
 		_, err := Found(row.Scan(&failingSince))
 		return err
 	})

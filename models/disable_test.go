@@ -119,7 +119,7 @@ func TestAccountHearsOfADeletedSession(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, "1 message.sent, 2 message.cancelled, 3 message.cancelled, 4 session.status", modelstest.Scalar[string](t, o.db,
-		`SELECT string_agg(sequence || ' ' || event, ', ' ORDER BY sequence) FROM webhook_deliveries`), "the account's, without gaps")
+		`SELECT string_agg(sequence || ' ' || event, ', ' ORDER BY sequence) FROM webhook_deliveries WHERE webhook_id = $1`, account), "the account's, without gaps")
 	require.Zero(t, modelstest.Scalar[int64](t, o.db, `SELECT count(*) FROM lanes WHERE id = $1`, own))
 	due, err := models.DueLanes(t.Context(), o.db.Pool, models.LaneWebhook, 10)
 	require.NoError(t, err)

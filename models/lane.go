@@ -144,7 +144,8 @@ type Backlog struct {
 func BacklogOf(ctx context.Context, q Querier, kind string) (Backlog, error) {
 	from := unsettledOf("1", "true", "")
 	if kind == LaneWebhook {
-		from = `SELECT 1 FROM webhook_deliveries WHERE status = 'PENDING' UNION ALL SELECT 1 FROM webhook_deliveries WHERE status = 'RETRYING'`
+		const kept = ` AND webhook_id NOT IN (SELECT id FROM deleted_webhooks)`
+		from = `SELECT 1 FROM webhook_deliveries WHERE status = 'PENDING'` + kept + ` UNION ALL SELECT 1 FROM webhook_deliveries WHERE status = 'RETRYING'` + kept
 	}
 	var b Backlog
 	var seconds float64

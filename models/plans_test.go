@@ -145,6 +145,15 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	_, err = models.HoldUnfetched(t.Context(), pool, time.Minute, time.Minute, 100)
 	require.NoError(t, err)
 
+	_, err = models.BacklogOf(t.Context(), pool, models.LaneWebhook)
+	require.NoError(t, err)
+	r.exec(`INSERT INTO deleted_webhooks (user_id, id) SELECT $1, kurir_uuid_v7() FROM generate_series(1, 20)`, r.session.UserID)
+	_, err = models.SweepDeliveries(t.Context(), pool, 100)
+	require.NoError(t, err)
+	require.NoError(t, models.ForgetWebhooks(t.Context(), pool))
+	_, err = models.ClosedDeliveries(t.Context(), pool, r.session.UserID, 100)
+	require.NoError(t, err)
+
 	full := "messages_" + time.Now().UTC().Format("200601") // the other months are empty: reading them whole costs nothing
 	explained := 0
 	for _, s := range rec.seen {

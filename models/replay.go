@@ -122,7 +122,8 @@ func ReplayPage(ctx context.Context, db *DB, r Replay, p ReplayProgress, limit i
 	var next, hits int64
 	err := db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `WITH page AS (
-				SELECT id, event_id, sequence FROM webhook_deliveries WHERE webhook_id = $1 AND sequence >= $2 AND sequence < $3 ORDER BY sequence LIMIT $4
+				SELECT id, event_id, sequence FROM webhook_deliveries WHERE webhook_id = $1 AND sequence >= $2 AND sequence < $3
+					AND EXISTS (SELECT 1 FROM webhooks WHERE id = $1) ORDER BY sequence LIMIT $4
 			), hit AS (
 				UPDATE webhook_deliveries d SET `+again+` FROM page p
 				WHERE d.id = p.id AND d.status IN ('DELIVERED', 'FAILED') AND ($5 = '' OR d.status = $5) AND EXISTS (SELECT 1 FROM events e WHERE e.id = p.event_id)

@@ -81,6 +81,23 @@ func DropDeliveries(ctx context.Context, q Querier, before time.Time, limit int)
 	return int(tag.RowsAffected()), err
 }
 
+// SweepDeliveries removes up to limit deliveries of webhooks that were deleted, with their attempts, and says how many.
+func SweepDeliveries(ctx context.Context, q Querier, limit int) (int, error) {
+	tag, err := q.Exec(ctx, `WITH old AS (
+			SELECT d.id FROM deleted_webhooks w CROSS JOIN LATERAL (SELECT o.id FROM webhook_deliveries o
+				WHERE o.webhook_id = w.id ORDER BY o.sequence LIMIT $1) d LIMIT $1)
+		DELETE FROM webhook_deliveries d USING old WHERE d.id = old.id`, limit)
+	return int(tag.RowsAffected()), err
+}
+
+// ForgetWebhooks forgets which webhooks were deleted, when nothing is left of them and no transaction is under way any more that
+// knew them.
+func ForgetWebhooks(ctx context.Context, q Querier) error {
+	_, err := q.Exec(ctx, `DELETE FROM deleted_webhooks w WHERE deleted_at < now() - interval '1 hour'
+		AND NOT EXISTS (SELECT 1 FROM webhook_deliveries d WHERE d.webhook_id = w.id)`)
+	return err
+}
+
 // Families of partitions that are dropped together, in the order in which statements lock them.
 var (
 	MessagePartitions = []string{"messages", "message_index"}

@@ -15,7 +15,7 @@ import (
 // the same of the rest.
 const toldAtDeletion = 1000
 
-// endOfSession ends what a deleted session leaves: its messages and its webhook, whose deliveries go with it. The account's
+// endOfSession ends what a deleted session leaves: its messages and its webhook, whose deliveries upkeep removes. The account's
 // webhook outlives it and hears of both. The sweep wakes its lane.
 func endOfSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) error {
 	var ended []Message

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 )
 
@@ -89,6 +91,18 @@ func (t *Trail) write(exec func(sql string, args ...any) (int64, error)) (bool, 
 	}
 	n, err := exec(tellSQL, args...)
 	return n > 0, err
+}
+
+// queue is write as the last statement of a batch; told is known when the batch has run.
+func (t *Trail) queue(b *pgx.Batch, told *bool) error {
+	_, err := t.write(func(sql string, args ...any) (int64, error) {
+		b.Queue(sql, args...).Exec(func(tag pgconn.CommandTag) error {
+			*told = tag.RowsAffected() > 0
+			return nil
+		})
+		return 0, nil
+	})
+	return err
 }
 
 // bunExec runs a statement of ours in a transaction of bun's, which would put the arguments into the text.

@@ -92,10 +92,10 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	if err != nil {
 		return nil, err
 	}
-	off := found && !former.IsActive
 	if !found {
 		former = nil
 	}
+	off, url := found && !former.IsActive, former.url() // change may write into it
 	w, err := change(former)
 	if err != nil {
 		return nil, err
@@ -119,10 +119,17 @@ func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former 
 	}
 	_, err = tx.NewUpdate().Model(w).WherePK().Column("url", "events", "secret", "previous_secret", "previous_until", "headers", "header_names",
 		"ordered", "on_failure", "skip_after", "is_active", "disabled_reason", "failing_since", "updated_at").Exec(ctx)
-	if err == nil && off && w.IsActive {
+	if err == nil && w.IsActive && (off || w.Ordered || w.URL != url) {
 		_, err = tx.NewRaw(retryNow, w.ID, retriedNow).Exec(ctx)
 	}
 	return w, err
+}
+
+func (w *Webhook) url() string {
+	if w == nil {
+		return ""
+	}
+	return w.URL
 }
 
 // retryNow makes the first of a webhook's deliveries that are to be tried again due at once, since what made them fail may be
@@ -144,7 +151,8 @@ func lockWebhook(ctx context.Context, tx bun.Tx, o HookOwner) (*Webhook, error) 
 	return w, tx.NewSelect().Model(w).WherePK().For("NO KEY UPDATE").Scan(ctx)
 }
 
-// DeleteWebhook removes an owner's webhook with its deliveries and its lane. It says whether there was one.
+// DeleteWebhook removes an owner's webhook with its lane, and says whether there was one. Its deliveries may be very many: nobody
+// finds them any more, and SweepDeliveries removes them.
 func DeleteWebhook(ctx context.Context, tx bun.Tx, o HookOwner) (bool, error) {
 	if _, err := tx.NewDelete().Model((*Lane)(nil)).Where("id = (?)", tx.NewSelect().Model((*Webhook)(nil)).Column("id").ApplyQueryBuilder(o.where)).Exec(ctx); err != nil {
 		return false, err

@@ -2,6 +2,7 @@ package models_test
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"sync"
 	"testing"
@@ -170,7 +171,7 @@ func (d *deliveries) tried(list []models.DueDelivery, i int, status string, next
 
 func (d *deliveries) settleTried(h *models.Hold, tried ...models.Tried) *time.Time {
 	d.Helper()
-	failing, err := models.SettleDeliveries(d.Context(), d.db, *h, tried)
+	failing, err := models.SettleDeliveries(d.Context(), d.db, *h, tried, 48*time.Hour)
 	require.NoError(d, err)
 	return failing
 }
@@ -246,13 +247,46 @@ func TestDeliveryOutlivesItsEvent(t *testing.T) {
 	require.Nil(t, list[0].Data)
 }
 
-func TestDeleteWebhookTakesLaneAndDeliveriesAlong(t *testing.T) {
-	d := newDeliveries(t, 3)
+// However many deliveries there are, deleting a webhook costs what two rows cost; nobody finds the rest, and upkeep removes it in
+// pages.
+func TestDeletedWebhooksAreSweptInPages(t *testing.T) {
+	d := newDeliveries(t, 5)
+	d.settleTried(d.hold, d.tried(d.due(false, 1), 0, models.DeliveryFailed, 0))
+	accountHook(t, d.db, d.session.UserID)
+	emit(t, d.db, d.session, "message.sent")
+	id := modelstest.Scalar[uuid.UUID](t, d.db, `SELECT id FROM webhook_deliveries WHERE webhook_id = $1 LIMIT 1`, d.hook)
 	require.NoError(t, d.db.InTx(t.Context(), func(ctx context.Context, tx bun.Tx) error {
 		ok, err := models.DeleteWebhook(ctx, tx, ownerOf(d.session))
 		require.True(t, ok)
 		return err
 	}))
-	require.Zero(t, modelstest.Scalar[int64](t, d.db, `SELECT (SELECT count(*) FROM webhook_deliveries) + (SELECT count(*) FROM lanes WHERE kind = 'WEBHOOK')`))
-	require.Empty(t, emit(t, d.db, d.session, "message.sent"))
+	count := func(of string, args ...any) int64 {
+		return modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM `+of, args...)
+	}
+	require.Zero(t, count(`webhooks`)-1+count(`lanes WHERE id = $1`, d.hook))
+	require.EqualValues(t, 6, count(`webhook_deliveries WHERE webhook_id = $1`, d.hook))
+
+	_, _, err := models.DeliveryOf(t.Context(), d.db, d.session.UserID, id)
+	require.ErrorIs(t, err, sql.ErrNoRows)
+	backlog, err := models.BacklogOf(t.Context(), d.db.Pool, models.LaneWebhook)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, backlog.Rows, "the account's")
+	p, err := models.ReplayPage(t.Context(), d.db, models.Replay{WebhookID: d.hook}, models.ReplayProgress{Next: 1, End: 9}, 100)
+	require.NoError(t, err)
+	require.Equal(t, models.ReplayProgress{Next: 9, End: 9}, p)
+	emit(t, d.db, d.session, "message.sent")
+	require.EqualValues(t, 6, count(`webhook_deliveries WHERE webhook_id = $1`, d.hook), "it gets nothing more")
+
+	for _, want := range []int{4, 2, 0} {
+		n, err := models.SweepDeliveries(t.Context(), d.db.Pool, 4)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	require.Zero(t, count(`webhook_attempts`))
+	require.EqualValues(t, 2, count(`webhook_deliveries`), "of the account's webhook")
+	require.NoError(t, models.ForgetWebhooks(t.Context(), d.db.Pool))
+	require.EqualValues(t, 1, count(`deleted_webhooks`), "whoever knew it may still be at work")
+	d.exec(`UPDATE deleted_webhooks SET deleted_at = now() - interval '2 hours'`)
+	require.NoError(t, models.ForgetWebhooks(t.Context(), d.db.Pool))
+	require.Zero(t, count(`deleted_webhooks`))
 }

@@ -61,6 +61,16 @@ func TestWorkerMetrics(t *testing.T) {
 		}
 		a.ok(200)
 	}
+
+	// What was read a moment ago is not read again: nobody can read the table now.
+	first := admin.read("/admin/workers/metrics?range=30d").ok(200)
+	tx, err := w.db.Pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), `LOCK TABLE worker_metrics IN ACCESS EXCLUSIVE MODE`)
+	require.NoError(t, err)
+	require.Equal(t, first, admin.read("/admin/workers/metrics?range=30d").ok(200))
+	require.Len(t, admin.read("/admin/analytics/workers?range=30d").ok(200)["workers"], 3)
+	require.NoError(t, tx.Rollback(t.Context()))
 	admin.do("PATCH", workersPath+"/metrics", admin.auth(), map[string]any{"status": "online"}).refused(404, "worker_not_found")
 }
 

@@ -116,7 +116,7 @@ func TestNoWorkerIsCutByTheLimit(t *testing.T) {
 	require.NoError(t, err)
 	fleet, each, err := models.WorkerReadings(t.Context(), db.Pool, models.WindowUpTo(time.Now(), 168*time.Hour, time.Hour))
 	require.NoError(t, err)
-	require.Len(t, each, 84+199*168)
+	require.Equal(t, 84+199*168, len(each)) // which would fill the screen
 	require.Equal(t, "w199", each[len(each)-1].WorkerID)
 	require.Equal(t, 202, fleet[len(fleet)-1].Workers, "all of them")
 }

@@ -92,6 +92,10 @@ func TestPauses(t *testing.T) {
 	}
 	admin.do("POST", "/api/v1/admin/sessions/nothing/pause", admin.auth(), nil).refused(404, "session_not_found")
 	admin.do("POST", "/api/v1/admin/users/"+modelstest.Scalar[string](t, w.db, `SELECT gen_random_uuid()::text`)+"/pause", admin.auth(), nil).refused(404, "user_not_found")
+	w.exec(`UPDATE users SET is_active = false, closed_at = now() WHERE id = $1`, u.id) // what it had is being removed
+	for _, what := range []string{"pause", "resume"} {
+		admin.do("POST", "/api/v1/admin/users/"+u.id+"/"+what, admin.auth(), nil).refused(404, "user_not_found")
+	}
 	require.EqualValues(t, 3, w.count(`system_logs WHERE message LIKE '%.sending_paused' AND details->>'reason' = 'spam' AND actor = 'administrator'`))
 	require.EqualValues(t, 1, w.count(`system_logs WHERE message = 'session.sending_resumed' AND target_user_id = $1 AND session_id = 'shop'`, u.id))
 }

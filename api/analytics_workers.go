@@ -31,7 +31,7 @@ type FleetPoint struct {
 	Workers        int       `json:"workers" doc:"That were heard of; 0: nothing is known of this step" example:"4"`
 	AvgCPUUsage    float64   `json:"avgCpuUsage" doc:"Percent" example:"52.3"`
 	AvgMemoryUsage float64   `json:"avgMemoryUsage" doc:"Percent" example:"68.9"`
-	Sessions       float64   `json:"sessions" doc:"Of all these workers together" example:"89"`
+	Sessions       float64   `json:"sessions" doc:"Of all workers that were there at the same time, on the average of the step" example:"89"`
 }
 
 // WorkerAnalytics is how busy the fleet was.
@@ -46,11 +46,11 @@ func (a *API) workerAnalytics(ctx context.Context, in *RangeInput) (*Reply[Worke
 	if err != nil {
 		return nil, err
 	}
-	fleet, readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
+	read, err := a.workerReadings(ctx, w)
 	if err != nil {
 		return nil, databaseFault(err)
 	}
-	answer := WorkerAnalytics{Period: period(in, w), Workers: statistics(readings), Series: fleetSeries(w, fleet)}
+	answer := WorkerAnalytics{Period: period(in, w), Workers: statistics(read.each), Series: fleetSeries(w, read.fleet)}
 	ids := make([]string, len(answer.Workers))
 	for i := range answer.Workers {
 		ids[i] = answer.Workers[i].WorkerID

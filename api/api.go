@@ -104,6 +104,7 @@ type API struct {
 	uploads     *uploads
 	intakes     *uploads // of workers: no tenant takes their places
 	limiter     *limiting
+	readings    *readings    // of workers' metrics
 	delayed     atomic.Int64 // logins that are made to wait
 	meter       *meter
 	dashboard   *monitoring.Dashboard
@@ -138,7 +139,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	if cfg.Requests == (limits.Requests{}) {
 		cfg.Requests = limits.DefaultRequests()
 	}
-	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
+	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), readings: newReadings(), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
 		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
 		readiness: readiness{checks: checks}, started: time.Now(),

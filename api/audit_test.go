@@ -176,8 +176,17 @@ func TestWhoDidWhatFromWhere(t *testing.T) {
 	require.Len(t, lines, 1)
 	require.Empty(t, cursor)
 
-	n, err := models.ForgetAddresses(t.Context(), w.db.Pool, uuid.MustParse(u.id), 1000)
-	require.NoError(t, err)
-	require.EqualValues(t, 4, n)
-	require.Zero(t, w.count(`system_logs WHERE user_id = $1 AND ip IS NOT NULL`, u.id))
+	// Those of the user, and of who tried to log in as him; not those of administrators.
+	from, office := `system_logs WHERE (user_id = $1 OR target_user_id = $1) AND ip IS NOT NULL`, `system_logs WHERE actor = 'administrator' AND ip IS NOT NULL`
+	require.EqualValues(t, 1, w.count(from+` AND message = 'user.login_failed' AND user_id IS NULL`, u.id))
+	w.exec(`INSERT INTO system_logs (id, level, service, message, actor, user_id, target_user_id, ip)
+		SELECT kurir_uuid_v7(), 'INFO', 'api', 'user.changed', 'administrator', $1, $2, '192.0.2.1'`, admin.id, u.id)
+	offices := w.count(office)
+	for _, want := range []int64{3, 2, 0} {
+		n, err := models.ForgetAddresses(t.Context(), w.db.Pool, uuid.MustParse(u.id), 3)
+		require.NoError(t, err)
+		require.Equal(t, want, n)
+	}
+	require.Zero(t, w.count(from+` AND actor <> 'administrator'`, u.id))
+	require.Equal(t, offices, w.count(office))
 }

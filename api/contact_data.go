@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"kurir/address"
 	"kurir/fault"
 	"kurir/jobs"
@@ -115,9 +117,9 @@ func (a *API) putRetention(ctx context.Context, in *RetentionInput) (*Reply[Rete
 		return nil, fault.Field("messageDays", "longer than this installation keeps messages")
 	}
 	user := callerOf(ctx).user.ID
-	if err := models.SetRetention(ctx, a.db.Pool, user, days); err != nil {
+	tell(ctx, func(line *models.Audit) { line.Details = map[string]any{"messageDays": days} })
+	if err := a.db.InPgxTx(ctx, func(tx pgx.Tx) error { return models.SetRetention(ctx, tx, user, days) }); err != nil {
 		return nil, databaseFault(err)
 	}
-	a.auditDone(ctx, models.Audit{Message: "retention.changed", Details: map[string]any{"messageDays": days}})
 	return a.getRetention(ctx, nil)
 }

@@ -68,6 +68,8 @@ func TestRetention(t *testing.T) {
 	unset := `{"deliveryDays":30,"effectiveDays":100,"maximumDays":100,"messageDays":null}`
 	require.Equal(t, unset, read(u))
 	u.do("PUT", path, u.auth(), map[string]any{"messageDays": 7}).ok(200)
+	require.EqualValues(t, 1, w.count(`system_logs l JOIN users u ON u.id = l.target_user_id WHERE l.message = 'retention.changed'
+		AND l.user_id = u.id AND l.actor = 'user' AND l.details = '{"messageDays": 7}' AND l.xmin = u.xmin`), "in one transaction")
 	require.Equal(t, `{"deliveryDays":30,"effectiveDays":7,"maximumDays":100,"messageDays":7}`, read(u))
 	require.Equal(t, unset, read(other))
 	for _, days := range []any{0, -1, 101, 36501, 1.5, "7", true} {

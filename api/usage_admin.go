@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
 	"github.com/google/uuid"
 
+	"kurir/fault"
 	"kurir/models"
 )
 
@@ -23,7 +24,7 @@ import (
 type AdminUsageInput struct {
 	UsageMonth
 	Page
-	Accept string `header:"Accept" doc:"text/csv for all accounts as one file, else a page of JSON"`
+	Accept string `header:"Accept" doc:"text/csv for all accounts as one file, without a cursor, else a page of JSON"`
 }
 
 // AccountUsage is what an account used.
@@ -52,6 +53,10 @@ func (a *API) adminUsage(ctx context.Context, in *AdminUsageInput) (*huma.Stream
 	if err != nil {
 		return nil, err
 	}
+	asCSV := strings.Contains(in.Accept, "text/csv")
+	if asCSV && in.Cursor != "" {
+		return nil, fault.Field("cursor", "the file has all accounts, from the first one")
+	}
 	before, err := in.after()
 	if err != nil {
 		return nil, err
@@ -61,7 +66,6 @@ func (a *API) adminUsage(ctx context.Context, in *AdminUsageInput) (*huma.Stream
 		return nil, databaseFault(err)
 	}
 	size := in.Limit + 1
-	asCSV := strings.Contains(in.Accept, "text/csv")
 	if asCSV {
 		size = usagePage
 	}
@@ -175,9 +179,14 @@ func (f *usageFile) writePage(out *csv.Writer) (last uuid.UUID, err error) {
 	return last, out.Error()
 }
 
-// harmless keeps a spreadsheet from taking a text for a formula: it is shown with an apostrophe before it.
+// separators are those, beside the comma, at which spreadsheets divide a line, whatever stands in quotes.
+var separators = strings.NewReplacer(";", " ", "\t", " ", "\r", " ", "\n", " ")
+
+// harmless keeps a spreadsheet from taking a text, or a part of it, for a formula: what separates cells is a blank, and what would be
+// a formula is shown with an apostrophe before it.
 func harmless(text string) string {
-	if strings.IndexAny(text, "=+-@\t\r\n|%＝＋－＠") == 0 || strings.HasPrefix(strings.TrimSpace(text), "=") {
+	text = separators.Replace(text)
+	if strings.IndexAny(strings.TrimSpace(text), "=+-@|%＝＋－＠") == 0 {
 		return "'" + text
 	}
 	return text

@@ -142,6 +142,8 @@ func TestUsageOfAllAccounts(t *testing.T) {
 			require.Nil(t, p["name"])
 		}
 	}
+	cursor := w.do("GET", at+"&limit=1", admin.auth(), nil).ok(200)["nextCursor"].(string)
+	w.do("GET", at+"&cursor="+cursor, append(admin.auth(), "Accept", "text/csv"), nil).refused(422, "invalid_request").contains(`"field":"cursor"`)
 	w.do("GET", at, append(u.auth(), "Accept", "text/csv"), nil).refused(403, "forbidden")
 	w.do("GET", adminUsagePath+"?month=x", append(admin.auth(), "Accept", "text/csv"), nil).refused(422, "invalid_request")
 

@@ -3,8 +3,6 @@ package api
 import (
 	"context"
 	"time"
-
-	"kurir/models"
 )
 
 // WorkerMetrics is how busy the workers were.
@@ -34,12 +32,12 @@ func (a *API) workerMetrics(ctx context.Context, in *RangeInput) (*Reply[WorkerM
 	if err != nil {
 		return nil, err
 	}
-	_, readings, err := models.WorkerReadings(ctx, a.db.Pool, w)
+	read, err := a.workerReadings(ctx, w)
 	if err != nil {
 		return nil, databaseFault(err)
 	}
 	answer := WorkerMetrics{Range: in.Range, StepSeconds: int(w.Step.Seconds()), Workers: []WorkerSeries{}}
-	for _, r := range readings { // by worker and time
+	for _, r := range read.each { // by worker and time
 		if n := len(answer.Workers); n == 0 || answer.Workers[n-1].WorkerID != r.WorkerID {
 			answer.Workers = append(answer.Workers, WorkerSeries{WorkerID: r.WorkerID})
 		}

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -119,7 +120,11 @@ func (r *Runner) partitions(ctx context.Context, _ tick) error {
 	return err
 }
 
-// forget drops records whose time is over.
+// forgetUntil is how long before a tick's own end dropping ends: the next tick goes on.
+const forgetUntil = 10 * time.Second
+
+// forget drops records whose time is over: each kind a batch in turn, until there are none or the time is up, so that no kind waits
+// for a long one, or for one that fails.
 func (r *Runner) forget(ctx context.Context, _ tick) error {
 	// aged drops by an age of the configuration, where 0 is never.
 	aged := func(drop func(context.Context, models.Querier, time.Duration) (int64, error), age time.Duration) func() (int64, error) {
@@ -130,7 +135,7 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 			return drop(ctx, r.db.Pool, age)
 		}
 	}
-	for what, drop := range map[string]func() (int64, error){
+	left := map[string]func() (int64, error){
 		"runners":          func() (int64, error) { return models.ForgetRunners(ctx, r.db.Pool) },
 		"idempotency keys": func() (int64, error) { return models.ForgetKeys(ctx, r.db.Pool) },
 		"jobs":             aged(models.ForgetJobs, r.cfg.KeepJobs),
@@ -140,14 +145,25 @@ func (r *Runner) forget(ctx context.Context, _ tick) error {
 		"usage writers":    func() (int64, error) { return models.ForgetUsageWriters(ctx, r.db.Pool) },
 		"analytics":        func() (int64, error) { return models.ForgetAnalytics(ctx, r.db.Pool) },
 		"audit lines":      aged(models.ForgetAudit, r.cfg.KeepLogs),
-	} {
-		n, err := drop()
-		if err != nil {
-			return fmt.Errorf("forget %s: %w", what, err)
+	}
+	var errs []error
+	counts := map[string]int64{}
+	end, bounded := ctx.Deadline()
+	for len(left) > 0 && (!bounded || time.Until(end) > forgetUntil) {
+		for what, drop := range left {
+			n, err := drop()
+			if counts[what] += n; n == 0 || err != nil {
+				delete(left, what)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("forget %s: %w", what, err))
+			}
 		}
+	}
+	for what, n := range counts {
 		if n > 0 {
 			r.log.Info("records forgotten", "what", what, "count", n)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

@@ -55,14 +55,6 @@ CREATE TABLE billing_periods (
     announced_at timestamptz           -- when BILLING_WEBHOOK_URL had taken the event
 );
 
--- What was sent this month before there was this table.
-INSERT INTO usage_days (user_id, day, session_uid, messages)
-    SELECT s.user_id, (m.sent_at AT TIME ZONE 'UTC')::date, m.session_uid, count(*)
-    FROM messages m JOIN sessions s ON s.uid = m.session_uid JOIN usage_state u ON m.sent_at >= u.open_from::timestamp AT TIME ZONE 'UTC'
-    WHERE m.direction = 'OUTBOUND' AND m.seq > 0 AND m.status IN ('SENT', 'DELIVERED', 'READ') AND m.message_type NOT IN ('REACTION', 'EDIT', 'DELETE', 'VOTE')
-    GROUP BY 1, 2, 3;
-INSERT INTO usage_months (month, user_id, messages) SELECT date_trunc('month', day::timestamp), user_id, sum(messages) FROM usage_days GROUP BY 1, 2;
-
 -- A message of ours was sent: once, since a status only rises, and what fails afterwards keeps sent_at. A message that was
 -- typed on the phone has no seq.
 CREATE FUNCTION kurir_tally_sent() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -78,6 +70,17 @@ CREATE TRIGGER messages_sent AFTER UPDATE OF status ON messages
     FOR EACH ROW WHEN (NEW.seq > 0 AND NEW.status IN ('SENT', 'DELIVERED', 'READ') AND OLD.sent_at IS NULL
         AND OLD.status NOT IN ('SENT', 'DELIVERED', 'READ') AND NEW.direction = 'OUTBOUND')
     EXECUTE FUNCTION kurir_tally_sent();
+
+-- What was sent this month before there was this table: looked for once. The trigger holds up whoever writes messages until all of
+-- this is committed, so nothing is missed or counted twice.
+SET LOCAL statement_timeout = 0;
+SET LOCAL enable_seqscan = on;
+INSERT INTO usage_days (user_id, day, session_uid, messages)
+    SELECT s.user_id, (m.sent_at AT TIME ZONE 'UTC')::date, m.session_uid, count(*)
+    FROM messages m JOIN sessions s ON s.uid = m.session_uid JOIN usage_state u ON m.sent_at >= u.open_from::timestamp AT TIME ZONE 'UTC'
+    WHERE m.direction = 'OUTBOUND' AND m.seq > 0 AND m.status IN ('SENT', 'DELIVERED', 'READ') AND m.message_type NOT IN ('REACTION', 'EDIT', 'DELETE', 'VOTE')
+    GROUP BY 1, 2, 3;
+INSERT INTO usage_months (month, user_id, messages) SELECT date_trunc('month', day::timestamp), user_id, sum(messages) FROM usage_days GROUP BY 1, 2;
 
 -- The figures of a month that is closed never change. The argument is the column that has the date.
 CREATE FUNCTION kurir_refuse_closed() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -222,9 +222,11 @@ func LockAdministrators(ctx context.Context, q Querier) error {
 	return err
 }
 
-// OtherAdministrators says whether there is an active administrator besides a user.
+// OtherAdministrators says whether there is an active administrator besides a user, and one who can log in: whose address has to be
+// proved first can't.
 func OtherAdministrators(ctx context.Context, q Querier, besides uuid.UUID) (there bool, err error) {
-	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'ADMINISTRATOR' AND is_active AND id <> $1)`, besides).Scan(&there)
+	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE role = 'ADMINISTRATOR' AND is_active AND id <> $1
+		AND (NOT must_verify_email OR email_verified_at IS NOT NULL))`, besides).Scan(&there)
 	return there, err
 }
 

@@ -110,16 +110,23 @@ func storable(text string) *string {
 	return optional(strings.ReplaceAll(strings.ToValidUTF8(text, "\ufffd"), "\x00", ""))
 }
 
-// ForgetAudit drops lines older than the given age.
+// forgetRows is how many rows one statement drops of what may be millions: whoever calls it goes on until there are none.
+const forgetRows = 5000
+
+// ForgetAudit drops the oldest of the lines older than the given age, forgetRows at most.
 func ForgetAudit(ctx context.Context, q Querier, age time.Duration) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM system_logs WHERE timestamp < now() - make_interval(secs => $1)`, age.Seconds())
+	tag, err := q.Exec(ctx, `DELETE FROM system_logs WHERE id IN (
+		SELECT id FROM system_logs WHERE timestamp < now() - make_interval(secs => $1) ORDER BY timestamp LIMIT $2)`, age.Seconds(), forgetRows)
 	return tag.RowsAffected(), err
 }
 
-// ForgetAddresses takes from up to limit lines of a user the address that he came from, and says of how many. What is left are
-// IDs, which name nobody when his account is gone: closing an account calls it until there are none.
+// ForgetAddresses takes from up to limit lines of a user the address that he came from, and says of how many: from what he did, and
+// from what somebody did to his account whom we did not know, such as a login in vain. The addresses of administrators stay. What is
+// left are IDs, which name nobody when his account is gone: closing an account calls it until there are none.
 func ForgetAddresses(ctx context.Context, q Querier, user uuid.UUID, limit int) (int64, error) {
 	tag, err := q.Exec(ctx, `UPDATE system_logs SET ip = NULL WHERE id IN (
-		SELECT id FROM system_logs WHERE user_id = $1 AND ip IS NOT NULL LIMIT $2)`, user, limit)
+		SELECT id FROM system_logs WHERE user_id = $1 AND ip IS NOT NULL
+		UNION ALL
+		SELECT id FROM system_logs WHERE target_user_id = $1 AND actor = '`+ActorAnonymous+`' AND ip IS NOT NULL LIMIT $2)`, user, limit)
 	return tag.RowsAffected(), err
 }

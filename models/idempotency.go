@@ -100,6 +100,7 @@ func DropKey(ctx context.Context, db bun.IDB, k *IdempotencyKey) error {
 
 // ForgetKeys drops keys whose time is over.
 func ForgetKeys(ctx context.Context, q Querier) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM idempotency_keys WHERE expires_at < now()`)
+	tag, err := q.Exec(ctx, `WITH old AS (SELECT owner, route, key FROM idempotency_keys WHERE expires_at < now() ORDER BY expires_at LIMIT $1)
+		DELETE FROM idempotency_keys k USING old o WHERE k.owner = o.owner AND k.route = o.route AND k.key = o.key AND k.expires_at < now()`, forgetRows)
 	return tag.RowsAffected(), err
 }

@@ -52,7 +52,7 @@ func PauseSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID, paused bool) (s
 
 // PauseUser is PauseSession for all sessions of a user, those to come too. It returns the lanes to wake.
 func PauseUser(ctx context.Context, tx pgx.Tx, user uuid.UUID, paused bool) (since *time.Time, lanes []uuid.UUID, err error) {
-	err = tx.QueryRow(ctx, `UPDATE users SET `+sendingPaused+`, updated_at = now() WHERE id = $2 RETURNING sending_paused_at`, paused, user).Scan(&since)
+	err = tx.QueryRow(ctx, `UPDATE users SET `+sendingPaused+`, updated_at = now() WHERE id = $2 AND closed_at IS NULL RETURNING sending_paused_at`, paused, user).Scan(&since)
 	if ok, err := Found(err); err != nil {
 		return nil, nil, fmt.Errorf("pause user %s: %w", user, err)
 	} else if !ok {

@@ -46,7 +46,7 @@ const (
 
 // Users lists users, and counts all that fit.
 func Users(ctx context.Context, db bun.IDB, f UserFilter) (list []ListedUser, total int, err error) {
-	q := db.NewSelect().Model(&list).ColumnExpr("u.*").ColumnExpr(countSessions).Limit(int64(f.Limit)).Offset(int64(f.Offset))
+	q := db.NewSelect().Model((*User)(nil)).ColumnExpr("u.*")
 	if f.Search != "" {
 		words := prefixQuery(f.Search)
 		if words == "" {
@@ -64,7 +64,14 @@ func Users(ctx context.Context, db bun.IDB, f UserFilter) (list []ListedUser, to
 	if f.Active != nil {
 		q = q.Where("u.is_active = ?", *f.Active)
 	}
-	n, err := q.OrderExpr(userOrder(f.Sort)).ScanAndCount(ctx)
+	n, err := q.Count(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("count users: %w", err)
+	}
+	order := userOrder(f.Sort)
+	page := q.OrderExpr(order).Limit(int64(f.Limit)).Offset(int64(f.Offset))
+	// Sessions are counted of those on the page alone, not of all whom it skips.
+	err = db.NewSelect().Model(&list).ModelTableExpr("(?) AS u", page).ColumnExpr("u.*").ColumnExpr(countSessions).OrderExpr(order).Scan(ctx)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list users: %w", err)
 	}
@@ -89,11 +96,15 @@ func userOrder(sort string) string {
 }
 
 // prefixQuery makes of a text the tsquery of all its words, each by how it begins; "" if it has none. Nothing in it can be
-// taken for an operator or a wildcard: only letters and digits are left.
+// taken for an operator or a wildcard: only letters and digits are left, with the marks on them. Marks alone are no word: folding
+// takes them away, and an empty word is no tsquery.
 func prefixQuery(text string) string {
-	words := strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.IsMark(r) })
-	for i, word := range words {
-		words[i] = "'" + word + "':*"
+	letter := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+	var words []string
+	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return !letter(r) && !unicode.IsMark(r) }) {
+		if strings.ContainsFunc(word, letter) {
+			words = append(words, "'"+word+"':*")
+		}
 	}
 	return strings.Join(words, " & ")
 }

@@ -41,4 +41,10 @@ func TestAdministratorsPassword(t *testing.T) {
 	made, err := makeAdministrator(t.Context(), db, &config{AdminEmail: "Admin@example.com", BcryptRounds: 4}, "correct horse battery")
 	require.NoError(t, err)
 	require.True(t, made)
+	again, err := makeAdministrator(t.Context(), db, &config{AdminEmail: "Admin@example.com", BcryptRounds: 4}, "correct horse battery")
+	require.NoError(t, err)
+	require.False(t, again)
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, db, `SELECT count(*) FROM system_logs l JOIN users u ON u.id = l.target_user_id
+		WHERE l.message = 'user.created' AND l.actor = 'operator' AND l.service = 'cli' AND l.details = '{"role": "administrator", "tier": "max"}'
+			AND u.email = 'admin@example.com' AND l.xmin = u.xmin`), "in one transaction")
 }

@@ -30,8 +30,11 @@ func makeAdministrator(ctx context.Context, db *models.DB, cfg *config, plain st
 	}
 	now := time.Now()
 	email := strings.ToLower(cfg.AdminEmail)
-	err = models.InsertUser(ctx, db, &models.User{ID: models.NewID(), Name: "Administrator", Email: email, PasswordHash: string(hash),
-		Role: models.RoleAdministrator, Tier: string(limits.Max), IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now})
+	u := &models.User{ID: models.NewID(), Name: "Administrator", Email: email, PasswordHash: string(hash),
+		Role: models.RoleAdministrator, Tier: string(limits.Max), IsActive: true, TokenVersion: 1, CreatedAt: now, UpdatedAt: now}
+	told, _ := models.WithTrail(ctx, models.Audit{Service: "cli", Actor: models.ActorOperator, Message: "user.created", Target: u.ID,
+		Details: map[string]string{"tier": strings.ToLower(u.Tier), "role": strings.ToLower(u.Role)}})
+	err = db.InTx(told, func(ctx context.Context, tx models.Tx) error { return models.InsertUser(ctx, tx, u) })
 	if models.IsUnique(err, "users_email_key") {
 		if there, err := models.HasAdministrator(ctx, db); there || err != nil {
 			return false, err // another process was quicker

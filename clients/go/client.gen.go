@@ -2793,7 +2793,7 @@ type FleetPoint struct {
 	// Examples: 68.9
 	AvgMemoryUsage float64 `json:"avgMemoryUsage"`
 
-	// Sessions Of all these workers together
+	// Sessions Of all workers that were there at the same time, on the average of the step
 	//
 	// Examples: 89
 	Sessions float64 `json:"sessions"`
@@ -3903,6 +3903,11 @@ type RotateKeyFields struct {
 
 // RotateSecretFields defines model for RotateSecretFields.
 type RotateSecretFields struct {
+	// Force Make another one although the former secret still signs: that one ends now, as when a secret has become known
+	//
+	// Examples: false
+	Force *bool `json:"force,omitempty"`
+
 	// Secret whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one
 	//
 	// Examples: whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh
@@ -5820,7 +5825,7 @@ type ListUsageParams struct {
 	// Cursor nextCursor of the page before
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Accept text/csv for all accounts as one file, else a page of JSON
+	// Accept text/csv for all accounts as one file, without a cursor, else a page of JSON
 	Accept *string `json:"Accept,omitempty"`
 }
 
@@ -11031,7 +11036,7 @@ type ClientInterface interface {
 
 	// RotateWebhookSecretWithBody Replace the webhook's secret
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -11042,7 +11047,7 @@ type ClientInterface interface {
 
 	// RotateWebhookSecret Replace the webhook's secret
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -11212,7 +11217,7 @@ type ClientInterface interface {
 
 	// RotateAccountWebhookSecretWithBody Replace the secret of the account's webhook
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -11223,7 +11228,7 @@ type ClientInterface interface {
 
 	// RotateAccountWebhookSecret Replace the secret of the account's webhook
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -14307,7 +14312,7 @@ func (c *Requests) ReplayWebhook(ctx context.Context, id string, params *ReplayW
 
 // RotateWebhookSecretWithBody Replace the webhook's secret
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -14328,7 +14333,7 @@ func (c *Requests) RotateWebhookSecretWithBody(ctx context.Context, id string, c
 
 // RotateWebhookSecret Replace the webhook's secret
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -14678,7 +14683,7 @@ func (c *Requests) ReplayAccountWebhook(ctx context.Context, params *ReplayAccou
 
 // RotateAccountWebhookSecretWithBody Replace the secret of the account's webhook
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -14699,7 +14704,7 @@ func (c *Requests) RotateAccountWebhookSecretWithBody(ctx context.Context, conte
 
 // RotateAccountWebhookSecret Replace the secret of the account's webhook
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22897,7 +22902,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateWebhookSecretWithBodyWithResponse Replace the webhook's secret
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22908,7 +22913,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateWebhookSecretWithResponse Replace the webhook's secret
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -23096,7 +23101,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateAccountWebhookSecretWithBodyWithResponse Replace the secret of the account's webhook
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -23107,7 +23112,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateAccountWebhookSecretWithResponse Replace the secret of the account's webhook
 	//
-	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+	// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -28612,7 +28617,7 @@ func (c *ClientWithResponses) ReplayWebhookWithResponse(ctx context.Context, id 
 
 // RotateWebhookSecretWithBodyWithResponse Replace the webhook's secret
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28629,7 +28634,7 @@ func (c *ClientWithResponses) RotateWebhookSecretWithBodyWithResponse(ctx contex
 
 // RotateWebhookSecretWithResponse Replace the webhook's secret
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28925,7 +28930,7 @@ func (c *ClientWithResponses) ReplayAccountWebhookWithResponse(ctx context.Conte
 
 // RotateAccountWebhookSecretWithBodyWithResponse Replace the secret of the account's webhook
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28942,7 +28947,7 @@ func (c *ClientWithResponses) RotateAccountWebhookSecretWithBodyWithResponse(ctx
 
 // RotateAccountWebhookSecretWithResponse Replace the secret of the account's webhook
 //
-// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+// The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
 //
 // An account's API key needs the scope `manage`.
 //

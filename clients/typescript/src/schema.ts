@@ -2156,7 +2156,7 @@ export interface paths {
         put?: never;
         /**
          * Replace the webhook's secret
-         * @description The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+         * @description The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -2394,7 +2394,7 @@ export interface paths {
         put?: never;
         /**
          * Replace the secret of the account's webhook
-         * @description The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: what was replaced before ends at once. The secret that it has already changes nothing.
+         * @description The new secret is shown this once. For 24 hours deliveries are signed with the former one too, so that a subscriber may take his time. There are never more than two: while the former one signs, only a `secret` of your own or `force` replaces again, which ends it at once, else 409 `rotation_in_progress`. The secret that it has already changes nothing.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -7675,7 +7675,7 @@ export interface components {
             avgMemoryUsage: number;
             /**
              * Format: double
-             * @description Of all these workers together
+             * @description Of all workers that were there at the same time, on the average of the step
              * @example 89
              */
             sessions: number;
@@ -8864,6 +8864,11 @@ export interface components {
             overlap?: number;
         };
         RotateSecretFields: {
+            /**
+             * @description Make another one although the former secret still signs: that one ends now, as when a secret has become known
+             * @example false
+             */
+            force?: boolean;
             /**
              * @description whsec_ and base64, or 24 to 64 characters of your own. Left out: we make one
              * @example whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh
@@ -12561,7 +12566,7 @@ export interface operations {
                 month?: string;
             };
             header?: {
-                /** @description text/csv for all accounts as one file, else a page of JSON */
+                /** @description text/csv for all accounts as one file, without a cursor, else a page of JSON */
                 Accept?: string;
             };
             path?: never;
@@ -21247,6 +21252,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
+                 *       "force": false,
                  *       "secret": "whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"
                  *     }
                  */
@@ -22436,6 +22442,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
+                 *       "force": false,
                  *       "secret": "whsec_dGhpcy1pcy1vbmx5LWFuLWV4YW1wbGUh"
                  *     }
                  */

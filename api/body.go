@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 
@@ -133,8 +134,8 @@ func bounded(buffer *bytes.Buffer, in *incoming, limit int) error {
 // brokenBody is what a client hears whose body broke off, if it hears anything.
 func brokenBody(err error) error {
 	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return fiber.ErrRequestTimeout
+	if errors.As(err, &timeout) && timeout.Timeout() || strings.HasSuffix(err.Error(), os.ErrDeadlineExceeded.Error()) {
+		return fiber.ErrRequestTimeout // fasthttp tells in words alone that time was up between two chunks
 	}
 	return fiber.ErrBadRequest
 }

@@ -33,7 +33,8 @@ func decodeCursor(text string) (id uuid.UUID, err error) {
 }
 
 func encodeSequence(sequence int64) string {
-	return sealCursor(sequenceVersion, bits.BigEndian.AppendUint64(nil, uint64(sequence)))
+	raw, _ := bits.Append(nil, bits.BigEndian, sequence) // a number always has its bytes
+	return sealCursor(sequenceVersion, raw)
 }
 
 // decodeSequence is the reverse of encodeSequence, of sequences from 1.
@@ -42,8 +43,8 @@ func decodeSequence(text string) (int64, error) {
 	if err := openCursor(sequenceVersion, text, raw[:]); err != nil {
 		return 0, err
 	}
-	sequence := int64(bits.BigEndian.Uint64(raw[:]))
-	if sequence < 1 {
+	var sequence int64
+	if _, err := bits.Decode(raw[:], bits.BigEndian, &sequence); err != nil || sequence < 1 {
 		return 0, errCursor
 	}
 	return sequence, nil

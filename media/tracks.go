@@ -46,7 +46,7 @@ func (t *tracks) look() {
 	if n < header {
 		return
 	}
-	size, kind := uint64(binary.BigEndian.Uint32(t.head)), string(t.head[4:8])
+	size, kind := int64(binary.BigEndian.Uint32(t.head)), string(t.head[4:8])
 	switch {
 	case size == 0: // to the end of the content
 		t.over = true
@@ -54,9 +54,11 @@ func (t *tracks) look() {
 	case size == 1 && n < large:
 		return
 	case size == 1:
-		size = binary.BigEndian.Uint64(t.head[8:])
+		if _, err := binary.Decode(t.head[8:], binary.BigEndian, &size); err != nil {
+			size = 0
+		}
 	}
-	if start := t.next - n; size < uint64(n) || size > uint64(math.MaxInt64-start) {
+	if start := t.next - n; size < n || size > math.MaxInt64-start {
 		t.over = true // no MP4, or none that ends
 		return
 	}
@@ -75,5 +77,5 @@ func (t *tracks) look() {
 			t.video = true
 		}
 	}
-	t.next, t.head = t.next-n+int64(size), t.head[:0]
+	t.next, t.head = t.next-n+size, t.head[:0]
 }

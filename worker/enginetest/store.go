@@ -35,13 +35,13 @@ func hashOf(b []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// add stores a medium that is to be sent.
-func (s *store) add(b []byte, mimetype string) *wire.Media {
+// add stores a picture that is to be sent.
+func (s *store) add(b []byte) *wire.Media {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := uuid.NewString()
 	s.content[id] = b
-	return &wire.Media{ID: id, MIMEType: mimetype, Size: int64(len(b)), SHA256: hashOf(b)}
+	return &wire.Media{ID: id, MIMEType: "image/png", Size: int64(len(b)), SHA256: hashOf(b)}
 }
 
 func (s *store) fail(err error) {

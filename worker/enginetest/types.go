@@ -44,7 +44,7 @@ func (h *held) ofEveryType(to string, target wire.Send) []wire.Send {
 			m.Message = "corrected"
 		}
 		if message.HasMedia(kind) {
-			m.Media = h.store.add(picture, "image/png")
+			m.Media = h.store.add(picture)
 		}
 		if message.About(kind) {
 			m.Target = &message.Ref{WhatsappID: target.WhatsappID, FromMe: true}
@@ -135,7 +135,7 @@ func (s *suite) mediaOut(t *testing.T) {
 	h := s.linked(t)
 	to := person()
 	m := text(to, "")
-	m.Type, m.Media = message.Image, h.store.add(picture, "image/png")
+	m.Type, m.Media = message.Image, h.store.add(picture)
 	refused := func(why string) {
 		t.Helper()
 		_, err := h.Send(context.Background(), m)
@@ -167,12 +167,12 @@ func (s *suite) mediaSlow(t *testing.T) {
 	h := s.linked(t)
 	to := person()
 	m := text(to, "")
-	m.Type, m.Media = message.Image, h.store.add(picture, "image/png")
+	m.Type, m.Media = message.Image, h.store.add(picture)
 	if !h.can(m) {
 		return
 	}
 	slow := text(to, "")
-	slow.Type, slow.Media = message.Image, h.store.add(append([]byte("slow"), picture...), "image/png")
+	slow.Type, slow.Media = message.Image, h.store.add(append([]byte("slow"), picture...))
 	release := h.store.stop(slow.Media.ID)
 	opened := h.store.opened()
 	for range 3 {

@@ -32,12 +32,17 @@ type GroupResource struct {
 type GroupParticipant struct {
 	JID   string  `json:"jid" example:"6281234567890@s.whatsapp.net"`
 	Phone *string `json:"phone" doc:"Null if it cannot be resolved"`
+	LID   *string `json:"lid" doc:"WhatsApp's pseudonymous ID, null if unknown"`
+	Name  *string `json:"name" doc:"The name that the person shows, null if unknown"`
 	Role  string  `json:"role" enum:"owner,admin,member"`
 }
 
 func groupResource(g *wire.Group) GroupResource {
 	r := GroupResource{ID: g.ID, Subject: g.Subject, Owner: g.Owner, CreatedAt: g.CreatedAt.UTC(), Size: g.Size}
 	for _, p := range g.Participants {
+		if p.LID == nil && strings.HasSuffix(p.JID, "@lid") {
+			p.LID = &p.JID
+		}
 		r.Participants = append(r.Participants, GroupParticipant(p))
 	}
 	return r

@@ -109,10 +109,12 @@ type Details struct {
 	Forwarded   bool      `json:"forwarded,omitempty"`
 }
 
-// Mark is one reaction to a message.
+// Mark is one reaction to a message, as it is kept with that.
 type Mark struct {
-	From   string    `json:"from" doc:"JID of who reacted" example:"6281234567890@s.whatsapp.net"`
+	From   string    `json:"from"` // JID of who reacted, by his number if that is known
+	LID    string    `json:"lid,omitempty"`
+	Name   string    `json:"name,omitempty"`
 	FromMe bool      `json:"fromMe"`
-	Emoji  string    `json:"emoji" example:"👍"`
+	Emoji  string    `json:"emoji"`
 	At     time.Time `json:"at"`
 }

@@ -155,7 +155,7 @@ const tellsOf = `(e.data->>'chat' = ANY($2) OR e.data->>'from' = ANY($2) OR e.da
 	OR e.type = 'group.updated' AND (e.data->>'id' = ANY($2) OR e.data#>>'{by,phone}' = ANY($3) OR e.data#>>'{by,lid}' = ANY($4) OR EXISTS (
 		SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof(e.data->'members') WHEN 'array' THEN e.data->'members' END) p WHERE p->>'phone' = ANY($3) OR p->>'lid' = ANY($4)))
 	OR EXISTS (SELECT 1 FROM jsonb_array_elements(CASE jsonb_typeof(e.data->'reactions') WHEN 'array' THEN e.data->'reactions' END) r
-		WHERE r->>'from' = ANY($2) AND r->>'fromMe' IS DISTINCT FROM 'true')
+		WHERE (r->>'from' = ANY($2) OR r#>>'{from,phone}' = ANY($3) OR r#>>'{from,lid}' = ANY($4)) AND r->>'fromMe' IS DISTINCT FROM 'true')
 	OR (e.data#>>'{reaction,from,phone}' = ANY($3) OR e.data#>>'{reaction,from,lid}' = ANY($4)) AND e.data#>>'{reaction,fromMe}' IS DISTINCT FROM 'true')
 	AND CASE WHEN e.type LIKE 'message.%' THEN e.data->>'id' ELSE e.id::text END COLLATE "C" < $5::text`
 

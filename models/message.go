@@ -110,7 +110,7 @@ func (m *Message) Resource(session string) webhook.Message {
 		Filename: m.Filename, Status: strings.ToLower(m.Status), ErrorCode: m.ErrorCode, Error: m.ErrorMessage,
 		Attempts: m.Attempts, Metadata: m.Metadata, WhatsappID: m.WhatsappID, SendAt: m.SendAt, ExpiresAt: m.ExpiresAt,
 		CreatedAt: m.CreatedAt, SentAt: m.SentAt, DeliveredAt: m.DeliveredAt, ReadAt: m.ReadAt, FinishedAt: m.FinishedAt,
-		Media: m.Media, Priority: priorityName(m.Priority), EditedAt: m.EditedAt, DeletedAt: m.DeletedAt, Reactions: m.Reactions,
+		Media: m.Media, Priority: priorityName(m.Priority), EditedAt: m.EditedAt, DeletedAt: m.DeletedAt, Reactions: marks(m.Reactions),
 	}
 	if m.Details != nil {
 		r.Details = *m.Details
@@ -119,6 +119,25 @@ func (m *Message) Resource(session string) webhook.Message {
 		r.From = &webhook.Contact{Phone: m.FromNumber, LID: m.FromLID, Name: m.FromName}
 	}
 	return r
+}
+
+// marks are reactions as a tenant sees them.
+func marks(kept []message.Mark) []webhook.MessageReaction {
+	var list []webhook.MessageReaction
+	for _, k := range kept {
+		shown := webhook.MessageReaction{FromMe: k.FromMe, Emoji: k.Emoji, At: k.At}
+		if k.From != "" {
+			shown.From = &webhook.Contact{LID: optional(k.LID), Name: optional(k.Name)}
+			if user, server, _ := strings.Cut(k.From, "@"); server == "lid" {
+				shown.From.LID = &k.From
+			} else {
+				phone := "+" + user
+				shown.From.Phone = &phone
+			}
+		}
+		list = append(list, shown)
+	}
+	return list
 }
 
 // reacted is the data of the event that m, a reaction, is done: with the message that it is about, or with itself.

@@ -238,19 +238,25 @@ func (t *target) react(m *Message, at time.Time) bool {
 			return false
 		}
 		t.Reactions = slices.Delete(slices.Clone(t.Reactions), i, i+1)
-		t.addMark(m.Content, names, mine, at)
+		t.addMark(m, names, at)
 		return true
 	}
-	return t.addMark(m.Content, names, mine, at)
+	return t.addMark(m, names, at)
 }
 
-func (t *target) addMark(emoji string, names []string, mine bool, at time.Time) bool {
-	if emoji == "" {
+func (t *target) addMark(m *Message, names []string, at time.Time) bool {
+	if m.Content == "" {
 		return false
 	}
-	mark := message.Mark{FromMe: mine, Emoji: emoji, At: at}
+	mark := message.Mark{FromMe: m.Direction == Outbound, Emoji: m.Content, At: at}
 	if len(names) > 0 {
 		mark.From = names[0]
+	}
+	if m.FromLID != nil {
+		mark.LID = *m.FromLID
+	}
+	if m.FromName != nil {
+		mark.Name = *m.FromName
 	}
 	kept := t.Reactions[max(0, len(t.Reactions)-keptMarks+1):]
 	t.Reactions = append(slices.Clone(kept), mark)

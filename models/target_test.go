@@ -1,6 +1,7 @@
 package models_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -241,4 +242,16 @@ func TestTargetsUnderReceipts(t *testing.T) {
 		_ = r.release(h)
 	}
 	require.Equal(t, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM messages WHERE message_type = 'EDIT'`), int64(20))
+}
+
+// Who reacted is named like everybody else, and by what was known of him then.
+func TestReactionsNameWhoReacted(t *testing.T) {
+	m := models.Message{Reactions: []message.Mark{
+		{From: "6281@s.whatsapp.net", LID: "77@lid", Name: "Sari", Emoji: "a"}, {From: "78@lid", Emoji: "b"}, {FromMe: true, Emoji: "c"}}}
+	shown, err := json.Marshal(m.Resource("shop").Reactions)
+	require.NoError(t, err)
+	require.JSONEq(t, `[
+		{"from":{"phone":"+6281","lid":"77@lid","name":"Sari"},"fromMe":false,"emoji":"a","at":"0001-01-01T00:00:00Z"},
+		{"from":{"phone":null,"lid":"78@lid","name":null},"fromMe":false,"emoji":"b","at":"0001-01-01T00:00:00Z"},
+		{"from":null,"fromMe":true,"emoji":"c","at":"0001-01-01T00:00:00Z"}]`, string(shown))
 }

@@ -30,24 +30,32 @@ type Message struct {
 	Filename  *string        `json:"filename"`
 	Media     *message.Media `json:"media,omitempty" doc:"The medium, once it is in our store"`
 	message.Details
-	Status      string          `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
-	ErrorCode   *string         `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
-	Error       *string         `json:"error" doc:"Why it failed, for people"`
-	WaitingFor  *string         `json:"waitingFor" doc:"Why a pending one waits: session, paused (by its owner), paused_by_administrator, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
-	Priority    string          `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
-	Attempts    int             `json:"attempts" doc:"Sends that ended without a final outcome"`
-	Metadata    json.RawMessage `json:"metadata,omitempty"`
-	WhatsappID  string          `json:"whatsappId"`
-	SendAt      *time.Time      `json:"sendAt"`
-	ExpiresAt   *time.Time      `json:"expiresAt"`
-	CreatedAt   time.Time       `json:"createdAt"`
-	SentAt      *time.Time      `json:"sentAt"`
-	DeliveredAt *time.Time      `json:"deliveredAt"`
-	ReadAt      *time.Time      `json:"readAt"`
-	FinishedAt  *time.Time      `json:"finishedAt" doc:"When it failed, expired or was cancelled"`
-	EditedAt    *time.Time      `json:"editedAt,omitempty"`
-	DeletedAt   *time.Time      `json:"deletedAt,omitempty" doc:"When its author deleted it for everyone"`
-	Reactions   []message.Mark  `json:"reactions,omitempty"`
+	Status      string            `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
+	ErrorCode   *string           `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
+	Error       *string           `json:"error" doc:"Why it failed, for people"`
+	WaitingFor  *string           `json:"waitingFor" doc:"Why a pending one waits: session, paused (by its owner), paused_by_administrator, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
+	Priority    string            `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
+	Attempts    int               `json:"attempts" doc:"Sends that ended without a final outcome"`
+	Metadata    json.RawMessage   `json:"metadata,omitempty"`
+	WhatsappID  string            `json:"whatsappId"`
+	SendAt      *time.Time        `json:"sendAt"`
+	ExpiresAt   *time.Time        `json:"expiresAt"`
+	CreatedAt   time.Time         `json:"createdAt"`
+	SentAt      *time.Time        `json:"sentAt"`
+	DeliveredAt *time.Time        `json:"deliveredAt"`
+	ReadAt      *time.Time        `json:"readAt"`
+	FinishedAt  *time.Time        `json:"finishedAt" doc:"When it failed, expired or was cancelled"`
+	EditedAt    *time.Time        `json:"editedAt,omitempty"`
+	DeletedAt   *time.Time        `json:"deletedAt,omitempty" doc:"When its author deleted it for everyone"`
+	Reactions   []MessageReaction `json:"reactions,omitempty"`
+}
+
+// MessageReaction is one of the reactions that a message has.
+type MessageReaction struct {
+	From   *Contact  `json:"from" doc:"Who reacted; null where that is not known"`
+	FromMe bool      `json:"fromMe"`
+	Emoji  string    `json:"emoji" example:"👍"`
+	At     time.Time `json:"at"`
 }
 
 // Reacted is the data of message.reaction: the message as it is now, or the reaction itself where we don't know that message, and

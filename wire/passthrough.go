@@ -129,6 +129,8 @@ type Group struct {
 type Participant struct {
 	JID   string  `json:"jid"`
 	Phone *string `json:"phone"` // nil if it cannot be resolved
+	LID   *string `json:"lid"`   // these nil if unknown
+	Name  *string `json:"name"`
 	Role  string  `json:"role"`
 }
 

@@ -2845,6 +2845,12 @@ type GroupParticipant struct {
 	// Jid Examples: 6281234567890@s.whatsapp.net
 	Jid string `json:"jid"`
 
+	// Lid WhatsApp's pseudonymous ID, null if unknown
+	Lid *string `json:"lid"`
+
+	// Name The name that the person shows, null if unknown
+	Name *string `json:"name"`
+
 	// Phone Null if it cannot be resolved
 	Phone *string              `json:"phone"`
 	Role  GroupParticipantRole `json:"role"`
@@ -3153,20 +3159,6 @@ type LoginInputBody struct {
 	Password string `json:"password"`
 }
 
-// Mark defines model for Mark.
-type Mark struct {
-	At time.Time `json:"at"`
-
-	// Emoji Examples: 👍
-	Emoji string `json:"emoji"`
-
-	// From JID of who reacted
-	//
-	// Examples: 6281234567890@s.whatsapp.net
-	From   string `json:"from"`
-	FromMe bool   `json:"fromMe"`
-}
-
 // MeData defines model for MeData.
 type MeData struct {
 	User UserResource `json:"user"`
@@ -3272,12 +3264,12 @@ type Message struct {
 	Poll     *Question   `json:"poll,omitempty"`
 
 	// Priority Chooses between chats that wait
-	Priority  MessagePriority `json:"priority"`
-	Reactions []Mark          `json:"reactions,omitempty"`
-	ReadAt    *time.Time      `json:"readAt"`
-	ReplyTo   *Ref            `json:"replyTo,omitempty"`
-	SendAt    *time.Time      `json:"sendAt"`
-	SentAt    *time.Time      `json:"sentAt"`
+	Priority  MessagePriority   `json:"priority"`
+	Reactions []MessageReaction `json:"reactions,omitempty"`
+	ReadAt    *time.Time        `json:"readAt"`
+	ReplyTo   *Ref              `json:"replyTo,omitempty"`
+	SendAt    *time.Time        `json:"sendAt"`
+	SentAt    *time.Time        `json:"sentAt"`
 
 	// SessionID Examples: shop
 	SessionID string        `json:"sessionId"`
@@ -3425,6 +3417,16 @@ type MessagePoint struct {
 	//
 	// Examples: 0
 	Unknown int64 `json:"unknown"`
+}
+
+// MessageReaction defines model for MessageReaction.
+type MessageReaction struct {
+	At time.Time `json:"at"`
+
+	// Emoji Examples: 👍
+	Emoji  string  `json:"emoji"`
+	From   Contact `json:"from"`
+	FromMe bool    `json:"fromMe"`
 }
 
 // MessageStatuses defines model for MessageStatuses.

@@ -2823,7 +2823,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -2924,7 +2928,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3077,7 +3081,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -3178,7 +3186,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3331,7 +3339,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -3432,7 +3444,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3585,7 +3597,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -3686,7 +3702,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -3839,7 +3855,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -3940,7 +3960,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4093,7 +4113,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -4194,7 +4218,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4358,7 +4382,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -4460,7 +4488,7 @@ export interface webhooks {
                              */
                             priority: "high" | "normal";
                             reaction: components["schemas"]["Reaction"];
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4613,7 +4641,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -4714,7 +4746,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -4867,7 +4899,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -4968,7 +5004,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -5121,7 +5157,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -5222,7 +5262,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -5375,7 +5415,11 @@ export interface webhooks {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -5476,7 +5520,7 @@ export interface webhooks {
                              * @enum {string}
                              */
                             priority: "high" | "normal";
-                            reactions?: components["schemas"]["Mark"][];
+                            reactions?: components["schemas"]["MessageReaction"][];
                             /** Format: date-time */
                             readAt: string | null;
                             /** @description What it answers */
@@ -7718,6 +7762,10 @@ export interface components {
         GroupParticipant: {
             /** @example 6281234567890@s.whatsapp.net */
             jid: string;
+            /** @description WhatsApp's pseudonymous ID, null if unknown */
+            lid: string | null;
+            /** @description The name that the person shows, null if unknown */
+            name: string | null;
             /** @description Null if it cannot be resolved */
             phone: string | null;
             /** @enum {string} */
@@ -8011,18 +8059,6 @@ export interface components {
             /** @description null: that was all. A page may be short, or empty, and more follow: each looks through a bounded number of lines */
             nextCursor: string | null;
         };
-        Mark: {
-            /** Format: date-time */
-            at: string;
-            /** @example 👍 */
-            emoji: string;
-            /**
-             * @description JID of who reacted
-             * @example 6281234567890@s.whatsapp.net
-             */
-            from: string;
-            fromMe: boolean;
-        };
         MeData: {
             user: components["schemas"]["UserResource"];
         };
@@ -8139,7 +8175,7 @@ export interface components {
              * @enum {string}
              */
             priority: "high" | "normal";
-            reactions?: components["schemas"]["Mark"][];
+            reactions?: components["schemas"]["MessageReaction"][];
             /** Format: date-time */
             readAt: string | null;
             /** @description What it answers */
@@ -8316,6 +8352,15 @@ export interface components {
              * @example 0
              */
             unknown: number;
+        };
+        MessageReaction: {
+            /** Format: date-time */
+            at: string;
+            /** @example 👍 */
+            emoji: string;
+            /** @description Who reacted; null where that is not known */
+            from: components["schemas"]["Contact"];
+            fromMe: boolean;
         };
         MessageStatuses: {
             /**
@@ -11239,7 +11284,6 @@ export type LoginData = components['schemas']['LoginData'];
 export type LoginInputBody = components['schemas']['LoginInputBody'];
 export type LogLine = components['schemas']['LogLine'];
 export type LogList = components['schemas']['LogList'];
-export type Mark = components['schemas']['Mark'];
 export type MeData = components['schemas']['MeData'];
 export type Media = components['schemas']['Media'];
 export type MediaData = components['schemas']['MediaData'];
@@ -11247,6 +11291,7 @@ export type Message = components['schemas']['Message'];
 export type MessageAnalytics = components['schemas']['MessageAnalytics'];
 export type MessageDirections = components['schemas']['MessageDirections'];
 export type MessagePoint = components['schemas']['MessagePoint'];
+export type MessageReaction = components['schemas']['MessageReaction'];
 export type MessageStatuses = components['schemas']['MessageStatuses'];
 export type Metrics = components['schemas']['Metrics'];
 export type MigrateFields = components['schemas']['MigrateFields'];
@@ -15951,7 +15996,11 @@ export interface operations {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -16092,7 +16141,11 @@ export interface operations {
                      *           {
                      *             "at": "2026-03-01T09:30:00Z",
                      *             "emoji": "👍",
-                     *             "from": "6281234567890@s.whatsapp.net",
+                     *             "from": {
+                     *               "lid": "123456789012345@lid",
+                     *               "name": "Sari",
+                     *               "phone": "+6281234567890"
+                     *             },
                      *             "fromMe": false
                      *           }
                      *         ],
@@ -17907,6 +17960,8 @@ export interface operations {
                      *             "participants": [
                      *               {
                      *                 "jid": "6281234567890@s.whatsapp.net",
+                     *                 "lid": "123456789012345@lid",
+                     *                 "name": null,
                      *                 "phone": "+6281234567890",
                      *                 "role": "owner"
                      *               }
@@ -18001,6 +18056,8 @@ export interface operations {
                      *         "participants": [
                      *           {
                      *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "lid": "123456789012345@lid",
+                     *             "name": null,
                      *             "phone": "+6281234567890",
                      *             "role": "owner"
                      *           }
@@ -18087,6 +18144,8 @@ export interface operations {
                      *         "participants": [
                      *           {
                      *             "jid": "6281234567890@s.whatsapp.net",
+                     *             "lid": "123456789012345@lid",
+                     *             "name": null,
                      *             "phone": "+6281234567890",
                      *             "role": "owner"
                      *           }
@@ -19329,7 +19388,11 @@ export interface operations {
                      *               {
                      *                 "at": "2026-03-01T09:30:00Z",
                      *                 "emoji": "👍",
-                     *                 "from": "6281234567890@s.whatsapp.net",
+                     *                 "from": {
+                     *                   "lid": "123456789012345@lid",
+                     *                   "name": "Sari",
+                     *                   "phone": "+6281234567890"
+                     *                 },
                      *                 "fromMe": false
                      *               }
                      *             ],

@@ -210,7 +210,7 @@ func TestPassingOn(t *testing.T) {
 	require.Equal(t, []any{map[string]any{"jid": "6281111111111@s.whatsapp.net", "ok": true}, map[string]any{"jid": "6289999999@s.whatsapp.net", "ok": false, "code": "not_member"}}, removed)
 	u.ask("POST", group+"/participants", map[string]any{"participants": []string{"6282222222"}}).ok(200)
 	u.ask("PATCH", group+"/participants", map[string]any{"participants": []string{"6282222222"}, "role": "admin"}).ok(200)
-	require.Contains(t, u.ask("GET", group, nil).text, `{"jid":"6282222222@s.whatsapp.net","phone":"+6282222222","role":"admin"}`)
+	require.Contains(t, u.ask("GET", group, nil).text, `{"jid":"6282222222@s.whatsapp.net","phone":"+6282222222","lid":null,"name":null,"role":"admin"}`)
 	link := str(u.ask("GET", group+"/invite", nil).ok(200), "link")
 	require.NotEqual(t, link, str(u.ask("POST", group+"/invite/revoke", nil).ok(200), "link"))
 	u.ask("POST", "/groups/join", map[string]any{"link": link}).refused(409, "invite_invalid")

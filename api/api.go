@@ -33,6 +33,7 @@ import (
 	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/turns"
 	"kurir/wire"
 )
 
@@ -98,9 +99,9 @@ type API struct {
 	waiter      *waiter
 	hub         *hub
 	exports     exports
-	hashing     chan struct{} // bounds bcrypt, which would otherwise take every core
-	turns       turns         // of passwords of one account
-	noPassword  func() []byte // is compared with when there is no such user, so that the answer takes as long
+	hashing     chan struct{}       // bounds bcrypt, which would otherwise take every core
+	turns       turns.Turns[string] // of passwords of one account
+	noPassword  func() []byte       // is compared with when there is no such user, so that the answer takes as long
 	uploads     *uploads
 	intakes     *uploads // of workers: no tenant takes their places
 	limiter     *limiting

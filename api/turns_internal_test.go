@@ -33,15 +33,7 @@ func TestPasswordsOfAnAccountTakeTurns(t *testing.T) {
 			}
 		})
 	}
-	wants := func() int {
-		a.turns.mu.Lock()
-		defer a.turns.mu.Unlock()
-		if a.turns.of["many"] == nil {
-			return 0
-		}
-		return a.turns.of["many"].wants
-	}
-	require.Eventually(t, func() bool { return wants() == 81 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return a.turns.Users("many") == 81 }, soon, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	for range 3 {
@@ -56,7 +48,7 @@ func TestPasswordsOfAnAccountTakeTurns(t *testing.T) {
 	held()
 	group.Wait()
 	require.EqualValues(t, 1, most.Load())
-	require.Empty(t, a.turns.of, "nothing is kept of those who have gone")
+	require.Zero(t, a.turns.Len(), "nothing is kept of those who have gone")
 	require.Empty(t, a.hashing)
 }
 

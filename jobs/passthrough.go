@@ -3,10 +3,7 @@ package jobs
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
-
-	"github.com/google/uuid"
 
 	"kurir/fault"
 	"kurir/models"
@@ -25,7 +22,9 @@ var ErrTooManyCalls = fault.New(fault.Limited, "too_many_calls", "Too many calls
 // Pass has the worker of a session ask something of the session's network, through the worker's gate. Its errors are faults
 // of ours, before anything was asked, or those of wire.Pass.
 func Pass[I, O any](ctx context.Context, w *Workers, s *models.Session, call wire.Call[I, O], in I) (out O, err error) {
-	leave, ok := w.turns.take(ctx, s.UID)
+	patience, cancel := context.WithTimeout(ctx, askPatience)
+	leave, ok := w.turns.Take(patience, s.UID)
+	cancel()
 	if !ok {
 		return out, ErrTooManyCalls
 	}
@@ -72,42 +71,4 @@ func wait(ctx context.Context, slots chan struct{}) bool {
 	case <-ctx.Done():
 	}
 	return false
-}
-
-// turns bounds the calls of each session.
-type turns struct {
-	mu  sync.Mutex
-	all map[uuid.UUID]*turn
-}
-
-type turn struct {
-	slots chan struct{}
-	users int // who have a slot or wait for one
-}
-
-// take waits a little for one of the session's turns. Who takes it calls leave.
-func (t *turns) take(ctx context.Context, session uuid.UUID) (leave func(), ok bool) {
-	t.mu.Lock()
-	if t.all == nil {
-		t.all = map[uuid.UUID]*turn{}
-	}
-	one := t.all[session]
-	if one == nil {
-		one = &turn{slots: make(chan struct{}, sessionAsks)}
-		t.all[session] = one
-	}
-	one.users++
-	t.mu.Unlock()
-	gone := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if one.users--; one.users == 0 {
-			delete(t.all, session)
-		}
-	}
-	if !wait(ctx, one.slots) {
-		gone()
-		return nil, false
-	}
-	return func() { <-one.slots; gone() }, true
 }

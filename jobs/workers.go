@@ -8,11 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/sony/gobreaker/v2"
 
 	"kurir/fault"
 	"kurir/models"
 	"kurir/recent"
+	"kurir/turns"
 	"kurir/wire"
 )
 
@@ -26,7 +28,7 @@ type Workers struct {
 
 	mu    sync.Mutex
 	gates map[string]*gate
-	turns turns // of sessions, see passthrough.go
+	turns turns.Turns[uuid.UUID] // of sessions, see passthrough.go
 }
 
 type gate struct {
@@ -47,7 +49,7 @@ const (
 
 // NewWorkers makes a Workers.
 func NewWorkers(db *models.DB, vault *models.Vault) *Workers {
-	return &Workers{db: db, vault: vault, http: wire.NewHTTPClient(), gates: map[string]*gate{},
+	return &Workers{db: db, vault: vault, http: wire.NewHTTPClient(), gates: map[string]*gate{}, turns: turns.Turns[uuid.UUID]{Most: sessionAsks},
 		known: recent.New[string, models.Worker](10_000, time.Second)}
 }
 

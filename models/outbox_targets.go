@@ -50,8 +50,8 @@ func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s 
 				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At})
 			}
 		}
-		took := slices.DeleteFunc(slices.Clone(about), func(m *Message) bool { return !slices.Contains(done, m.ID) })
-		effects, err := found.apply(ctx, tx, took)
+		about = slices.DeleteFunc(about, func(m *Message) bool { return !slices.Contains(done, m.ID) })
+		effects, err := found.apply(ctx, tx, about)
 		if err != nil {
 			return err
 		}

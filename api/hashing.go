@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -19,52 +18,12 @@ const hashTime = 10 * time.Second
 
 var errBusy = fault.New(fault.Unavailable, "busy", "Too many people log in right now. Try again.").After(2 * time.Second)
 
-// turns lets those follow one another who want the same.
-type turns struct {
-	mu sync.Mutex
-	of map[string]*turn
-}
-
-type turn struct {
-	held  chan struct{}
-	wants int // that have it or wait for it
-}
-
-// take waits for the turn of a name.
-func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
-	t.mu.Lock()
-	if t.of == nil {
-		t.of = map[string]*turn{}
-	}
-	own := t.of[name]
-	if own == nil {
-		own = &turn{held: make(chan struct{}, 1)}
-		t.of[name] = own
-	}
-	own.wants++
-	t.mu.Unlock()
-	leave := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if own.wants--; own.wants == 0 {
-			delete(t.of, name)
-		}
-	}
-	select {
-	case own.held <- struct{}{}:
-		return func() { <-own.held; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
-	}
-}
-
 // hashSlot waits until a password of an account may be worked on.
 func (a *API) hashSlot(ctx context.Context, account string) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, hashTime)
 	defer cancel()
-	pass, err := a.turns.take(ctx, account)
-	if err != nil {
+	pass, ok := a.turns.Take(ctx, account)
+	if !ok {
 		return nil, errBusy
 	}
 	select {

@@ -22,6 +22,7 @@ func (t *tenant) moves(current, email string) *answer {
 
 // Guesses at once are no more than guesses one after the other, and each is written down.
 func TestParallelGuessesWithAToken(t *testing.T) {
+	t.Parallel()
 	w := start(t, strict(func(r *limits.Requests) { r.Logins = limits.Logins{Failures: 5, PerAddress: 50, PerAccount: 50} }))
 	u := w.register("u")
 	got := parallel(200, func(i int) int { return u.moves(fmt.Sprint("wrong", i), "thief@example.com").status })
@@ -32,6 +33,7 @@ func TestParallelGuessesWithAToken(t *testing.T) {
 
 // The key of a session is for who may send and read himself.
 func TestKeysThatHandOutKeys(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -58,6 +60,7 @@ func TestKeysThatHandOutKeys(t *testing.T) {
 
 // Pages of mails are limited by who asks, not by the proxy that he comes through.
 func TestVisitsOfAccountPagesBehindAProxy(t *testing.T) {
+	t.Parallel()
 	w := start(t, behind)
 	got := parallel(200, func(int) int { return w.do("GET", models.ResetPage, from("203.0.113.1"), nil).status })
 	require.Positive(t, got[429])
@@ -66,6 +69,7 @@ func TestVisitsOfAccountPagesBehindAProxy(t *testing.T) {
 
 // Nobody asks about many addresses, and nobody has letters sent without end.
 func TestAddressesAndLettersAreFew(t *testing.T) {
+	t.Parallel()
 	for _, proving := range []bool{false, true} {
 		w := start(t, func(_ *world, c *api.Config) { c.RequireEmailVerification = proving })
 		u, other := w.register("u"), w.register("other")
@@ -93,6 +97,7 @@ func TestAddressesAndLettersAreFew(t *testing.T) {
 }
 
 func TestLettersOfChangesAreFew(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	current := password
@@ -111,6 +116,7 @@ func TestLettersOfChangesAreFew(t *testing.T) {
 
 // Who opened an account with an address of somebody else's has nothing of it once that one has shown that it is his.
 func TestResetOfAnUnprovedAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t, allowLoopback)
 	w.worker()
 	beside := startOn(t, w.db)
@@ -155,6 +161,7 @@ func TestResetOfAnUnprovedAccount(t *testing.T) {
 
 // Sends that are refused count as requests; a client that has no messages left costs no looks into the database.
 func TestRefusedSends(t *testing.T) {
+	t.Parallel()
 	w := fleetOf(t, 1, strict(func(r *limits.Requests) { r.PerCredential = 3 }))[0]
 	w.worker()
 	u := w.register("u")
@@ -188,6 +195,7 @@ func TestRefusedSends(t *testing.T) {
 
 // The form of the dashboard takes what the route for logging in takes.
 func TestLoginFormIsBounded(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, form := range []url.Values{
 		{"email": {"\x00"}, "password": {password}}, {"email": {"a\x00@example.com"}, "password": {password}}, {"email": {"\xff@example.com"}, "password": {password}},

@@ -38,6 +38,7 @@ var systemMatrix = map[string]string{
 var versioned = regexp.MustCompile(`/files/[^/]+/`)
 
 func TestWhoMaySeeTheSystem(t *testing.T) {
+	t.Parallel()
 	var process *api.API
 	w := start(t, withRedis(embeddedtest.Redis(t)), func(w *world, _ *api.Config) { w.made = func(a *api.API) { process = a } })
 	w.worker()

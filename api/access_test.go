@@ -220,6 +220,7 @@ func (s *stage) ended() map[string]headers {
 }
 
 func TestWhoMayDoWhat(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	other := s.register("other")
 	otherKey := s.owner.connected("second")
@@ -305,6 +306,7 @@ func sign(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapCl
 }
 
 func TestTokensThatAreNotOurs(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	as := func(change func(jwt.MapClaims)) func(jwt.MapClaims) {
@@ -346,6 +348,7 @@ func TestTokensThatAreNotOurs(t *testing.T) {
 }
 
 func TestWaysToSendAKey(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -370,6 +373,7 @@ func TestWaysToSendAKey(t *testing.T) {
 
 // What one process changes, another one knows at once: well before what it remembers would be forgotten by itself.
 func TestProcessesHearOfEachOther(t *testing.T) {
+	t.Parallel()
 	a := start(t)
 	b := startOn(t, a.db)
 	a.worker()
@@ -413,6 +417,7 @@ func TestProcessesHearOfEachOther(t *testing.T) {
 }
 
 func TestLogHoldsNoSecrets(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -434,6 +439,7 @@ func TestLogHoldsNoSecrets(t *testing.T) {
 // What belongs to operators and workers is not on the public port, however its path is spelled, and nothing else is on
 // the internal one.
 func TestInternalPort(t *testing.T) {
+	t.Parallel()
 	internal, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	_, port, _ := net.SplitHostPort(internal.Addr().String())
@@ -468,6 +474,7 @@ func TestInternalPort(t *testing.T) {
 }
 
 func TestBrowsersOfOtherSites(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	a := w.do("OPTIONS", "/api/v1/sessions", headers{"Origin", "https://app.example.com", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "x-api-key"}, nil)
 	require.Equal(t, http.StatusNoContent, a.status)

@@ -47,6 +47,7 @@ func (w *world) letters(kind string) int64 {
 func verifying(_ *world, c *api.Config) { c.RequireEmailVerification = true }
 
 func TestChangePassword(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	beside := startOn(t, w.db)
 	u := w.register("u")
@@ -83,6 +84,7 @@ func TestChangePassword(t *testing.T) {
 
 // The weak are refused wherever a password is chosen.
 func TestWeakPasswordsAreNotRegistered(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, weak := range []string{"password", "12345678", "PASSWORD1", "sari@example.com", "Sari@Example.com"} {
 		w.open(map[string]any{"password": weak}).refused(422, "invalid_request")
@@ -91,6 +93,7 @@ func TestWeakPasswordsAreNotRegistered(t *testing.T) {
 }
 
 func TestResetPassword(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u, other := w.register("u"), w.register("other")
 	mint := func() string { return u.mailed(models.TokenReset, u.email) }
@@ -146,6 +149,7 @@ func TestResetPassword(t *testing.T) {
 
 // A change of the address ends what was mailed to the former one.
 func TestProfile(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u, other := w.register("u"), w.register("other")
 	const me = "/api/v1/users/me"
@@ -182,6 +186,7 @@ func TestProfile(t *testing.T) {
 
 // Asking for a mail is the same work and the same answer whether there is such a user or not, and at most three mails come of it.
 func TestForgotTellsNothing(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	w.exec(`INSERT INTO users (id, name, email, password_hash, is_active) VALUES ($1, 'off', 'off@example.com', 'x', false)`, models.NewID())
@@ -217,6 +222,7 @@ func TestForgotTellsNothing(t *testing.T) {
 }
 
 func TestEmailVerification(t *testing.T) {
+	t.Parallel()
 	w := start(t, verifying)
 	beside := startOn(t, w.db, verifying)
 	w.worker()
@@ -311,6 +317,7 @@ func (t *tenant) closes(password string) *answer {
 }
 
 func TestCloseAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	beside := startOn(t, w.db)
 	w.worker()

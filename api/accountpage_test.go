@@ -46,6 +46,7 @@ func (w *world) accountPage(method, path string, form url.Values, status int, st
 }
 
 func TestAccountPages(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	reset, verify := u.mailed(models.TokenReset, u.email), u.mailed(models.TokenVerify, u.email)
@@ -125,6 +126,7 @@ func (w *world) linkIn(text, page string) (token string) {
 
 // The life of an account, with its mails, on a whole installation.
 func TestLifeOfAnAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)), verifying)
 	w.box = t.TempDir()
 	w.runner()

@@ -21,6 +21,7 @@ func (w *world) open(fields map[string]any) *answer {
 }
 
 func TestRegister(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	data := w.open(map[string]any{"email": " Sari@Example.COM "}).ok(201)
 	user := data["user"].(map[string]any)
@@ -63,6 +64,7 @@ func TestRegister(t *testing.T) {
 }
 
 func TestRegistrationIsTheOperatorsChoice(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) { c.Registration, c.SelfServiceTier = "closed", limits.Max })
 	w.open(nil).refused(403, "registration_closed")
 	require.EqualValues(t, 0, w.count("users"))
@@ -73,6 +75,7 @@ func TestRegistrationIsTheOperatorsChoice(t *testing.T) {
 }
 
 func TestParallelRegistrationsMakeOneAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	made := parallel(8, func(int) int { return w.open(nil).status })
 	require.Equal(t, map[int]int{201: 1, 409: 7}, made)
@@ -81,6 +84,7 @@ func TestParallelRegistrationsMakeOneAccount(t *testing.T) {
 }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("sari")
 	login := func(email, password string) *answer {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestSessionsOfAllTenants(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) {
 		c.Settings = []api.Setting{{Name: "PORT", Value: "8000"}, {Name: "JWT_SECRET", Value: "set", Secret: true}}
 	})
@@ -51,6 +52,7 @@ func TestSessionsOfAllTenants(t *testing.T) {
 
 // What an administrator pauses waits, and says for whom; what he resumes goes out.
 func TestPauses(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.clockwork()

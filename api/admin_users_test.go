@@ -33,6 +33,7 @@ func (t *tenant) change(user string, fields map[string]any) *answer {
 }
 
 func TestAdministratorsFindUsers(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	for i, name := range []string{"John Doe", "Little John", "Ĵōhanna", "O'Brien 100%", "zoe"} {
@@ -79,6 +80,7 @@ func TestAdministratorsFindUsers(t *testing.T) {
 }
 
 func TestAdministratorsManageUsers(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	admin := w.administrator()
@@ -137,6 +139,7 @@ func TestAdministratorsManageUsers(t *testing.T) {
 
 // Somebody stays who can administer, whatever is done at once.
 func TestTheLastAdministratorStays(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	a := w.administrator()
 	takes := []func(by *tenant, of string) *answer{
@@ -169,6 +172,7 @@ func TestTheLastAdministratorStays(t *testing.T) {
 
 // A deactivated user is locked out of every process at once, and his sessions stop; those that ran come back with him.
 func TestDeactivatedUser(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	other := startOn(t, w.db)
 	w.runner()

@@ -65,6 +65,7 @@ func (t *tenant) read(path string) *answer {
 }
 
 func TestAnnounceWorker(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	secrets := make(chan string, 10)
@@ -111,6 +112,7 @@ func TestAnnounceWorker(t *testing.T) {
 
 // Whatever is at the endpoint, the worker is announced, and the answer says what to do.
 func TestAnnounceWorkerThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	elsewhere := pretender(t, func(w http.ResponseWriter, _ *http.Request) { says(w, wire.Health{}) })
@@ -135,6 +137,7 @@ func TestAnnounceWorkerThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestAnnounceRemovedWorker(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	n := w.node("w1")
@@ -150,6 +153,7 @@ func TestAnnounceRemovedWorker(t *testing.T) {
 }
 
 func TestAnnounceAtOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	endpoint := nobody(t)
@@ -160,6 +164,7 @@ func TestAnnounceAtOnce(t *testing.T) {
 }
 
 func TestAnnounceOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	endpoint := nobody(t)
@@ -183,6 +188,7 @@ func TestAnnounceOnce(t *testing.T) {
 }
 
 func TestUpdateWorker(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker() // w1, of 1000
 	admin, u := w.administrator(), w.register("u")
@@ -219,6 +225,7 @@ func TestUpdateWorker(t *testing.T) {
 }
 
 func TestDrainIsAskedForOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	admin, second, u := w.administrator(), w.register("second"), w.register("u")
@@ -263,6 +270,7 @@ func TestDrainIsAskedForOnce(t *testing.T) {
 
 // Removed by force, a worker is gone at once; its sessions follow when its lease is over, since until then it may hold them.
 func TestRemoveByForce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n, admin, u := w.node("w1"), w.administrator(), w.register("u")
 	u.session("shop")
@@ -289,6 +297,7 @@ func TestRemoveByForce(t *testing.T) {
 
 // The jobs of administrators name no session, and tenants' jobs are none of theirs.
 func TestJobsOfAdministrators(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	admin, u := w.administrator(), w.register("u")

@@ -58,6 +58,7 @@ var ranges = []struct {
 }{{"1h", 60, 60}, {"24h", 900, 96}, {"7d", 3600, 168}, {"30d", 21600, 120}}
 
 func TestAnalytics(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin, u := w.administrator(), w.register("u")
 	w.analysed()
@@ -144,6 +145,7 @@ func TestAnalytics(t *testing.T) {
 }
 
 func TestAnalyticsOfUsersAndWorkers(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin, u := w.administrator(), w.register("u")
 	w.exec(`INSERT INTO users (id, name, email, password_hash, tier, created_at, last_login_at)

@@ -74,7 +74,8 @@ func allowLoopback(w *world, _ *api.Config) {
 var generous = limits.Requests{Window: 15 * time.Minute, PerAddress: 1e6, PerCredential: 1e6, SessionOps: 1e6, Registrations: 1e6,
 	Logins: limits.Logins{Failures: 1e6, PerAddress: 1e6, PerAccount: 1e6}}
 
-// start runs an API on a fresh database. It has no Redis, which it works without, until withRedis gives it one.
+// start runs an API on a fresh database, for a test that runs beside others: those that measure memory, or change what all share,
+// do not call t.Parallel. It has no Redis, which it works without, until withRedis gives it one.
 func start(t testing.TB, settings ...setting) *world {
 	t.Helper()
 	return startOn(t, modelstest.DB(t), settings...)

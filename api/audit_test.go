@@ -52,6 +52,7 @@ func (s *stage) leaves(op operation, a *answer) {
 // Every operation that changes something leaves a line, whether its handler thinks of it or not. TestExamplesAreTaken looks at those
 // with a body, this one at the rest, and at calls that are refused or repeated.
 func TestEveryChangeIsWrittenDown(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	d := s.document()
 	operations := d.operations()
@@ -98,6 +99,7 @@ func TestEveryChangeIsWrittenDown(t *testing.T) {
 }
 
 func TestWhoDidWhatFromWhere(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.worker()
 	admin, u := w.administrator(), w.register("u")

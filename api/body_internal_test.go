@@ -25,6 +25,7 @@ func (s *stalled) Read(b []byte) (int, error) {
 
 // Who declares much and sends little has little held for him, however long he takes; what does come is read whole.
 func TestDeclaredBodiesHoldNoMemory(t *testing.T) {
+	t.Parallel()
 	for _, came := range []int{0, 1, 8 << 10, 100 << 10, 500 << 10} {
 		var buffer bytes.Buffer
 		held := -1

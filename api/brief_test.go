@@ -80,6 +80,7 @@ var briefRows = []briefRow{
 
 // Each example of the brief gets its answer, by the brief's own addresses.
 func TestBriefsExamples(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.fleet(simnet.Config{ScanDelay: time.Millisecond}, "z-node") // listed after theirs
 	w.runner()
@@ -206,6 +207,7 @@ func unlike(path string, want, got any) (problems []string) {
 
 // A check that finds nothing is none.
 func TestUnlike(t *testing.T) {
+	t.Parallel()
 	brief := map[string]any{"list": []any{map[string]any{"n": 1.5, "at": "2024-01-15T10:30:00Z"}}, "more": []any{}, "user": map[string]any{}}
 	item := map[string]any{"n": 2.0, "at": "2026-01-02T03:04:05.678Z", "extra": nil}
 	fits := map[string]any{"list": []any{item}, "more": []any{1.0}, "user": item, "extra": 1.0}

@@ -52,6 +52,7 @@ func byWorker(t *testing.T, data map[string]any) map[string]map[string]any {
 
 // A worker that refuses, hangs, breaks off or talks nonsense is a result; the others are asked all the same.
 func TestBroadcast(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	heard := make(chan string, 100)
@@ -114,6 +115,7 @@ func TestBroadcast(t *testing.T) {
 }
 
 func TestBroadcastsThatDoNotFit(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin, u := w.administrator(), w.register("u")
 	require.Empty(t, byWorker(t, admin.broadcast(map[string]any{"command": "ping"}).ok(200)), "there is nobody")
@@ -136,6 +138,7 @@ func TestBroadcastsThatDoNotFit(t *testing.T) {
 
 // No more than sixteen workers are asked at a time.
 func TestBroadcastIsBounded(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	var now, most atomic.Int64
@@ -163,6 +166,7 @@ func TestBroadcastIsBounded(t *testing.T) {
 
 // A real worker node answers what the protocol says.
 func TestBroadcastToANode(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.phones(simnet.Config{})
 	admin := w.administrator()

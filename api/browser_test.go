@@ -132,6 +132,7 @@ const (
 
 // A customer opens the page on a phone, sees the code, sees it change, scans it, and is told so.
 func TestLinkPageInABrowser(t *testing.T) {
+	t.Parallel()
 	b, ok := newBrowser(t)
 	if !ok {
 		return
@@ -174,6 +175,7 @@ func TestLinkPageInABrowser(t *testing.T) {
 
 // The other states look like pages too, and a page finds back by itself when the process that served it has gone.
 func TestLinkPageInTrouble(t *testing.T) {
+	t.Parallel()
 	b, ok := newBrowser(t)
 	if !ok {
 		return
@@ -219,6 +221,7 @@ func TestLinkPageInTrouble(t *testing.T) {
 
 // Over HTTP, under a name of its own, a browser says of a form no more than its Origin.
 func TestFormsInABrowser(t *testing.T) {
+	t.Parallel()
 	b, ok := newBrowser(t)
 	if !ok {
 		return

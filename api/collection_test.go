@@ -38,6 +38,7 @@ func (i postmanItem) requests() (all []postmanItem) {
 // The collection asks for what there is, looks at each answer, has something of every resource, and holds no secret. That its
 // requests succeed is seen in cmd/kurir.
 func TestCollection(t *testing.T) {
+	t.Parallel()
 	raw, err := os.ReadFile("../collections/kurir.postman_collection.json")
 	require.NoError(t, err)
 	var collection struct {

@@ -14,6 +14,7 @@ import (
 )
 
 func TestDeleteContactData(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.worker()
@@ -57,6 +58,7 @@ func TestDeleteContactData(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) { c.KeepMessagesDays, c.KeepDeliveriesDays = 100, 30 })
 	u, other := w.register("u"), w.register("other")
 	const path = "/api/v1/account/retention"

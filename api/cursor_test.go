@@ -12,6 +12,7 @@ import (
 )
 
 func TestCursor(t *testing.T) {
+	t.Parallel()
 	for _, id := range []uuid.UUID{uuid.Nil, uuid.Max, uuid.New(), uuid.Must(uuid.NewV7())} {
 		text := encodeCursor(id)
 		back, err := decodeCursor(text)
@@ -37,6 +38,7 @@ func TestCursor(t *testing.T) {
 
 // The cursors of lists that count are like those of IDs, and neither is taken for the other.
 func TestSequenceCursor(t *testing.T) {
+	t.Parallel()
 	for _, sequence := range []int64{1, 96, 1 << 40, math.MaxInt64} {
 		text := encodeSequence(sequence)
 		back, err := decodeSequence(text)

@@ -32,6 +32,7 @@ func refs(v any, f func(string)) {
 }
 
 func TestOpenAPI(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	require.Equal(t, map[string]int{w.do("GET", "/openapi.json", nil, nil).text: 8}, parallel(8, func(int) string { return w.do("GET", "/openapi.json", nil, nil).text }))
 	d := w.document()
@@ -135,6 +136,7 @@ func (w *world) assets(base, page string, with headers) int {
 }
 
 func TestDocsPage(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	require.Equal(t, "/docs", w.do("GET", "/", nil, nil).header.Get("Location"))
 	for _, path := range []string{"/docs", "/docs/"} {
@@ -157,6 +159,7 @@ func (w *world) logIn(email, password string, with headers) *answer {
 }
 
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.worker()
 	admin, user := w.administrator(), w.register("u")

@@ -302,6 +302,7 @@ func under(field, name string) string {
 
 // Every operation refuses every body that does not fit, in the one form, and does nothing.
 func TestBodiesThatDoNotFit(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	d := s.document()
 	for _, op := range d.operations() {
@@ -364,6 +365,7 @@ func TestBodiesThatDoNotFit(t *testing.T) {
 
 // The example that the document gives for each body is one that the operation takes.
 func TestExamplesAreTaken(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	d := s.document()
 	for _, op := range d.operations() {
@@ -415,6 +417,7 @@ func TestExamplesAreTaken(t *testing.T) {
 
 // Every parameter in a path may be anything.
 func TestPathsThatNameNothing(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	d := s.document()
 	for _, op := range d.operations() {
@@ -446,6 +449,7 @@ func TestPathsThatNameNothing(t *testing.T) {
 }
 
 func TestQueriesThatDoNotFit(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	tried := 0
 	for _, op := range s.document().operations() {
@@ -498,6 +502,7 @@ func TestQueriesThatDoNotFit(t *testing.T) {
 
 // Text that is no Unicode is stored as far as it can be, with U+FFFD for the rest, as JSON's readers do.
 func TestTextThatIsNoUnicode(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	for what, body := range map[string]string{"a lone surrogate": `{"to":"628123456789","message":"a\ud800b"}`, "bytes": "{\"to\":\"628123456789\",\"message\":\"a\xffb\"}"} {
 		data := s.do("POST", "/api/v1/sessions/shop/send", s.owner.auth(), body).ok(202)
@@ -515,6 +520,7 @@ func TestTextThatIsNoUnicode(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, path := range []string{"/api/v1/auth/me", "/api/auth/me", "/nowhere", "/health/live", "/docs"} {
 		require.Equal(t, "my-id_1.2:3", w.do("GET", path, headers{"X-Request-Id", "my-id_1.2:3"}, nil).header.Get("X-Request-Id"), path)
@@ -526,6 +532,7 @@ func TestRequestIDs(t *testing.T) {
 }
 
 func TestRoutesThatAreNot(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, path := range []string{"/nowhere", "/api", "/api/", "/api/v1", "/apifoo", "/api/v1foo", "/api/v1/nothing", "/API/V1/auth/me", "/api/v1/Auth/me", "/.env", "/openapi.jso"} {
 		w.do("GET", path, nil, nil).refused(404, "route_not_found")
@@ -547,6 +554,7 @@ func TestRoutesThatAreNot(t *testing.T) {
 }
 
 func TestTheAliasIsTheSameRequest(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	require.Equal(t, u.id, str(w.do("GET", "/api/auth/me", u.auth(), nil).ok(200)["user"].(map[string]any), "id"))
@@ -573,6 +581,7 @@ func (w *world) raw(request string) *answer {
 
 // A client that writes its whole request before it reads, as most do, hears of the refusal.
 func TestTooLargeIsHeard(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	const size = 8 << 20
 	head := "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nX-Request-Id: large\r\nContent-Type: application/json\r\n"
@@ -590,6 +599,7 @@ func TestTooLargeIsHeard(t *testing.T) {
 
 // curl waits for 100 Continue before it sends a large body; a refusal may come in its stead.
 func TestTooLargeIsHeardByThoseWhoExpect(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, size := range []int{20, 8 << 20} {
 		c, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
@@ -616,6 +626,7 @@ func TestTooLargeIsHeardByThoseWhoExpect(t *testing.T) {
 }
 
 func TestRequestsThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.raw("GET /docs HTTP/1.1\r\nHost: x\r\nX-Api-Key: "+strings.Repeat("k", 20<<10)+"\r\n\r\n").refused(431, "headers_too_large")
 	w.raw("GET /"+strings.Repeat("k", 20<<10)+" HTTP/1.1\r\nHost: x\r\n\r\n").refused(431, "headers_too_large")
@@ -625,6 +636,7 @@ func TestRequestsThatCannotBeRead(t *testing.T) {
 }
 
 func TestAcceptIsNoReasonToRefuse(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, accept := range []string{"json", "text/html", "image/png", "application/cbor", "*/*;q=0", "nonsense"} {
 		w.do("GET", "/api/v1/auth/me", headers{"Accept", accept}, nil).refused(401, "unauthenticated")

@@ -113,6 +113,7 @@ func codesInSource(t *testing.T) []string {
 
 // docs/errors.md lists every code, and no other.
 func TestCodesAreDocumented(t *testing.T) {
+	t.Parallel()
 	raw, err := os.ReadFile("../docs/errors.md")
 	require.NoError(t, err)
 	var documented []string

@@ -51,6 +51,7 @@ func (w *world) inOrder(user, session string) []string {
 
 // What happens to a session comes over its stream and over the account's, from the first QR code on.
 func TestEventsOfASessionsLife(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.phones(simnet.Config{ScanDelay: 0})
 	w.runner()
@@ -98,6 +99,7 @@ func TestEventsOfASessionsLife(t *testing.T) {
 // Two transactions whose events have IDs in one order and that commit in the other: a reader who only looked for higher IDs
 // would never see the first.
 func TestEventsThatBecomeVisibleInAnotherOrder(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	live := w.follow(shopEvents, u.auth()).ready()
 	uid := w.uid("shop")
@@ -127,6 +129,7 @@ func TestEventsThatBecomeVisibleInAnotherOrder(t *testing.T) {
 // Many write in overlapping transactions, some of which fail, while clients come and go: each sees everything once, in
 // the one order.
 func TestNothingIsLostOrToldTwice(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	other := startOn(t, w.db)
 	const writers, each = 6, 60
@@ -213,6 +216,7 @@ func isClosed(c chan struct{}) bool {
 }
 
 func TestResume(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	many := make([]string, 450) // more than two pages
 	for i := range many {
@@ -253,6 +257,7 @@ func TestResume(t *testing.T) {
 }
 
 func TestTypesOfAStream(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t, func(_ *world, c *api.Config) { c.Streams.Heartbeat = 20 * time.Millisecond })
 	f := w.follow(shopEvents+"?types=message.read,session.qr", u.auth()).ready()
 	before := w.emit("shop", "message.sent", "message.read", "session.status", "session.qr", "message.delivered")
@@ -270,6 +275,7 @@ func TestTypesOfAStream(t *testing.T) {
 }
 
 func TestTooManyStreams(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t, func(_ *world, c *api.Config) {
 		c.Streams.Limits = limits.Streams{PerCredential: 2, PerUser: 3, PerProcess: 4}
 		c.Streams.Heartbeat = 10 * time.Millisecond // which is how a client that has gone is noticed
@@ -297,6 +303,7 @@ func TestTooManyStreams(t *testing.T) {
 
 // A client that takes nothing is cut off; others see all, in time.
 func TestSlowClient(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t, func(_ *world, c *api.Config) { c.Streams.Buffer, c.Streams.Write = 50, time.Hour }) // else what comes first is a matter of pace
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 	require.NoError(t, err)
@@ -324,6 +331,7 @@ func TestSlowClient(t *testing.T) {
 
 // Whatever ends a credential, or the session, ends the streams within moments, and new ones are refused.
 func TestRevocationEndsStreams(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	b := startOn(t, w.db) // where it is done
 	key := u.session("third")
@@ -351,6 +359,7 @@ func TestRevocationEndsStreams(t *testing.T) {
 
 // A token that ends ends its streams.
 func TestStreamsEndWithTheirToken(t *testing.T) {
+	t.Parallel()
 	w, _ := streamWorld(t)
 	short := startOn(t, w.db, func(_ *world, c *api.Config) { c.JWTLifetime = 2 * time.Second })
 	token := str(short.do("POST", "/api/v1/auth/login", nil, map[string]any{"email": "u@example.com", "password": password}).ok(200), "token")
@@ -358,6 +367,7 @@ func TestStreamsEndWithTheirToken(t *testing.T) {
 }
 
 func TestShutdownEndsStreams(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	live := w.follow(accountEvents, u.auth()).ready()
 	ids := w.emit("shop", "message.sent")
@@ -371,6 +381,7 @@ func TestShutdownEndsStreams(t *testing.T) {
 
 // Without PostgreSQL streams stay, and go on when it is back, without loss.
 func TestStreamsWithoutPostgres(t *testing.T) {
+	t.Parallel()
 	raw := modelstest.URL(t)
 	url, way := relayed(t, raw)
 	w := startOn(t, modelstest.Open(t, url), func(_ *world, c *api.Config) { c.Streams.Heartbeat = 20 * time.Millisecond })

@@ -69,6 +69,7 @@ func (t *tenant) export(query string) exported {
 }
 
 func TestExport(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -121,6 +122,7 @@ func (i *idle) rest() exported {
 const large = 60_000 // so that some hundred do not fit into what sockets hold
 
 func TestExportsAtOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -157,6 +159,7 @@ func TestExportThatNobodyReads(t *testing.T) {
 
 // PostgreSQL goes away in the middle: the client is told, and goes on where it was.
 func TestExportWithoutPostgres(t *testing.T) {
+	t.Parallel()
 	url, way := relayed(t, modelstest.URL(t))
 	db, err := models.Open(url, 8)
 	require.NoError(t, err)
@@ -184,6 +187,7 @@ func TestExportWithoutPostgres(t *testing.T) {
 
 // A process that ends tells its exports.
 func TestExportAtShutdown(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

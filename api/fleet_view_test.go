@@ -14,6 +14,7 @@ import (
 )
 
 func TestWorkerMetrics(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin := w.administrator()
 	require.Equal(t, map[string]any{"range": "24h", "stepSeconds": 900.0, "workers": []any{}}, admin.read("/admin/workers/metrics").ok(200))
@@ -75,6 +76,7 @@ func TestWorkerMetrics(t *testing.T) {
 }
 
 func TestScaling(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin, u := w.administrator(), w.register("u")
 	get := func() map[string]any { return admin.read("/admin/scaling").ok(200) }

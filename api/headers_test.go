@@ -34,6 +34,7 @@ func (a *answer) isSecured() {
 }
 
 func TestEveryAnswerHasSecureHeaders(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)), func(_ *world, c *api.Config) { c.PublicURL = "https://kurir.example.com" })
 	w.worker()
 	u, admin := w.register("u"), w.administrator()
@@ -77,6 +78,7 @@ func TestEveryAnswerHasSecureHeaders(t *testing.T) {
 
 // What a browser lets pages of other sites do follows from these headers alone.
 func TestOriginsThatMayCall(t *testing.T) {
+	t.Parallel()
 	const ours, second, foreign = "https://app.example.com", "http://localhost:3000", "https://evil.example"
 	w := start(t, withRedis(embeddedtest.Redis(t)), func(_ *world, c *api.Config) { c.CORSOrigin = ours + ", " + second })
 	u := w.register("u")
@@ -120,6 +122,7 @@ func TestOriginsThatMayCall(t *testing.T) {
 
 // A page of another site has the administrator's browser send what it likes, with his cookie; this is what Kurir sees of it.
 func TestOrdersOfOtherSitesAreRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)), func(_ *world, c *api.Config) {
 		c.AsynqmonWritable, c.PublicURL = true, "https://kurir.example.com"
 	})

@@ -17,6 +17,7 @@ func keyed(with headers, key string) headers {
 func replayed(a *answer) bool { return a.header.Get("Idempotency-Replayed") == "true" }
 
 func TestTheSameKeyIsTheSameRequest(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -60,6 +61,7 @@ func TestTheSameKeyIsTheSameRequest(t *testing.T) {
 }
 
 func TestReplaysHoldNoSecrets(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -81,6 +83,7 @@ func TestReplaysHoldNoSecrets(t *testing.T) {
 }
 
 func TestKeysAtOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -104,6 +107,7 @@ func TestKeysAtOnce(t *testing.T) {
 
 // A process that died after its commit leaves a key without an answer; whoever comes then finds what it made.
 func TestTakeoverOfADeadProcess(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -135,6 +139,7 @@ func TestTakeoverOfADeadProcess(t *testing.T) {
 
 // Only what was done is remembered: what failed may be tried again with the same key, repaired or not.
 func TestRefusalsAreNotRemembered(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	u.do("POST", "/api/v1/sessions", keyed(u.auth(), "k"), named("shop")).refused(503, "no_worker_available")
@@ -156,6 +161,7 @@ func TestRefusalsAreNotRemembered(t *testing.T) {
 }
 
 func TestKeysThatAreNone(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

@@ -61,6 +61,7 @@ func modelsUser(w *world) (id uuid.UUID) {
 }
 
 func TestBase64InSendRequests(t *testing.T) {
+	t.Parallel()
 	w, u := newEcho(t)
 	std := base64.StdEncoding.EncodeToString([]byte(picture))
 	large := "GIF89a" + strings.Repeat("y", 3<<20)
@@ -116,6 +117,7 @@ func TestBase64InSendRequests(t *testing.T) {
 }
 
 func TestFormsAsSendRequests(t *testing.T) {
+	t.Parallel()
 	w, u := newEcho(t)
 	got := u.echoed(fileForm(t, `C:\temp\report ü.pdf`, "%PDF-1.7 x", "to", "6281234567890", "type", "document", "n", `{"a":[1]}`, "flag", "true", "text", "hello"))
 	require.Equal(t, "%PDF-1.7 x", w.stored(got["mediaId"]))
@@ -161,6 +163,7 @@ func TestFormsAsSendRequests(t *testing.T) {
 
 // The ID of a medium is made of its content, so a repeated request is the same request.
 func TestIdempotencyOfMedia(t *testing.T) {
+	t.Parallel()
 	_, u := newEcho(t)
 	send := func(key, contentType, body string) *answer {
 		return u.do("POST", echoPath, append(u.auth(), "Content-Type", contentType, "Idempotency-Key", key), body)
@@ -287,6 +290,7 @@ func (b *begun) answer() *answer {
 }
 
 func TestUploadsAtOnce(t *testing.T) {
+	t.Parallel()
 	var made *api.API
 	w := start(t, func(w *world, c *api.Config) {
 		c.Uploads = api.UploadLimits{AtOnce: 2, PerUser: 1, Timeout: time.Minute}
@@ -326,6 +330,7 @@ func TestUploadsAtOnce(t *testing.T) {
 }
 
 func TestUploadsThatAreTooSlow(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) {
 		c.Uploads = api.UploadLimits{AtOnce: 10, PerUser: 10, Timeout: 300 * time.Millisecond}
 	})
@@ -341,6 +346,7 @@ func TestUploadsThatAreTooSlow(t *testing.T) {
 // After an upload that was read to its end the connection goes on; after another it does not, and what is left of the body
 // is no request.
 func TestConnectionsAfterUploads(t *testing.T) {
+	t.Parallel()
 	w, u := newEcho(t)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
 	require.NoError(t, err)
@@ -379,6 +385,7 @@ func TestConnectionsAfterUploads(t *testing.T) {
 
 // Clients that go away half way leave nothing.
 func TestUploadsThatEndHalfWay(t *testing.T) {
+	t.Parallel()
 	w, u := newEcho(t)
 	for i := range 6 {
 		b := w.begin(t, u, []int{1 << 20, 10_001}[i%2])
@@ -402,6 +409,7 @@ func TestUploadsThatEndHalfWay(t *testing.T) {
 
 // What two readers would end at different places is no request: a proxy before us may be the other one.
 func TestBodiesWithTwoLengths(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	smuggled := "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 	for _, lengths := range []string{"Content-Length: 5\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\ncontent-length: 5", "Content-Length: 5\r\nContent-Length: 5",

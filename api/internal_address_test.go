@@ -9,6 +9,7 @@ import (
 )
 
 func TestClientAddress(t *testing.T) {
+	t.Parallel()
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for _, tt := range []struct{ peer, chain, want string }{
 		{"203.0.113.1", "", "203.0.113.1"},

@@ -11,6 +11,7 @@ import (
 
 // The table of docs/keys.md says of each operation what its OpenAPI description and the matrix say.
 func TestScopesAreDocumented(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	type row struct {
 		scope   string

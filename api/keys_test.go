@@ -57,6 +57,7 @@ func (w *world) bad(secret string) {
 }
 
 func TestAccountKeys(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u, other := w.register("u"), w.register("other")
 	first := u.keys()
@@ -131,6 +132,7 @@ func TestAccountKeys(t *testing.T) {
 
 // However many ask at once, there are never more than 50.
 func TestNumberOfAccountKeys(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	w.exec(`INSERT INTO api_keys (id, key_hash, prefix, user_id, name) SELECT kurir_uuid_v7(), sha256(n::text::bytea), 'kur_', $1, 'x' FROM generate_series(1, 45) n`, u.id)
@@ -155,6 +157,7 @@ func TestNumberOfAccountKeys(t *testing.T) {
 
 // An API key gets no further than its scopes, whatever it asks for.
 func TestKeysMakeNoKeys(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -195,6 +198,7 @@ func TestKeysMakeNoKeys(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	b := startOn(t, w.db)
 	u := w.register("u")
@@ -264,6 +268,7 @@ func TestRotation(t *testing.T) {
 
 // A key that expires while it is remembered is refused on the second, on every process.
 func TestKeysExpireToTheSecond(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	b := startOn(t, w.db)
 	u := w.register("u")
@@ -291,6 +296,7 @@ func TestKeysExpireToTheSecond(t *testing.T) {
 
 // What ends a key's right ends its streams, and shows no QR code to a key that may not link phones.
 func TestStreamsOfKeys(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	read, manager := u.newKey(nil, "read"), u.newKey(nil, "read", "manage")
 	w.do("GET", accountEvents, bearer(u.newKey(nil, "send", "manage").secret), nil).refused(403, "missing_scope")
@@ -337,6 +343,7 @@ func TestStreamsOfKeys(t *testing.T) {
 // Requests that are under way when their key is deleted end as they began or are refused; when the deletion has been
 // answered, nothing begins.
 func TestDeletionAmongRequests(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	b := startOn(t, w.db)
 	u := w.register("u")
@@ -355,6 +362,7 @@ func TestDeletionAmongRequests(t *testing.T) {
 }
 
 func TestOddKeys(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	for _, key := range []string{"kur_", "kus_" + u.key[4:], "KUR_" + u.key[4:], u.key + "=", u.key[:46], " " + u.key[:46], u.key + u.key, strings.Repeat("k", 8000), "kur_" + strings.Repeat("é", 43), "kur_" + strings.Repeat("\t", 43),

@@ -54,6 +54,7 @@ func (w *world) network(url string, body any) {
 
 // A session's whole life, on real nodes and phones.
 func TestLifecycle(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.clockwork()
@@ -155,6 +156,7 @@ func TestLifecycle(t *testing.T) {
 
 // Nobody scans in time: a start shows another QR code.
 func TestStartAfterNobodyScanned(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)), func(w *world, _ *api.Config) { w.scan = 300 * time.Millisecond })
 	w.runner()
 	w.clockwork()
@@ -180,6 +182,7 @@ func TestStartAfterNobodyScanned(t *testing.T) {
 
 // What is passed on, through a real node to the simulated network and back.
 func TestPassingOn(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	phones := w.phones(simnet.Config{})

@@ -35,6 +35,7 @@ const mePath = "/api/v1/auth/me"
 
 // Requests without a credential, or with a bad one, count by address at all processes together; those with a good one by it.
 func TestRequestLimits(t *testing.T) {
+	t.Parallel()
 	worlds := fleetOf(t, 3, behind, strict(func(r *limits.Requests) { r.PerAddress, r.PerCredential, r.SessionOps = 20, 30, 5 }))
 	w := worlds[0]
 	w.worker()
@@ -104,6 +105,7 @@ func TestRequestLimits(t *testing.T) {
 
 // Sends count by the tier alone.
 func TestSendsAreNoRequests(t *testing.T) {
+	t.Parallel()
 	w := fleetOf(t, 1, strict(func(r *limits.Requests) { r.PerCredential, r.SessionOps = 3, 3 }))[0]
 	w.worker()
 	u := w.register("u")
@@ -121,6 +123,7 @@ func TestSendsAreNoRequests(t *testing.T) {
 }
 
 func TestRegistrationLimit(t *testing.T) {
+	t.Parallel()
 	worlds := fleetOf(t, 2, behind, strict(func(r *limits.Requests) { r.Registrations = 3 }))
 	register := func(i int, address string) *answer {
 		return worlds[i%2].do("POST", "/api/v1/auth/register", from(address), map[string]any{"email": fmt.Sprintf("u%d@example.com", i), "password": password})
@@ -133,6 +136,7 @@ func TestRegistrationLimit(t *testing.T) {
 
 // Without Redis requests pass, at once.
 func TestRequestsWithoutRedis(t *testing.T) {
+	t.Parallel()
 	w := start(t, strict(func(r *limits.Requests) { r.PerAddress, r.PerCredential, r.Registrations = 2, 2, 1 }))
 	for i := range 10 {
 		u := w.register(fmt.Sprintf("u%d", i))
@@ -149,6 +153,7 @@ func TestRequestsWithoutRedis(t *testing.T) {
 
 // What a client writes into X-Forwarded-For is nothing to us unless it comes through our proxies, and then only what they wrote.
 func TestSpoofedAddresses(t *testing.T) {
+	t.Parallel()
 	few := strict(func(r *limits.Requests) { r.PerAddress = 3 })
 	open := fleetOf(t, 1, few)[0]
 	require.Equal(t, map[int]int{401: 3, 429: 7}, parallel(10, func(i int) int {
@@ -171,6 +176,7 @@ func TestSpoofedAddresses(t *testing.T) {
 
 // Each limit is described where clients look.
 func TestLimitsAreDocumented(t *testing.T) {
+	t.Parallel()
 	d := start(t).document()
 	for path, item := range d.all["paths"].(map[string]any) {
 		for method, raw := range item.(map[string]any) {
@@ -193,6 +199,7 @@ func TestLimitsAreDocumented(t *testing.T) {
 
 // Somebody who guesses is stopped; the owner is not, wherever he is.
 func TestGuessingPasswords(t *testing.T) {
+	t.Parallel()
 	worlds := fleetOf(t, 3, behind, strict(func(r *limits.Requests) {
 		r.Logins = limits.Logins{Failures: 5, PerAddress: 12, PerAccount: 20}
 	}))
@@ -259,6 +266,7 @@ func TestGuessingPasswords(t *testing.T) {
 
 // A stolen token is no way to guess the password: what asks for it counts like logins, all of it together.
 func TestGuessingPasswordsWithAToken(t *testing.T) {
+	t.Parallel()
 	worlds := fleetOf(t, 2, behind, strict(func(r *limits.Requests) { r.Logins = limits.Logins{Failures: 6, PerAddress: 50, PerAccount: 50} }))
 	w := worlds[0]
 	u := w.register("u")
@@ -291,6 +299,7 @@ func TestGuessingPasswordsWithAToken(t *testing.T) {
 
 // While Redis is down, each process counts for itself.
 func TestGuessingPasswordsWithoutRedis(t *testing.T) {
+	t.Parallel()
 	w := start(t, behind, strict(func(r *limits.Requests) { r.Logins = limits.Logins{Failures: 3, PerAddress: 10, PerAccount: 50} }))
 	u := w.register("u")
 	logIn := func(pass, address string) int {

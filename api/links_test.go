@@ -90,6 +90,7 @@ func (f *follower) reaches(state string) map[string]any {
 }
 
 func TestLinkPage(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -159,6 +160,7 @@ func TestLinkPage(t *testing.T) {
 
 // A scan ends the link for good, whatever becomes of the session.
 func TestLinkIsUsedOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	network := w.phones(simnet.Config{ScanDelay: -1, QRInterval: 300 * time.Millisecond})
 	w.runner()
@@ -208,6 +210,7 @@ func modelsNumber(w *world) string {
 }
 
 func TestLinksThatAreNone(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -235,6 +238,7 @@ func TestLinksThatAreNone(t *testing.T) {
 }
 
 func TestLanguagesOfALink(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) { c.PublicURL = "https://kurir.example.com/" })
 	w.worker()
 	u := w.register("u")
@@ -258,6 +262,7 @@ func TestLanguagesOfALink(t *testing.T) {
 }
 
 func TestTooManyVisits(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

@@ -13,6 +13,7 @@ import (
 
 // The server's own limit for a first request must not end a connection that a proxy keeps for later.
 func TestConnectionsMayWaitForTheirFirstRequest(t *testing.T) {
+	t.Parallel()
 	client, server := net.Pipe()
 	t.Cleanup(func() { _ = client.Close() })
 	c := &patientConn{Conn: server, limits: DefaultTimeouts()}
@@ -30,6 +31,7 @@ func TestConnectionsMayWaitForTheirFirstRequest(t *testing.T) {
 }
 
 func TestConnectionsWithoutARequestEndInSilence(t *testing.T) {
+	t.Parallel()
 	client, server := net.Pipe()
 	require.NoError(t, client.Close())
 	c := &patientConn{Conn: server, limits: DefaultTimeouts()}

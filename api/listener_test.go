@@ -58,6 +58,7 @@ func (l watching) Accept() (net.Conn, error) {
 
 // Each answer has its own time, whatever came over the connection before.
 func TestAnswersHaveTimesOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	conns := make(chan *watched, 1)
 	var a *api.API
 	w := start(t, func(w *world, _ *api.Config) { w.made = func(made *api.API) { a = made } })

@@ -48,6 +48,7 @@ func (w *world) uploaded(with headers, contentType, body string) map[string]any 
 }
 
 func TestUploadAndDownload(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -95,6 +96,7 @@ func TestUploadAndDownload(t *testing.T) {
 
 // A tenant's page never runs on our origin.
 func TestContentsThatCouldRun(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -111,6 +113,7 @@ func TestContentsThatCouldRun(t *testing.T) {
 }
 
 func TestMediaOfOthers(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -132,6 +135,7 @@ func TestMediaOfOthers(t *testing.T) {
 }
 
 func TestUploadsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -163,6 +167,7 @@ func TestUploadsThatAreRefused(t *testing.T) {
 }
 
 func TestWorkersFetchAndHandOverMedia(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")

@@ -16,6 +16,7 @@ import (
 )
 
 func TestSend(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -44,6 +45,7 @@ func TestSend(t *testing.T) {
 }
 
 func TestRecipients(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -72,6 +74,7 @@ func TestRecipients(t *testing.T) {
 
 // Messages that really go out, and what a client sees of them.
 func TestSendAndWait(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.phones(simnet.Config{Reply: simnet.ReplyEcho})
@@ -112,6 +115,7 @@ func TestSendAndWait(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	w := start(t, allowLoopback)
 	w.worker()
 	u := w.register("u")
@@ -137,6 +141,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

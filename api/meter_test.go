@@ -33,6 +33,7 @@ var errLost = errors.New("connection lost")
 // Processes count side by side, while the database takes a batch and its answer is lost, or takes nothing, and one process is
 // killed. Everything is counted once, but for what the killed one had not yet written.
 func TestMetersCountExactly(t *testing.T) {
+	t.Parallel()
 	db := modelstest.DB(t)
 	user, sessions := modelstest.User(t, db), []uuid.UUID{{}, uuid.New(), uuid.New()}
 	const processes, callers, each = 3, 4, 300
@@ -82,6 +83,7 @@ func TestMetersCountExactly(t *testing.T) {
 
 // A batch is repeated as it was; what comes meanwhile goes into the next one, and never more than there is room for.
 func TestMeterWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
 	batches := map[int64][]models.Hits{}
 	away, written := true, int64(0)
 	m := quietMeter(func(_ context.Context, _ uuid.UUID, batch int64, hits []models.Hits) error {
@@ -122,6 +124,7 @@ func TestMeterWhileTheDatabaseIsAway(t *testing.T) {
 
 // The month is that of UTC, by the moment of the request.
 func TestMeterKnowsDays(t *testing.T) {
+	t.Parallel()
 	var got []models.Hits
 	m := quietMeter(func(_ context.Context, _ uuid.UUID, _ int64, hits []models.Hits) error {
 		got = append(got, hits...)

@@ -19,6 +19,7 @@ func (t *tenant) migrate(session string, body any) *answer {
 func to(worker string) map[string]any { return map[string]any{"workerId": worker} }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	admin, u := w.administrator(), w.register("u")
@@ -59,6 +60,7 @@ func TestMigrate(t *testing.T) {
 
 // Where to is the administrator's choice, if that worker can take it.
 func TestMigrateTo(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	admin, u := w.administrator(), w.register("u")
@@ -85,6 +87,7 @@ func TestMigrateTo(t *testing.T) {
 }
 
 func TestMigrateWhatDoesNotRun(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	modelstest.Worker(t, w.db, "w2", 10)
@@ -101,6 +104,7 @@ func TestMigrateWhatDoesNotRun(t *testing.T) {
 }
 
 func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	for i := range 5 {
@@ -115,6 +119,7 @@ func TestMigrateAtOnce(t *testing.T) {
 }
 
 func TestMigrateOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	modelstest.Worker(t, w.db, "w2", 10)
@@ -142,6 +147,7 @@ func TestMigrateOnce(t *testing.T) {
 }
 
 func TestRebalance(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	modelstest.Worker(t, w.db, "w1", 10)
 	admin, u := w.administrator(), w.register("u")
@@ -169,6 +175,7 @@ func TestRebalance(t *testing.T) {
 
 // While a session is on the move, what only its worker can do has to wait; the rest goes on.
 func TestSessionOnTheMove(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -193,6 +200,7 @@ func TestSessionOnTheMove(t *testing.T) {
 
 // With real nodes: a move, a drain, its end, and a removal. Nothing is scanned again.
 func TestSessionsMoveBetweenNodes(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.clockwork()
@@ -265,6 +273,7 @@ func TestSessionsMoveBetweenNodes(t *testing.T) {
 
 // A removal that is asked for while a drain is under way, or about to end, is done.
 func TestDrainBecomesARemoval(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	w.clockwork()

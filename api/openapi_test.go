@@ -46,6 +46,7 @@ func (d *document) each(f func(what string, o map[string]any)) {
 
 // The document is OpenAPI 3.1, by OpenAPI's own schema, and each schema in it is JSON Schema.
 func TestDocumentIsOpenAPI(t *testing.T) {
+	t.Parallel()
 	d := described(t)
 	file, err := os.Open("testdata/openapi-3.1.schema.json")
 	require.NoError(t, err)
@@ -66,6 +67,7 @@ func TestDocumentIsOpenAPI(t *testing.T) {
 
 // What answers carry beside their bodies is told: when to try again, and whether an answer is an old one.
 func TestHeadersOfAnswersAreDescribed(t *testing.T) {
+	t.Parallel()
 	d := described(t)
 	conflict := dig(d.all, "components", "responses", "Conflict", "headers", "Retry-After", "description")
 	for _, code := range []string{"idempotency_in_progress", "qr_not_ready", "session_logging_out"} {
@@ -89,6 +91,7 @@ func TestHeadersOfAnswersAreDescribed(t *testing.T) {
 
 // A list is a list: null in its place would have every client ask. Workers may say null for what they do not know.
 func TestListsAreNotNull(t *testing.T) {
+	t.Parallel()
 	var null []string
 	var walk func(at string, value any)
 	walk = func(at string, value any) {
@@ -112,6 +115,7 @@ func TestListsAreNotNull(t *testing.T) {
 
 // Each body has examples, and they fit.
 func TestExamplesFit(t *testing.T) {
+	t.Parallel()
 	d := described(t)
 	c := d.checker(t)
 	fit := func(at string, media map[string]any, what string) {
@@ -163,6 +167,7 @@ func TestExamplesFit(t *testing.T) {
 
 // What is said of security is what the matrix of callers finds.
 func TestSecurityIsDescribed(t *testing.T) {
+	t.Parallel()
 	described(t).each(func(what string, o map[string]any) {
 		row, schemes := matrix[o["operationId"].(string)], map[string]bool{}
 		for _, alternative := range o["security"].([]any) {
@@ -193,6 +198,7 @@ func TestSecurityIsDescribed(t *testing.T) {
 
 // Names that clients and their generators hang on are there, unlike, and in one form; what is asked for is told, with its limits.
 func TestOperationsAreDescribed(t *testing.T) {
+	t.Parallel()
 	d := described(t)
 	tags := map[string]bool{}
 	for _, tag := range d.all["tags"].([]any) {
@@ -225,6 +231,7 @@ func TestOperationsAreDescribed(t *testing.T) {
 
 // Every code of docs/errors.md that the API answers with is said of an operation, with its status, or of what is none.
 func TestCodesAreDescribed(t *testing.T) {
+	t.Parallel()
 	raw, err := os.ReadFile("../docs/errors.md")
 	require.NoError(t, err)
 	_, section, _ := strings.Cut(string(raw), "## Answers of the API")
@@ -246,6 +253,7 @@ func TestCodesAreDescribed(t *testing.T) {
 
 // Nothing in the document looks like a secret that somebody uses.
 func TestDocumentHoldsNoSecrets(t *testing.T) {
+	t.Parallel()
 	text := string(api.Document("test"))
 	for _, word := range regexp.MustCompile(`[\w-]+`).FindAllString(text, -1) {
 		require.False(t, models.LooksLikeKey(word), word)

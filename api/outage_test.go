@@ -35,6 +35,7 @@ func (a *answer) code(want string) {
 
 // PostgreSQL is the truth: without Redis everything is accepted, and quickly.
 func TestWithoutRedis(t *testing.T) {
+	t.Parallel()
 	store := embeddedtest.NewRedis(t, "")
 	w := start(t, withRedis(store.URL()), func(_ *world, c *api.Config) { c.LimitTimeout = 0 }) // its default
 	w.phones(simnet.Config{})
@@ -71,6 +72,7 @@ func TestWithoutRedis(t *testing.T) {
 
 // Without PostgreSQL nothing is accepted, everybody is told to come again, and when it is back all goes on.
 func TestWithoutPostgres(t *testing.T) {
+	t.Parallel()
 	url, way := relayed(t, modelstest.URL(t))
 	w := startOn(t, modelstest.Open(t, url))
 	w.worker()

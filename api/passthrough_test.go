@@ -20,6 +20,7 @@ const aGroupPath = "/groups/120363012345678901@g.us"
 
 // What a worker refuses, and what that means to a client; for what reads, and for what changes something.
 func TestWhatAWorkerRefuses(t *testing.T) {
+	t.Parallel()
 	w, u, s := passing(t)
 	for code, want := range map[string]struct {
 		status  int
@@ -63,6 +64,7 @@ func TestWhatAWorkerRefuses(t *testing.T) {
 
 // What a worker answers is not believed.
 func TestWhatAWorkerMakesUp(t *testing.T) {
+	t.Parallel()
 	_, u, s := passing(t)
 	numbers := map[string]any{"numbers": []string{"6281234567890"}}
 	text := func(v string) *string { return &v }
@@ -103,6 +105,7 @@ func TestWhatAWorkerMakesUp(t *testing.T) {
 
 // A call of what is not connected is refused here, and the worker is not asked.
 func TestPassingNeedsAConnectedSession(t *testing.T) {
+	t.Parallel()
 	w, u, s := passing(t)
 	for _, x := range []struct {
 		change string
@@ -127,6 +130,7 @@ func TestPassingNeedsAConnectedSession(t *testing.T) {
 
 // A worker that cannot be reached is 503: nothing was sent.
 func TestAWorkerThatCannotBeReached(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -141,6 +145,7 @@ func TestAWorkerThatCannotBeReached(t *testing.T) {
 
 // One that hangs is 504 in time; its own sessions wait, and have no more of the API than their share.
 func TestAWorkerThatHangs(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) { c.CallTimeout = 300 * time.Millisecond })
 	w.worker()
 	u := w.register("u")
@@ -182,6 +187,7 @@ func (w *world) uidOf(id string) string {
 
 // No session has more than its share of calls in hand.
 func TestCallsOfOneSessionAreBounded(t *testing.T) {
+	t.Parallel()
 	_, u, s := passing(t)
 	began, over := make(chan struct{}, 100), make(chan struct{})
 	s.answers(func(ctx context.Context, session, call string, p wire.Passed) (any, error) {
@@ -205,6 +211,7 @@ func TestCallsOfOneSessionAreBounded(t *testing.T) {
 
 // A connection that breaks: what reads is asked once more, what changes something is not.
 func TestABrokenConnection(t *testing.T) {
+	t.Parallel()
 	w, u, _ := passing(t)
 	var mu sync.Mutex
 	accepted := 0
@@ -244,6 +251,7 @@ func TestABrokenConnection(t *testing.T) {
 
 // The calls carry the session's epoch; a worker of another term refuses them.
 func TestCallsCarryTermAndEpoch(t *testing.T) {
+	t.Parallel()
 	w, u, s := passing(t)
 	var epoch int64
 	s.answers(func(ctx context.Context, session, call string, p wire.Passed) (any, error) {
@@ -259,6 +267,7 @@ func TestCallsCarryTermAndEpoch(t *testing.T) {
 
 // A group is made once for an Idempotency-Key, as far as the network can tell, though its first answer was lost.
 func TestCreateGroupOnce(t *testing.T) {
+	t.Parallel()
 	_, u, s := passing(t)
 	var keys []string
 	lost := true
@@ -288,6 +297,7 @@ func TestCreateGroupOnce(t *testing.T) {
 
 // Addresses and links that make no sense are refused here.
 func TestAddressesOfCalls(t *testing.T) {
+	t.Parallel()
 	_, u, s := passing(t)
 	for path, body := range map[string]any{
 		"/contacts/check":             map[string]any{"numbers": []string{"6281234567890", "12"}},
@@ -333,6 +343,7 @@ func TestAddressesOfCalls(t *testing.T) {
 
 // What came in is marked as read by chat and author, once.
 func TestMarkRead(t *testing.T) {
+	t.Parallel()
 	w, u, s := passing(t)
 	u.connected("second")
 	shop := w.uidOf("shop")
@@ -377,6 +388,7 @@ func TestMarkRead(t *testing.T) {
 
 // Addresses in paths may be written as clients write them.
 func TestAddressesInPathsMayBeEscaped(t *testing.T) {
+	t.Parallel()
 	_, u, _ := passing(t)
 	for _, path := range []string{"/groups/120363012345678901%40g.us", "/groups/120363012345678901", "/contacts/6281234567890%40s.whatsapp.net", "/contacts/%2B6281234567890", "/contacts/+6281234567890",
 		"/contacts/%2B62%20812-3456-7890/picture"} {

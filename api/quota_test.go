@@ -52,6 +52,7 @@ const sendPath = "/api/v1/sessions/%s/send"
 // Four processes and 200 clients, who send one by one, in batches, under keys that they repeat, and into a session that takes
 // nothing, while Redis is emptied again and again: not one message more than the tier's number is accepted, nor one less.
 func TestExactlyTheTiersMessages(t *testing.T) {
+	t.Parallel()
 	const limit, clients = 500, 200
 	worlds := fleetOf(t, 4, func(_ *world, c *api.Config) {
 		c.Tiers = limits.Default()
@@ -137,6 +138,7 @@ func TestExactlyTheTiersMessages(t *testing.T) {
 // What a client sees: headers, a sentence that names tier and limit, a batch that does not fit and leaves room for what does,
 // a limit of the user's own that is heard of at once.
 func TestMessageLimit(t *testing.T) {
+	t.Parallel()
 	told := make(chan string, 10)
 	worlds := fleetOf(t, 2, func(_ *world, c *api.Config) {
 		c.LimitReached = func(_ context.Context, u *models.User, limit string) { told <- u.Email + " " + limit }
@@ -215,6 +217,7 @@ func TestMessageLimit(t *testing.T) {
 
 // Without Redis messages are accepted, and counted when it is back.
 func TestMessagesWithoutRedis(t *testing.T) {
+	t.Parallel()
 	handle := embeddedtest.NewRedis(t, "")
 	w := start(t, withRedis(handle.URL()), func(_ *world, c *api.Config) { c.LimitTimeout = 2 * time.Second })
 	w.worker()
@@ -240,6 +243,7 @@ func TestMessagesWithoutRedis(t *testing.T) {
 
 // A failing send gives back what it took, and one whose outcome nobody knows has the messages counted anew.
 func TestFailedSendsGiveBack(t *testing.T) {
+	t.Parallel()
 	url, way := relayed(t, modelstest.URL(t))
 	db, direct := modelstest.Open(t, url), modelstest.Open(t, url)
 	w := startOn(t, db, withRedis(embeddedtest.Redis(t)))
@@ -270,6 +274,7 @@ func TestFailedSendsGiveBack(t *testing.T) {
 
 // Deleting sessions and making new ones is no way to a second quota, and neither is making many.
 func TestSessionsShareTheirUsersQuota(t *testing.T) {
+	t.Parallel()
 	worlds := fleetOf(t, 2)
 	w := worlds[0]
 	w.worker()
@@ -300,6 +305,7 @@ func TestSessionsShareTheirUsersQuota(t *testing.T) {
 
 // An administrator's word about a user's sessions stands before the tier's, under concurrency too.
 func TestSessionsOfAUser(t *testing.T) {
+	t.Parallel()
 	told := make(chan string, 10)
 	worlds := fleetOf(t, 2, func(_ *world, c *api.Config) {
 		c.LimitReached = func(_ context.Context, _ *models.User, limit string) { told <- limit }

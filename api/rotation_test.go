@@ -29,6 +29,7 @@ func signedAs(t *testing.T, user string, secret []byte, kid any) headers {
 
 // A JWT_SECRET is replaced in three steps, and nobody is signed out at any of them.
 func TestRotationOfJWTSecret(t *testing.T) {
+	t.Parallel()
 	next := []byte("another secret of 32 bytes or so")
 	with := func(secrets ...[]byte) setting {
 		return func(_ *world, c *api.Config) { c.JWTSecret, c.MoreJWTSecrets = secrets[0], secrets[1:] }
@@ -71,6 +72,7 @@ func TestRotationOfJWTSecret(t *testing.T) {
 
 // Workers come in with either token, and keep the secrets of their terms while ENCRYPTION_KEY is replaced.
 func TestRotationOfWhatWorkersShow(t *testing.T) {
+	t.Parallel()
 	old, next := bytes.Repeat([]byte("k"), 32), bytes.Repeat([]byte("n"), 32)
 	vaultOf := func(keys ...[]byte) setting {
 		return func(w *world, c *api.Config) {

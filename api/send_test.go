@@ -59,6 +59,7 @@ func (w *world) get(u *tenant, id string) map[string]any {
 // The schema and the API take and refuse the same: each type with each field that any type takes, and without each that
 // it has.
 func TestSchemaOfSendsIsTrue(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")
@@ -132,6 +133,7 @@ func TestSchemaOfSendsIsTrue(t *testing.T) {
 }
 
 func TestRepliesAndTargetsAreOfTheSession(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")
@@ -161,6 +163,7 @@ func TestRepliesAndTargetsAreOfTheSession(t *testing.T) {
 }
 
 func TestEditRevokeReactForward(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")
@@ -237,6 +240,7 @@ func TestEditRevokeReactForward(t *testing.T) {
 }
 
 func TestRetryOverHTTP(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")
@@ -256,6 +260,7 @@ func TestRetryOverHTTP(t *testing.T) {
 
 // What is about another message is sent again only while WhatsApp allows it, and expires when it does not any more.
 func TestRetryWithinTheWindow(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")
@@ -305,6 +310,7 @@ func TestRetryWithinTheWindow(t *testing.T) {
 }
 
 func TestBatch(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u").sender("shop")

@@ -25,6 +25,7 @@ func (t *tenant) create(fields map[string]any) *answer {
 func named(id string) map[string]any { return map[string]any{"name": id, "sessionId": id} }
 
 func TestCreateSession(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u, other := w.register("u"), w.register("other")
 	before := w.rows()
@@ -64,6 +65,7 @@ func TestCreateSession(t *testing.T) {
 }
 
 func TestParallelCreatesKeepTheTier(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -99,6 +101,7 @@ func (t *tenant) pages(path, plural string, limit int) []string {
 }
 
 func TestListSessions(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -120,6 +123,7 @@ func TestListSessions(t *testing.T) {
 }
 
 func TestStatusWithoutItsWorker(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -134,6 +138,7 @@ func TestStatusWithoutItsWorker(t *testing.T) {
 
 // From creation to deletion, with a worker and phones.
 func TestLifeOfASession(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)))
 	w.runner()
 	phones := w.phones(simnet.Config{ScanDelay: -1})
@@ -195,6 +200,7 @@ func TestLifeOfASession(t *testing.T) {
 }
 
 func TestNameOfADeletedSession(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -208,6 +214,7 @@ func TestNameOfADeletedSession(t *testing.T) {
 
 // Preferences are wishes: none is ever an error.
 func TestPreferences(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

@@ -9,6 +9,7 @@ import (
 )
 
 func TestUpdateSession(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	path, who := "/api/v1/sessions/shop", s.owner.auth()
 	patch := func(body any) map[string]any {

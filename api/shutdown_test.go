@@ -14,6 +14,7 @@ import (
 
 // A process that is about to stop says so first, and serves until balancers have heard of it.
 func TestShutdown(t *testing.T) {
+	t.Parallel()
 	const delay = 3 * time.Second
 	w := start(t, func(_ *world, c *api.Config) { c.ShutdownDelay = delay })
 	u := w.register("u")
@@ -49,6 +50,7 @@ func TestShutdown(t *testing.T) {
 
 // Whoever stops it may be in a hurry.
 func TestShutdownInAHurry(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) { c.ShutdownDelay = time.Hour })
 	w.register("u")
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)

@@ -21,6 +21,7 @@ func (t *tenant) ticket(path string, with headers) string {
 }
 
 func TestTickets(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	other := startOn(t, w.db)
 	key := u.session("third")
@@ -68,6 +69,7 @@ func TestTickets(t *testing.T) {
 
 // A ticket is worth what the credential that made it is worth.
 func TestTicketsOfRevokedCredentials(t *testing.T) {
+	t.Parallel()
 	w, u := streamWorld(t)
 	key := u.session("third")
 	const third = "/api/v1/sessions/third/events"

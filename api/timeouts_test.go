@@ -76,6 +76,7 @@ func (w *world) slowly(head, dripped string) string {
 }
 
 func TestSlowClientsAreGivenUp(t *testing.T) {
+	t.Parallel()
 	var open atomic.Int64
 	var inner *api.API
 	w := start(t, func(w *world, c *api.Config) {
@@ -119,6 +120,7 @@ func TestSlowClientsAreGivenUp(t *testing.T) {
 
 // A request that waits for what does not come is answered; one whose answer is a stream goes on.
 func TestRequestsHaveADeadline(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(_ *world, c *api.Config) {
 		c.Timeouts = api.DefaultTimeouts()
 		c.Timeouts.Request = short.Request

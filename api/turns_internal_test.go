@@ -18,6 +18,7 @@ const soon = 20 * time.Second
 
 // However many requests with passwords of one account are under way, they take one of the places; another account gets its own.
 func TestPasswordsOfAnAccountTakeTurns(t *testing.T) {
+	t.Parallel()
 	a := &API{hashing: make(chan struct{}, 2)}
 	held, err := a.hashSlot(t.Context(), "many")
 	require.NoError(t, err)
@@ -54,6 +55,7 @@ func TestPasswordsOfAnAccountTakeTurns(t *testing.T) {
 
 // Requests of a user that poll are few; the next one asks once. What others wait for is not touched by that.
 func TestWaitsOfAUserAreBounded(t *testing.T) {
+	t.Parallel()
 	w := newWaiter(nil)
 	user, other := uuid.New(), uuid.New()
 	var polled atomic.Int64
@@ -92,6 +94,7 @@ func TestWaitsOfAUserAreBounded(t *testing.T) {
 
 // All who ask for health within a second have one report.
 func TestReadinessIsShared(t *testing.T) {
+	t.Parallel()
 	var ran atomic.Int64
 	r := &readiness{checks: []monitoring.Check{{Name: "x", Func: func(context.Context) error {
 		if ran.Add(1) > 1 {

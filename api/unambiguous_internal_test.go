@@ -9,6 +9,7 @@ import (
 )
 
 func TestCheckJSON(t *testing.T) {
+	t.Parallel()
 	var wide strings.Builder
 	for i := range 100 {
 		fmt.Fprintf(&wide, `"f%d":%d,`, i, i)

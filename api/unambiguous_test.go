@@ -12,6 +12,7 @@ import (
 
 // What is checked is what is done: a body cannot show the check one value and the handler another.
 func TestBodiesThatSayTwoThings(t *testing.T) {
+	t.Parallel()
 	w := start(t, allowLoopback)
 	w.worker()
 	u := w.register("u")
@@ -64,6 +65,7 @@ func TestBodiesFullOfFaults(t *testing.T) {
 
 // An Idempotency-Key is documented where it holds, and nowhere else.
 func TestIdempotencyKeysAreDocumentedWhereTheyHold(t *testing.T) {
+	t.Parallel()
 	var a *api.API
 	w := start(t, func(w *world, _ *api.Config) { w.made = func(made *api.API) { a = made } })
 	documented := map[string]bool{}

@@ -8,6 +8,7 @@ import (
 
 // No cell of a file is a formula, whichever separator a spreadsheet goes by.
 func TestNoCellIsAFormula(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]string{
 		"Sari": "Sari", "O'Brien & Co.": "O'Brien & Co.", "a@example.com": "a@example.com", "1+1=2": "1+1=2", "": "",
 		"=1": "'=1", "+1": "'+1", "-1": "'-1", "@sum": "'@sum", "|x": "'|x", "%1": "'%1", "＝1": "'＝1", "＠x": "'＠x",

@@ -25,6 +25,7 @@ func monthBegan() time.Time {
 
 // Requests count for who made them, about what, and with which key; what a process still has in hand when it ends is written.
 func TestUsageOfAnAccount(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -75,6 +76,7 @@ func TestUsageOfAnAccount(t *testing.T) {
 
 // While PostgreSQL is away, what was let in from memory is counted in memory, and written when it is back.
 func TestUsageOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
 	direct := modelstest.URL(t)
 	through, way := relayed(t, direct)
 	w := startOn(t, modelstest.Open(t, through))
@@ -103,6 +105,7 @@ func TestUsageOutlivesAnOutage(t *testing.T) {
 
 // What the operator reads of accounts is the same as pages and as a file, however many there are and whatever they are called.
 func TestUsageOfAllAccounts(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	admin, u := w.administrator(), w.register("u")
 	month := monthBegan().AddDate(0, -1, 0)

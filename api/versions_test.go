@@ -12,6 +12,7 @@ import (
 )
 
 func TestVersions(t *testing.T) {
+	t.Parallel()
 	require.Equal(t, []string{"v1"}, api.Versions())
 	w := start(t)
 	u := w.register("u")
@@ -38,6 +39,7 @@ func TestVersions(t *testing.T) {
 }
 
 func TestDeprecations(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	u := w.register("u")
 	for _, base := range []string{"/api/v1", "/api"} {

@@ -24,6 +24,7 @@ import (
 var hookPaths = []string{hookPath, "/api/v1/webhook"}
 
 func TestAccountWebhook(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u, other := w.register("u"), w.register("other")
@@ -60,6 +61,7 @@ func TestAccountWebhook(t *testing.T) {
 }
 
 func TestPoliciesThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -86,6 +88,7 @@ func (w *world) secrets() []string {
 }
 
 func TestSecretRotation(t *testing.T) {
+	t.Parallel()
 	for _, path := range hookPaths {
 		w := start(t)
 		w.worker()
@@ -171,6 +174,7 @@ func newReceiver(t *testing.T) *receiver {
 }
 
 func TestTestEventsAndReplays(t *testing.T) {
+	t.Parallel()
 	w := start(t, withRedis(embeddedtest.Redis(t)), allowLoopback)
 	w.worker()
 	w.runner()
@@ -228,6 +232,7 @@ func TestTestEventsAndReplays(t *testing.T) {
 }
 
 func TestReplaysThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -253,6 +258,7 @@ func TestReplaysThatAreRefused(t *testing.T) {
 }
 
 func TestDeliveryFilters(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -305,6 +311,7 @@ func TestDeliveryFilters(t *testing.T) {
 
 // A page looks through a bounded number of deliveries and says where the next one begins.
 func TestDeliveryPagesAreBounded(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

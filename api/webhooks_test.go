@@ -25,6 +25,7 @@ func (t *tenant) put(fields map[string]any) *answer {
 }
 
 func TestWebhook(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -71,6 +72,7 @@ func TestWebhook(t *testing.T) {
 }
 
 func TestWebhooksThatAreRefused(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")
@@ -109,6 +111,7 @@ func many(n int) map[string]string {
 }
 
 func TestDeliveries(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	w.worker()
 	u := w.register("u")

@@ -64,6 +64,7 @@ func (w *world) audited(message string) int64 {
 
 // A process that lost its lease, and says so, need not wait for it to lapse by our count; nobody else gets in before.
 func TestWorkerResumes(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	before := w.rows()
@@ -108,6 +109,7 @@ func (a *answer) contains(text string) {
 
 // Who is registered with the same ID at the same moment is decided once.
 func TestWorkersRegisterAtOnce(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	require.Equal(t, map[int]int{200: 1, 409: 9}, parallel(10, func(int) int { return w.ask("w1", "", nil).status }))
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, w.db, `SELECT term FROM workers`))
@@ -121,6 +123,7 @@ func TestWorkersRegisterAtOnce(t *testing.T) {
 
 // A removed worker may not come back by itself. Its process started anew may, under a higher term.
 func TestRemovedWorkerRegisters(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n, admin := w.node("w1"), w.administrator()
 	w.remove("w1")
@@ -139,6 +142,7 @@ func TestRemovedWorkerRegisters(t *testing.T) {
 }
 
 func TestWorkersOfOtherVersions(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	before := w.rows()
 	w.ask("w1", "", map[string]any{"protocol": wire.Protocol + 1}).refused(409, "unsupported_protocol")
@@ -170,6 +174,7 @@ func TestWorkersOfOtherVersions(t *testing.T) {
 
 // Some names are addresses beside those of workers.
 func TestNamesThatNoWorkerHas(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	for _, id := range []string{"metrics", "register", "broadcast"} {
 		w.enroll(id, "http://"+id).refused(422, "invalid_request").contains(`"field":"workerId"`)
@@ -183,6 +188,7 @@ func TestNamesThatNoWorkerHas(t *testing.T) {
 
 // After its goodbye a worker is gone, whatever was still on the way.
 func TestHeartbeatAfterTheGoodbye(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	require.Empty(t, n.beat(func(h *wire.Heartbeat) { h.Status = wire.HeartbeatOffline }).ok(200)["drop"])
@@ -198,6 +204,7 @@ func TestHeartbeatAfterTheGoodbye(t *testing.T) {
 
 // An administrator's maintenance outlives terms; a worker's own ends with it.
 func TestMaintenanceOutlivesTerms(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n, admin := w.node("w1"), w.administrator()
 	status := func() any { return w.do("GET", workersPath+"/w1", admin.auth(), nil).ok(200)["status"] }
@@ -217,6 +224,7 @@ func TestMaintenanceOutlivesTerms(t *testing.T) {
 
 // A worker that is about to stop is told to wait only if somebody can take its sessions.
 func TestHandOver(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	u := w.register("u")
@@ -258,6 +266,7 @@ func TestHandOver(t *testing.T) {
 // What a worker lists and should not hold, it is to drop; what it should hold and has confirmed, but does not list, is
 // lost. A list that is absent says nothing.
 func TestHeartbeatsList(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	u := w.register("u")
@@ -309,6 +318,7 @@ func TestHeartbeatsList(t *testing.T) {
 
 // Heartbeats of a worker with thousands of sessions are no larger than a body may be.
 func TestLongHeartbeat(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	sessions := make([]wire.HeldSession, 8000)

@@ -52,6 +52,7 @@ func (n *node) tell(events ...wire.Event) *answer {
 }
 
 func TestWorkerRegistersAndBeats(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	require.EqualValues(t, 1, n.term)
@@ -100,6 +101,7 @@ func TestWorkerRegistersAndBeats(t *testing.T) {
 }
 
 func TestWorkerTellsWhatHappened(t *testing.T) {
+	t.Parallel()
 	w := start(t)
 	n := w.node("w1")
 	u := w.register("u")

@@ -216,7 +216,7 @@ func (f *filler) Read(b []byte) (int, error) {
 func TestLargeMediaTakeLittleMemory(t *testing.T) {
 	_, u := newEcho(t)
 	u.uploaded(u.auth(), "", picture)    // what the first upload makes for good
-	const size, room = 42 << 20, 6 << 20 // a multiple of 3, for base64
+	const size, room = 24 << 20, 6 << 20 // a multiple of 3, for base64
 	base := heap()
 	send := func(path, contentType, before string, content *filler, after string, status int) {
 		t.Helper()

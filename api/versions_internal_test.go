@@ -13,8 +13,8 @@ import (
 )
 
 // What nothing of today's API has: an end that is decided, an address with parts of the request's, and a whole version that ends.
+// It changes what all share, so it runs by itself.
 func TestDeprecationsToCome(t *testing.T) {
-	t.Parallel()
 	a := &API{app: fiber.New()}
 	a.huma = humafiber.New(a.app, a.openAPI())
 	a.huma.UseMiddleware(warn)

@@ -45,24 +45,42 @@ func spread(d []time.Duration) string {
 	return fmt.Sprintf("median %s, worst %s of %d", round(d[len(d)/2]), round(d[len(d)-1]), len(d))
 }
 
-// freeze stops one worker and cuts another off from the gateway, until their sessions are on the third, and longer. What comes
-// back are two that believe in old epochs: one did nothing for a while, the other went on reaching the network.
-func (c *cluster) freeze(sessions []string, cut embeddedtest.Fault) {
-	victims := c.fullest(2)
-	frozen, silent := victims[0], victims[1]
+// silence makes a worker silent and returns what ends it.
+type silence func(c *cluster, worker string) (end func())
+
+func frozen(c *cluster, worker string) func() {
+	c.signal(worker, syscall.SIGSTOP)
+	return func() { c.signal(worker, syscall.SIGCONT) }
+}
+
+func cutOff(from embeddedtest.Fault) silence {
+	return func(c *cluster, worker string) func() {
+		c.ways[worker].gateway(from)
+		return func() { c.ways[worker].gateway(embeddedtest.None) }
+	}
+}
+
+// silenced makes as many workers silent as there are ways to be, until their sessions are elsewhere, and longer. What comes back
+// believes in old epochs: who was frozen did nothing meanwhile, who was cut off from the gateway went on reaching the network.
+func (c *cluster) silenced(sessions []string, within time.Duration, how ...silence) {
+	c.forgive()
+	victims, lost, ends := c.fullest(len(how)), []string{}, []func(){}
 	f := c.startFlow(sessions, fleet.rate, false)
 	at := time.Now()
-	c.signal(frozen.ID, syscall.SIGSTOP)
-	c.ways[silent.ID].gateway(cut)
-	took := c.elsewhere(at, elsewhereWithin, frozen.ID, silent.ID)
-	<-time.After(fleet.frozen - time.Since(at))
+	for i, silent := range how {
+		lost = append(lost, victims[i].ID)
+		ends = append(ends, silent(c, victims[i].ID))
+	}
+	took := c.elsewhere(at, within, lost...)
+	<-time.After(fleet.silent - time.Since(at))
 	waiting, oldest := c.unread()
 	back := time.Now()
-	c.signal(frozen.ID, syscall.SIGCONT)
-	c.ways[silent.ID].gateway(embeddedtest.None)
+	for _, end := range ends {
+		end()
+	}
 	c.online(victims...)
-	c.t.Logf("%s frozen, %s cut off: all connected elsewhere after %s; both back after %s, online again %s later; then %d messages were unread, the oldest for %s",
-		frozen.ID, silent.ID, round(took), round(back.Sub(at)), round(time.Since(back)), waiting, round(oldest))
+	c.t.Logf("%v silent: all connected elsewhere after %s; back after %s, online again %s later; then %d messages were unread, the oldest for %s",
+		lost, round(took), round(back.Sub(at)), round(time.Since(back)), waiting, round(oldest))
 	f.more(fleet.rate)
 	f.end()
 	c.agreed()

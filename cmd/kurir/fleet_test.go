@@ -18,14 +18,21 @@ import (
 func TestChaosWorkers(t *testing.T) {
 	c, sessions := fleet.start(t, plan{cuttable: true})
 	c.step("one is killed", func() { c.killInTurn(sessions) })
+	full := len(fleet.cuts) > 1
 	even := func() {
-		if len(fleet.cuts) > 1 { // in the small form there is no time for it
+		if full { // in the small form there is no time for it
 			c.even(sessions)
 		}
 	}
 	for _, cut := range fleet.cuts {
+		if full {
+			even()
+			c.step("one is frozen", func() { c.silenced(sessions, elsewhereWithin, frozen) })
+			even()
+			c.step("one is cut off from the gateway", func() { c.silenced(sessions, elsewhereWithin, cutOff(cut.gateway)) })
+		}
 		even()
-		c.step("one is frozen and one cut off from the gateway", func() { c.freeze(sessions, cut.gateway) })
+		c.step("one is frozen and one cut off from the gateway", func() { c.silenced(sessions, backWithin, frozen, cutOff(cut.gateway)) })
 		even()
 		c.step("one is cut off from the network", func() { c.cutFromNetwork(sessions, cut.network) })
 		c.step("one dies before it is heard", func() { c.dieUnheard(sessions, cut.loss) })
@@ -59,7 +66,7 @@ type fleetSize struct {
 	lease          time.Duration
 	heartbeat      time.Duration
 	kills          int           // of one worker, in turn
-	frozen         time.Duration // SIGSTOP to SIGCONT
+	silent         time.Duration // of workers that are frozen or cut off from the gateway
 	postgresAway   time.Duration // longer than the lease
 	trouble        time.Duration // NETWORK_TROUBLE_AFTER
 	cuts           []cuts
@@ -72,8 +79,8 @@ type cuts struct{ gateway, network, loss embeddedtest.Fault }
 
 // Bounds of the product, from DESIGN sections 6 and 11.
 const (
-	elsewhereWithin = 20 * time.Second // a worker's end to the connection of its last session elsewhere
-	backWithin      = 30 * time.Second // the end of a fault to the return of what it took away
+	elsewhereWithin = 20 * time.Second // one worker's end to the connection of its last session elsewhere
+	backWithin      = 30 * time.Second // the end of a fault to the return of what it took away, or the loss of several workers to that of their sessions
 )
 
 const fleetWorkers = 3

@@ -82,7 +82,7 @@ vulncheck: ## known vulnerabilities that the code can reach, where the database 
 
 .PHONY: chaos
 chaos: ## the long form of the chaos test: kills, freezes and empties things for minutes, loses nothing
-	go test -tags=chaos -run TestChaos -count=1 -v -timeout 60m ./cmd/kurir/...
+	go test -tags=chaos -run TestChaos -count=1 -parallel=1 -v -timeout 60m ./cmd/kurir/...
 
 .PHONY: isolation
 isolation: ## what webhooks that hang or fail cost the others, in figures

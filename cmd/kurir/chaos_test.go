@@ -11,6 +11,7 @@ const afterFault = 20 * time.Second
 
 // TestChaosNothing is the load without any fault.
 func TestChaosNothing(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.subscribe("*")
 	sessions := c.linkedSessions(size.sessions)
@@ -27,6 +28,7 @@ func TestChaosNothing(t *testing.T) {
 
 // TestChaosFaults flushes Redis twice, kills a runner and takes Redis away in the middle of the load.
 func TestChaosFaults(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t)
 	c.subscribe("*")
 	sessions := c.linkedSessions(size.sessions)

@@ -23,6 +23,7 @@ import (
 
 // TestClients has the clients of clients/ do what their users do first, with a Kurir that runs whole and its simulated phones.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	url := everything(t)
 	t.Run("Go", func(t *testing.T) { goClient(t, url) })
 	t.Run("TypeScript", func(t *testing.T) { typescriptClient(t, url) })

@@ -39,6 +39,7 @@ func newman(t *testing.T) (path string, ok bool) {
 
 // Somebody imports the collection and runs it as it is, against `kurir up`. All of it runs, and nothing of it stays.
 func TestCollection(t *testing.T) {
+	t.Parallel()
 	runner, ok := newman(t)
 	if !ok {
 		return

@@ -61,6 +61,7 @@ func (d diagnosis) says(check, status, text string) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	const masterKey, mailPassword = "bWFzdGVyLWtleS1vZi0zMi1ieXRlcy1pbi10ZXN0cy4=", "the-password-of-mail"
 	home, store, database := t.TempDir(), embeddedtest.NewRedis(t, ""), modelstest.URL(t)
 	alive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -16,6 +16,7 @@ import (
 // TestChaosWorkers takes workers away in all the ways in which they go, under load: their sessions are connected elsewhere,
 // and nothing is lost, doubled or overtaken.
 func TestChaosWorkers(t *testing.T) {
+	t.Parallel()
 	c, sessions := fleet.start(t, plan{cuttable: true})
 	c.step("one is killed", func() { c.killInTurn(sessions) })
 	full := len(fleet.cuts) > 1
@@ -45,6 +46,7 @@ func TestChaosWorkers(t *testing.T) {
 // TestChaosGateway restarts everything in turn, empties a worker, moves a session and takes PostgreSQL away, under load:
 // calls do not fail but for want of PostgreSQL, no session changes hands that nobody moves, and nothing is lost.
 func TestChaosGateway(t *testing.T) {
+	t.Parallel()
 	pg := embeddedtest.NewPostgres(t)
 	c, sessions := fleet.start(t, plan{postgres: pg, balanced: true, env: []string{"WORKER_HANDOVER=" + handover.String()}})
 	c.step("api, runner and scheduler restart", func() { c.restartGateway(sessions) })

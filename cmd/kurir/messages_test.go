@@ -27,6 +27,7 @@ import (
 // TestMessagesAsDocumented does what the tables of docs/messages.md say: each row goes the whole way, out to a phone or in
 // from one, and phone and subscriber see what the row promises.
 func TestMessagesAsDocumented(t *testing.T) {
+	t.Parallel()
 	out, in := documented(t, "## Types"), documented(t, "## What comes in")
 	b := newBench(t)
 	for i, r := range out {

@@ -28,6 +28,7 @@ import (
 // TestSecretsAreNowhere runs the whole program, has it use secrets and private contents of every kind, some of them wrongly, and looks
 // for them in all that it wrote beside the tables that are there to keep them.
 func TestSecretsAreNowhere(t *testing.T) {
+	t.Parallel()
 	s := secrecy{of: map[string]string{}}
 	// What processes are given.
 	env := []string{"LOG_LEVEL=debug", "SIM_SCAN_DELAY=2s", "SMTP_HOST=127.0.0.1", "SMTP_PORT=1", "SMTP_FROM=kurir@example.com", "SMTP_USER=kurir", "WEBHOOK_RETRY_SCHEDULE=0s,1s,10s",

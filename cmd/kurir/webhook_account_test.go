@@ -98,6 +98,7 @@ func (a *accountant) count() int {
 // TestAccountWebhookThroughRotation streams messages of several sessions to one subscriber while its secret is replaced:
 // none is refused, whichever of the two secrets it holds, and its sequence has no gap.
 func TestAccountWebhookThroughRotation(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s,2s,2s,3s,10s")
 	a := newAccountant(t)
 	c.call(http.MethodPut, "/webhook", map[string]any{"url": a.url, "secret": hookSecret}, nil, http.StatusOK)

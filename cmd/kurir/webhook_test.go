@@ -11,6 +11,7 @@ import (
 
 // TestWebhookThatFailsFiveTimes is delivered at the sixth attempt, at the configured intervals, and all attempts are kept.
 func TestWebhookThatFailsFiveTimes(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s,2s,2s,3s,10s")
 	const failures = 5
 	var came atomic.Int64

@@ -28,6 +28,8 @@ func TestForgettingIsBounded(t *testing.T) {
 		SELECT 'w', 1, 1, 1, 1, now() - CASE WHEN n <= 6000 THEN interval '5 days' ELSE '1 hour' END FROM generate_series(1, 6002) n`)
 	exec(`INSERT INTO idempotency_keys (owner, route, key, request_hash, resource_id, locked_until, expires_at)
 		SELECT $1, 'r', n, 'x', $1, now(), now() + CASE WHEN n <= 6000 THEN -interval '1 minute' ELSE '1 minute' END FROM generate_series(1, 6004) n`, user.ID)
+	exec(`INSERT INTO jobs (id, kind, status, finished_at) SELECT overlay(gen_random_uuid()::text PLACING CASE WHEN n <= 6000 THEN '0190' ELSE 'ffff' END FROM 1)::uuid,
+		'x', 'SUCCEEDED', now() - interval '2 days' FROM generate_series(1, 6005) n`)
 
 	n, err := models.ForgetAudit(t.Context(), db.Pool, 24*time.Hour)
 	require.NoError(t, err)
@@ -43,5 +45,5 @@ func TestForgettingIsBounded(t *testing.T) {
 	err = r.forget(t.Context(), tick{})
 	require.ErrorContains(t, err, "forget usage writers")
 	require.ErrorContains(t, err, "forget letters' counts")
-	require.Equal(t, []int64{3, 2, 4}, []int64{left("system_logs"), left("worker_metrics"), left("idempotency_keys")})
+	require.Equal(t, []int64{3, 2, 4, 5}, []int64{left("system_logs"), left("worker_metrics"), left("idempotency_keys"), left("jobs")})
 }

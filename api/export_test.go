@@ -116,6 +116,7 @@ func (t *tenant) idle() *idle {
 
 func (i *idle) rest() exported {
 	i.t.Helper()
+	require.NoError(i.t, i.SetReadDeadline(time.Now().Add(patience)))
 	return readExport(i.t, i.resp.Body)
 }
 

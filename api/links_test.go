@@ -178,7 +178,10 @@ func TestLinkIsUsedOnce(t *testing.T) {
 		return list
 	}
 	w.eventually("codes that change", func() bool { return len(codes()) > 2 })
-	require.Contains(t, w.page(path, nil, 200, "scan").text, "Simulation")
+	w.eventually("a code on the page", func() bool { // between two of them it waits
+		text := w.do("GET", path, nil, nil).text
+		return strings.Contains(text, `data-state="scan"`) && strings.Contains(text, "Simulation")
+	})
 	resp, err := http.Post(network+"/sessions/"+w.uid("shop").String()+"/scan", "", nil)
 	require.NoError(t, err)
 	resp.Body.Close()

@@ -68,7 +68,8 @@ func TestRetentionOfTheInstallation(t *testing.T) {
 // What an age bounds is dropped beyond it, and with 0 not at all.
 func TestRecordsAreForgotten(t *testing.T) {
 	p := newPrivacy(t)
-	p.exec(`INSERT INTO jobs (id, kind, user_id, status, finished_at) VALUES (kurir_uuid_v7(), 'contact:forget', $1, 'SUCCEEDED', now() - interval '100 days')`, p.user.ID)
+	p.exec(`INSERT INTO jobs (id, kind, user_id, status, finished_at) VALUES ($2, 'contact:forget', $1, 'SUCCEEDED', now() - interval '100 days')`,
+		p.user.ID, models.LowestID(time.Now().AddDate(0, 0, -100)))
 	p.exec(`INSERT INTO system_logs (level, service, message, actor, timestamp) VALUES ('INFO', 'api', 'user.changed', 'system', now() - interval '100 days')`)
 	modelstest.Worker(t, p.db, "measured", 1)
 	p.exec(`INSERT INTO worker_metrics (worker_id, cpu_usage, memory_usage, session_count, message_count, timestamp) VALUES ('measured', 1, 1, 0, 0, now() - interval '100 days')`)

@@ -80,6 +80,9 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	if !limits.AllowedSelfService(a.cfg.SelfServiceTier, tier) {
 		return nil, errTier
 	}
+	if err := a.countRegistration(ctx); err != nil {
+		return nil, err
+	}
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
 		name = models.DefaultName(email)

@@ -472,7 +472,7 @@ func (a *API) fiberError(c *fiber.Ctx, err error) error {
 func (a *API) failure(ctx context.Context, err error) *Failure {
 	err = late(ctx, err)
 	f := failureOf(err, requestIDOf(ctx))
-	if f.status >= 500 {
+	if f.status >= 500 && f.status != http.StatusNotImplemented { // what an engine cannot do is no fault of ours
 		a.log.ErrorContext(ctx, "request failed", "requestId", f.RequestID, "code", f.Code, "error", err)
 	}
 	return f

@@ -148,8 +148,16 @@ func detailOf(err error) (fault.Detail, bool) {
 	if beyondTypes(err) {
 		d.Message = "a value does not fit its field"
 	}
+	if rest, ok := strings.CutPrefix(d.Message, missingBefore); ok { // huma names the object that lacks it
+		if name, ok := strings.CutSuffix(rest, missingAfter); ok {
+			return fault.Detail{Field: short(fieldName(d.Location + "." + name)), Message: "is missing"}, true
+		}
+	}
 	return fault.Detail{Field: short(fieldName(d.Location)), Message: short(d.Message)}, true
 }
+
+// What huma says of a field that is missing, around its name.
+const missingBefore, missingAfter = "expected required property ", " to be present"
 
 // beyondTypes finds what the schema lets pass and Go's types do not, such as 1e400.
 func beyondTypes(err error) bool {

@@ -69,7 +69,7 @@ var (
 	errCredentialLimit = fault.New(fault.Limited, "request_limit", "Too many requests with this credential: it has %s.")
 	errOperationsLimit = fault.New(fault.Limited, "session_operations_limit", "Session operation rate limit exceeded: an account has %s.")
 	errNewKeys         = fault.New(fault.Limited, "new_keys_limit", "Too many API keys were made: an account may make %s.")
-	errRegistrations   = fault.New(fault.Limited, "registration_limit", "Too many accounts are opened from this address: it has %s.")
+	errRegistrations   = fault.New(fault.Limited, "registration_limit", "Too many registrations from this address: it has %s.")
 )
 
 var limitRefusals = map[string]*fault.Error{limits.OfAddress: errAddressLimit, limits.OfCredential: errCredentialLimit,
@@ -153,16 +153,14 @@ func (a *API) limitReached(user *models.User, kind string) {
 
 // Keys of an operation's metadata.
 const (
-	metaSends       = "sends"       // counts by the tier's messages, and not as a request
-	metaOperation   = "operation"   // counts as an operation on sessions too
-	metaRegistering = "registering" // counts as a registration too
-	metaMakesKey    = "makesKey"    // counts as an API key that was made too
+	metaSends     = "sends"     // counts by the tier's messages, and not as a request
+	metaOperation = "operation" // counts as an operation on sessions too
+	metaMakesKey  = "makesKey"  // counts as an API key that was made too
 )
 
-func byTier(o *huma.Operation)      { o.Metadata[metaSends] = true }
-func operates(o *huma.Operation)    { o.Metadata[metaOperation] = true }
-func makesKey(o *huma.Operation)    { o.Metadata[metaMakesKey] = true }
-func registering(o *huma.Operation) { o.Metadata[metaRegistering] = true }
+func byTier(o *huma.Operation)   { o.Metadata[metaSends] = true }
+func operates(o *huma.Operation) { o.Metadata[metaOperation] = true }
+func makesKey(o *huma.Operation) { o.Metadata[metaMakesKey] = true }
 
 // limitRequests counts a request that authenticate has let pass.
 func (a *API) limitRequests(ctx huma.Context, next func(huma.Context)) {
@@ -203,11 +201,7 @@ func (a *API) countRequest(ctx huma.Context) error {
 		return nil
 	case p == nil:
 		address := neighbours(addressOf(ctx.Context()))
-		asks := []throttle.Ask{{Key: keyOf(r.Address(), address), Policy: r.Address(), N: 1}}
-		if has(metaRegistering) {
-			asks = append(asks, throttle.Ask{Key: keyOf(r.Registering(), address), Policy: r.Registering(), N: 1})
-		}
-		return a.limiter.take(ctx.Context(), asks...)
+		return a.limiter.take(ctx.Context(), throttle.Ask{Key: keyOf(r.Address(), address), Policy: r.Address(), N: 1})
 	case has(metaSends):
 		if limited, ok := a.limiter.refused.Get(p.credential); ok {
 			a.metrics.RateLimited(limits.OfCredential)
@@ -259,3 +253,9 @@ func (a *API) limitPages(c *fiber.Ctx) error {
 }
 
 func userKey(p limits.Policy, user uuid.UUID) string { return keyOf(p, user.String()) }
+
+// countRegistration counts one that could be an account. One whose mail address is taken counts too: so few addresses can be asked for.
+func (a *API) countRegistration(ctx context.Context) error {
+	policy := a.cfg.Requests.Registering()
+	return a.limiter.take(ctx, throttle.Ask{Key: keyOf(policy, neighbours(addressOf(ctx))), Policy: policy, N: 1})
+}

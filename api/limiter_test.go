@@ -129,8 +129,12 @@ func TestRegistrationLimit(t *testing.T) {
 		return worlds[i%2].do("POST", "/api/v1/auth/register", from(address), map[string]any{"email": fmt.Sprintf("u%d@example.com", i), "password": password})
 	}
 	require.Equal(t, map[int]int{201: 3, 429: 5}, parallel(8, func(i int) int { return register(i, "2001:db8:1:2::"+strconv.Itoa(i)).status }), "a /64 is one")
+	worlds[0].do("POST", "/api/v1/auth/register", from("2001:db8:1:4::1"), map[string]any{"email": "u@example.com", "password": "short"}).refused(422, "invalid_request")
+	for i := range 3 {
+		require.Equal(t, 201, register(200+i, "2001:db8:1:4::1").status, "what could be no account does not count")
+	}
 	a := register(100, "2001:db8:1:2:ffff::1").refused(429, "registration_limit")
-	require.Equal(t, "Too many accounts are opened from this address: it has 3 per hour.", a.body["error"])
+	require.Equal(t, "Too many registrations from this address: it has 3 per hour.", a.body["error"])
 	require.Equal(t, 201, register(101, "2001:db8:1:3::1").status)
 }
 

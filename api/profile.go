@@ -60,6 +60,9 @@ func (a *API) updateProfile(ctx context.Context, in *ProfileInput) (*Reply[Profi
 		if err != nil {
 			return nil, err
 		}
+		if in.Body.CurrentPassword == "" {
+			return nil, fault.Field("currentPassword", "expected the current password, since the mail address changes")
+		}
 		if _, err := a.provePassword(ctx, user, in.Body.CurrentPassword); err != nil {
 			return nil, err
 		}

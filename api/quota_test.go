@@ -327,7 +327,7 @@ func TestSessionsOfAUser(t *testing.T) {
 	w.exec(`UPDATE users SET max_sessions = 0`)
 	require.Equal(t, map[string]int{"Session limit exceeded. Your account allows 0 sessions, and there are 3.": 2}, create(2))
 	w.exec(`UPDATE users SET max_sessions = NULL, tier = 'BASIC'`)
-	require.Equal(t, map[string]int{"Session limit exceeded. BASIC tier allows 1 sessions, and there are 3.": 2}, create(2))
+	require.Equal(t, map[string]int{"Session limit exceeded. BASIC tier allows 1 session, and there are 3.": 2}, create(2))
 	w.exec(`UPDATE users SET max_sessions = 25`)
 	require.Equal(t, map[string]int{"made": 22, "Session limit exceeded. Your account allows 25 sessions, and there are 25.": 2}, create(24))
 	require.Equal(t, limits.OfSessions, <-told)

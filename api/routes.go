@@ -21,7 +21,7 @@ const (
 func (a *API) routes() {
 	const get, post, put, patch, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete
 
-	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created, registering)
+	add(a, post, "/auth/register", "register", accessPublic, "Open an account", a.register, created)
 	add(a, post, "/auth/login", "login", accessPublic, "Get a token", a.login)
 	add(a, post, "/auth/logout", "logout", accessToken, "Revoke all tokens", a.logout)
 	add(a, get, "/auth/me", "me", accessAccount, "Who am I", a.me, anyScopes, deprecated(deprecation{

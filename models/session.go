@@ -87,8 +87,11 @@ func CreateSession(ctx context.Context, tx bun.Tx, s *Session, tiers limits.Conf
 		return err
 	}
 	if d := limits.CanCreateSession(user.Limits(tiers), int(have)); !d.Allowed {
-		refusal := *ErrSessionLimit
-		refusal.Sentence = fmt.Sprintf("Session limit exceeded. %s allows %d sessions, and there are %d.", user.LimitedBy(user.MaxSessions), d.Limit, have)
+		refusal, sessions := *ErrSessionLimit, "sessions"
+		if d.Limit == 1 {
+			sessions = "session"
+		}
+		refusal.Sentence = fmt.Sprintf("Session limit exceeded. %s allows %d %s, and there are %d.", user.LimitedBy(user.MaxSessions), d.Limit, sessions, have)
 		return &refusal
 	}
 	if err := nameIsFree(ctx, tx, s); err != nil {

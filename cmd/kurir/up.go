@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/bcrypt"
 
 	"kurir/embedded"
 	"kurir/migrations"
@@ -69,6 +72,7 @@ func (p *program) runUp(ctx context.Context) error {
 	// A first look has its webhook receiver on this machine, and its pictures.
 	cfg.allow = append(cfg.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 	cfg.mediaAllow = append(cfg.mediaAllow, cfg.allow...)
+	cfg.WebhookAllow, cfg.MediaAllow = asList(cfg.allow), asList(cfg.mediaAllow) // as the administrator is shown
 	if err := cfg.need(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}
@@ -81,9 +85,40 @@ func (p *program) runUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tools := filepath.Join(cfg.Home, "kurir.env")
+	if err := keepAddresses(tools, cfg); err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tools) }()
 	parts.watch()
 	return p.serveAll(ctx, parts, servers, admin)
 }
+
+// asList is a list as the environment has it.
+func asList(prefixes []netip.Prefix) string {
+	var texts []string
+	for _, p := range prefixes {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, ",")
+}
+
+// keepAddresses writes where the servers are, for `kurir admin` and `kurir doctor` in another terminal. They find the secrets in
+// KURIR_HOME, as this process did.
+func keepAddresses(path string, cfg *config) error {
+	home, err := filepath.Abs(cfg.Home)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // its permissions may be anybody's
+		return err
+	}
+	text := fmt.Sprintf("export KURIR_HOME=%s DATABASE_URL=%s REDIS_URL=%s\n", quoted(home), quoted(cfg.DatabaseURL), quoted(cfg.RedisURL))
+	return os.WriteFile(path, []byte(text), 0o600)
+}
+
+// quoted is a word for the shell.
+func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // credentials of the administrator, to be printed. Password is empty where somebody else chose it.
 type adminCredentials struct{ Email, Password string }
@@ -110,8 +145,16 @@ func (p *program) prepare(ctx context.Context, parts *parts) (*adminCredentials,
 		}
 		admin.Password = kept.AdminPassword
 	}
-	if _, err := makeAdministrator(ctx, parts.db, cfg, admin.Password); err != nil {
+	made, err := makeAdministrator(ctx, parts.db, cfg, admin.Password)
+	if err != nil || made {
+		return admin, err
+	}
+	u, err := models.UserByEmail(ctx, parts.db, strings.ToLower(admin.Email))
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, err
+	}
+	if err != nil || bcrypt.CompareHashAndPassword([]byte(u.PasswordHash), []byte(admin.Password)) != nil {
+		admin.Password = "(changed since; `kurir admin reset-password` makes another one)"
 	}
 	return admin, nil
 }
@@ -229,6 +272,6 @@ func printWelcome(out io.Writer, cfg *config, servers *embedded.Servers, admin *
 		redis = "Redis of REDIS_URL"
 	}
 	return welcome.Execute(out, map[string]any{"URL": "http://" + strings.Replace(at.String(), "127.0.0.1", "localhost", 1), "Simnet": cfg.SimnetURL, "Admin": admin,
-		"Postgres": postgres, "Redis": redis, "Home": cfg.Home, "Logs": cfg.LogPath, "Workers": cfg.SimWorkers,
+		"Postgres": postgres, "Redis": redis, "Home": cfg.Home, "Tools": filepath.Join(cfg.Home, "kurir.env"), "Logs": cfg.LogPath, "Workers": cfg.SimWorkers,
 		"Tag": strings.ToLower(models.NewID().String()[30:])})
 }

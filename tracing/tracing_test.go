@@ -38,7 +38,7 @@ func everything(tracer *tracing.Tracer, ctx context.Context, h http.Header, id u
 	request.Int("n", 500)
 	request.ID("user", id)
 	request.Failed("500")
-	_, batch := tracer.Batch(ctx, tracing.Internal, "round", 32, func(int) string { return *carried })
+	_, batch := tracer.Batch(ctx, tracing.Internal, "round", 1, func(int) string { return *carried })
 	ctx, span := tracer.Continue(ctx, tracing.Consumer, "job", *carried, batch)
 	ctx, child := tracer.Child(ctx, tracing.Client, "call")
 	_, root := tracer.Root(ctx, tracing.Server, "event")

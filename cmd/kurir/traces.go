@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -32,7 +33,7 @@ func (c *config) checkTraces() (faults []error) {
 		return faults
 	}
 	if u, err := url.Parse(at); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		faults = append(faults, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected an http or https URL"))
+		faults = append(faults, errors.New("OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: expected an http or https URL"))
 	}
 	protocol := c.OTLPProtocol
 	if c.OTLPTracesProtocol != "" {

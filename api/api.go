@@ -33,6 +33,7 @@ import (
 	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/tracing"
 	"kurir/turns"
 	"kurir/wire"
 )
@@ -79,6 +80,8 @@ type Config struct {
 	MoreWorkerTokens         []string  // let workers in too
 	RequireEmailVerification bool      // of accounts that are opened from now on
 	Settings                 []Setting // the whole environment, for administrators
+
+	Traces *tracing.Tracer // nil: there are none
 }
 
 // API serves requests. It holds nothing that another API process needs.
@@ -265,6 +268,7 @@ type requestInfo struct {
 	address netip.Addr // the client's
 	rates   []rate     // what it was counted against
 	session uuid.UUID  // that it is about
+	span    tracing.Span
 }
 
 type requestInfoKey struct{}
@@ -287,7 +291,7 @@ func (a *API) middleware() {
 	a.app.Use("/api", a.alias)
 	a.app.Use(a.observe)
 	if a.cfg.CORSOrigin != "" {
-		a.app.Use(cors.New(cors.Config{Next: notForOthers, AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, X-Request-Id",
+		a.app.Use(cors.New(cors.Config{Next: notForOthers, AllowOrigins: a.cfg.CORSOrigin, AllowHeaders: "Authorization, Content-Type, X-Api-Key, Idempotency-Key, Last-Event-ID, Prefer, Traceparent, Tracestate, X-Request-Id",
 			ExposeHeaders: "Location, Retry-After, X-Request-Id, Idempotency-Replayed, Preference-Applied, " + deprecationHeaders + ", " + rateHeaders, MaxAge: 600}))
 	}
 	a.app.Use(knownVersions)
@@ -319,6 +323,8 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), a.cfg.Timeouts.Request)
 	defer cancel()
+	ctx, info.span = a.traced(ctx, c)
+	defer info.span.End()
 	c.SetUserContext(ctx)
 	defer func() {
 		if p := recover(); p != nil {
@@ -364,6 +370,10 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	if info.user != uuid.Nil {
 		attrs = append(attrs, slog.String("user", info.user.String()))
 	}
+	if trace := info.span.TraceID(); trace != "" {
+		attrs = append(attrs, slog.String("traceId", trace))
+	}
+	info.tell(method, route, status)
 	a.log.LogAttrs(c.UserContext(), level, "request", attrs...)
 }
 

@@ -31,6 +31,7 @@ import (
 	"kurir/models"
 	"kurir/models/modelstest"
 	"kurir/monitoring"
+	"kurir/tracing"
 	"kurir/webhook"
 	"kurir/worker"
 	"kurir/worker/simulator"
@@ -61,6 +62,8 @@ type world struct {
 	scan  time.Duration // that phones have to scan a QR code; 0: as long as WhatsApp's
 	made  func(*api.API)
 	stop  func(context.Context) error // once
+
+	traces map[string]*tracing.Tracer // of runner and worker; nil: none
 }
 
 type setting func(w *world, c *api.Config)
@@ -377,7 +380,7 @@ func (w *world) runner() {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: w.hooks})
 	mailer, err := mail.New(mail.Config{Folder: w.box}, slog.New(slog.DiscardHandler))
 	require.NoError(w, err)
-	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer, PublicURL: w.url, Media: w.media}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
+	r := jobs.NewRunner(jobs.Config{Concurrency: 8, Schedule: webhook.DefaultSchedule(), TroubleAfter: time.Minute, Mailer: mailer, PublicURL: w.url, Media: w.media, Traces: w.traces["runner"]}, w.db, w.db, w.redis, w.vault, hooks, monitoring.New("test"), slog.New(slog.DiscardHandler))
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
 	w.Cleanup(func() {
@@ -433,7 +436,7 @@ func (w *world) fleet(cfg simnet.Config, ids ...string) string {
 	w.Cleanup(func() { cancel(); running.Wait() }) // all at once: there is nobody to hand over to
 	for _, id := range ids {
 		engine := simulator.New(simulator.Config{SimnetURL: server.URL, WorkerID: id, BackoffMin: 10 * time.Millisecond, QRTimeout: w.scan})
-		node := worker.New(worker.Config{GatewayURL: w.url, Token: workerToken, ID: id, Logger: quiet,
+		node := worker.New(worker.Config{GatewayURL: w.url, Token: workerToken, ID: id, Logger: quiet, Traces: w.traces["worker"],
 			Usage: func(context.Context) worker.Usage { return worker.Usage{} }}, engine)
 		running.Go(func() {
 			if err := node.Run(ctx); err != nil {

@@ -235,6 +235,7 @@ func (a *API) events(ctx context.Context, in *EventsInput) (*Reply[wire.EventBat
 		return nil, err
 	}
 	batch := wire.EventBatch{Term: in.Body.Term, Events: in.Body.Events}
+	defer a.follow(ctx, batch.Events)()
 	ingested, err := models.IngestEvents(ctx, a.db, a.log, in.WorkerID, batch)
 	if err != nil {
 		return nil, stored(err)

@@ -16,6 +16,7 @@ import (
 
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/tracing"
 	"kurir/webhook"
 )
 
@@ -69,6 +70,7 @@ type deliverer struct {
 	metrics      *monitoring.Metrics
 	log          *slog.Logger
 	widths       *lru.Cache[uuid.UUID, webhook.Width] // what this runner has learned of the endpoints
+	traces       *tracing.Tracer
 }
 
 // run drains one webhook's lane. A failed delivery is no failure of the job: it is written down and comes again on the
@@ -261,6 +263,8 @@ func (d *deliverer) target(ctx context.Context, id uuid.UUID) (*target, error) {
 
 // attempt delivers side by side. Those that are not begun when the round is over keep an empty result.
 func (d *deliverer) attempt(ctx context.Context, t *target, due []models.DueDelivery, slots int) []webhook.Result {
+	batch := d.batchOf(ctx, due)
+	defer batch.End()
 	results := make([]webhook.Result, len(due))
 	end := time.Now().Add(deliverRound)
 	next := make(chan int)
@@ -268,7 +272,7 @@ func (d *deliverer) attempt(ctx context.Context, t *target, due []models.DueDeli
 	for range min(slots, len(due)) {
 		workers.Go(func() {
 			for i := range next {
-				results[i] = t.sink.deliver(ctx, t, &due[i])
+				results[i] = d.one(ctx, t, &due[i], batch)
 			}
 		})
 	}
@@ -297,7 +301,7 @@ func (s httpSink) deliver(ctx context.Context, t *target, due *models.DueDeliver
 	if err != nil {
 		return webhook.Result{Err: err}
 	}
-	return s.client.Deliver(ctx, webhook.Request{URL: t.url, Headers: t.headers, Signed: signed, Body: body})
+	return s.client.Deliver(ctx, webhook.Request{URL: t.url, Headers: t.headers, Signed: signed, Body: body, Trace: tracing.Of(ctx).Traceparent()})
 }
 
 // outcome turns the endpoint's answer into what is written down.

@@ -15,6 +15,7 @@ import (
 	"kurir/media"
 	"kurir/message"
 	"kurir/models"
+	"kurir/tracing"
 )
 
 // KindFetchMedia fetches the medium of a message that names a URL, before the message may go to a worker. The lane starts it when
@@ -82,10 +83,14 @@ func (f *fetcher) run(ctx context.Context, p FetchMedia) error {
 	if err != nil || !ok {
 		return err
 	}
+	_, span := f.traces.Continue(ctx, tracing.Client, KindFetchMedia, text(m.Trace), tracing.Span{})
+	defer span.End()
+	span.ID("kurir.message", m.ID)
 	item, id, err := f.fetchHeld(ctx, user, m)
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	if err != nil {
+		span.Failed(fault.Code(err))
 		return f.failed(settle, m, err)
 	}
 	ok, err = models.Fetched(settle, f.db, m, id, item)

@@ -13,6 +13,7 @@ import (
 
 	"kurir/fault"
 	"kurir/models"
+	"kurir/tracing"
 )
 
 // durableTask is the payload of every durable job: its row says the rest.
@@ -54,6 +55,7 @@ type durables struct {
 	db     *models.DB
 	runner uuid.UUID
 	log    *slog.Logger
+	traces *tracing.Tracer
 }
 
 // attempt runs one attempt, if it is still to be run, and writes its outcome. A runner killed in here leaves the row
@@ -63,7 +65,10 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 	if err != nil || !ok {
 		return err
 	}
-	result, err := k.run(ctx, j)
+	traced, span := d.traces.Continue(ctx, tracing.Consumer, k.kind, text(j.Trace), tracing.Span{})
+	defer span.End()
+	result, err := k.run(traced, j)
+	attempted(span, j, err)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	if err == nil {
@@ -85,6 +90,19 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 		k.failed(ctx, j, err)
 	}
 	return errors.Join(err, models.FinishJob(ctx, d.db, j, models.JobFailed, nil, sentence(err)))
+}
+
+// attempted notes in the span of an attempt what came of it.
+func attempted(span tracing.Span, j *models.Job, err error) {
+	span.ID("kurir.job", j.ID)
+	span.Int("kurir.attempt", j.Attempts)
+	var wait later
+	switch {
+	case errors.As(err, &wait):
+		span.Text("kurir.outcome", "later")
+	case err != nil:
+		span.Failed(fault.Code(err))
+	}
 }
 
 // later ends a run that did not fail and is not done: the job looks again after a while. Each look counts as an attempt.

@@ -18,6 +18,7 @@ import (
 	"kurir/media"
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/tracing"
 	"kurir/webhook"
 )
 
@@ -41,7 +42,8 @@ type Config struct {
 	Fetcher      *media.Fetcher // takes media in that messages name by URL
 	DisableAfter time.Duration  // of nothing but failures, after which a webhook is switched off; 0: never
 	Mailer       *mail.Mailer
-	PublicURL    string // what links in mails begin with, without a / at the end; empty: mails have no links
+	PublicURL    string          // what links in mails begin with, without a / at the end; empty: mails have no links
+	Traces       *tracing.Tracer // nil: there are none
 }
 
 // Runner is one process's part in running the jobs: an asynq server per queue over one set of handlers.
@@ -74,11 +76,11 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
 		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), hooks: hooks, metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
-		media: fetcherOf(cfg.Fetcher), luck: rand.Float64}
+		media: fetcherOf(cfg.Fetcher), luck: rand.Float64, traces: cfg.Traces}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
 	r.deliver = &deliverer{db: db, lanes: r.lanes, vault: vault, sinks: newSinks(hooks), schedule: cfg.Schedule, queue: queue,
 		disableAfter: cfg.DisableAfter, crowd: newCrowd(cfg.Concurrency),
-		waker: r.waker, metrics: metrics, log: log, widths: widths}
+		waker: r.waker, metrics: metrics, log: log, widths: widths, traces: cfg.Traces}
 	return r
 }
 
@@ -89,7 +91,7 @@ func (r *Runner) handlers() *handlers {
 	on(h, KindDeliverWebhook, r.deliver.run)
 	on(h, KindFetchMedia, (&fetcher{r.sender}).run)
 
-	run := &durables{db: r.db, runner: r.id, log: r.log}
+	run := &durables{db: r.db, runner: r.id, log: r.log, traces: r.cfg.Traces}
 	for _, k := range r.durables() {
 		on(h, k.kind, func(ctx context.Context, t durableTask) error { return run.attempt(ctx, k, t) })
 	}

@@ -11,6 +11,7 @@ import (
 
 	"kurir/models"
 	"kurir/monitoring"
+	"kurir/tracing"
 	"kurir/wire"
 )
 
@@ -49,6 +50,7 @@ type sender struct {
 	carries carries
 	media   MediaFetcher   // nil: media by URL cannot be sent
 	luck    func() float64 // for jitter, from 0 to 1
+	traces  *tracing.Tracer
 }
 
 // run drains one session's lane. A failure needs nothing of its own: what was claimed and not settled is claimed again by
@@ -83,6 +85,8 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 		return s.rest(ctx, h.Lane, claim), nil
 	}
 	r := s.newRound(*h, claim)
+	r.batch = s.batchOf(ctx, claim)
+	defer r.batch.End()
 	client, err := s.workers.Of(ctx, claim.WorkerID)
 	if err != nil {
 		s.log.Warn("worker of session not usable", "session", h.Lane, "worker", claim.WorkerID, "error", err)
@@ -122,6 +126,7 @@ type sendRoundState struct {
 	end      time.Time
 	paced                // see pace.go
 	fetch    []uuid.UUID // messages that wait for their medium
+	batch    tracing.Span
 }
 
 // one sends a message, or puts it back where it must wait for another one.
@@ -142,14 +147,22 @@ func (r *sendRoundState) one(ctx context.Context, client *WorkerClient, m *model
 	case r.closedTo(m):
 		r.park(m)
 	default:
-		ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-		defer cancel()
-		defer r.flights.begin(r.hold.Lane, r.claim.Epoch, cancel)()
-		send := wireOf(r.claim, r.hold, m)
-		send.Typing = r.typing(m)
-		result, err := client.Send(ctx, r.hold.Lane.String(), send)
-		r.settle(m, result, err)
+		r.send(ctx, client, m)
 	}
+}
+
+func (r *sendRoundState) send(ctx context.Context, client *WorkerClient, m *models.Claimed) {
+	ctx, span := r.traces.Continue(ctx, tracing.Consumer, KindSendMessages, text(m.Trace), r.batch)
+	defer span.End()
+	m.Trace = span.Carried(m.Trace) // what is told of its outcome was caused here
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	defer r.flights.begin(r.hold.Lane, r.claim.Epoch, cancel)()
+	send := wireOf(r.claim, r.hold, m)
+	send.Typing = r.typing(m)
+	result, err := client.Send(ctx, r.hold.Lane.String(), send)
+	noteSend(span, r.hold.Lane, m, result, err)
+	r.settle(m, result, err)
 }
 
 // refusedForGood are the refusals that lie in the message itself: nothing was sent and nothing ever will be.

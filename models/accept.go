@@ -12,6 +12,7 @@ import (
 
 	"kurir/fault"
 	"kurir/message"
+	"kurir/tracing"
 )
 
 // NewMessage is a message that is to be accepted. Its ID is fixed before the first attempt.
@@ -35,6 +36,8 @@ type NewMessage struct {
 
 	Quota  *int64 // the epoch of the count that let it in; nil: it was not counted
 	Before bool   // set by the Accepter: it was stored already, by an earlier try under its ID
+
+	Trace *string // set by the Accepter: the span of the request, where it is traced
 }
 
 // Faults of an accept.
@@ -86,6 +89,7 @@ func (a *Accepter) Close() {
 // Accept stores a message and returns when it is durable. An error with kind Unavailable leaves open whether it
 // was stored; calling again with the same ID is safe.
 func (a *Accepter) Accept(ctx context.Context, m *NewMessage) error {
+	m.Trace = tracing.Carried(ctx)
 	r := &acceptance{message: m, answer: make(chan error, 1)}
 	select {
 	case a.in <- r:
@@ -189,8 +193,9 @@ func (a *Accepter) store(batch []*acceptance, again bool) {
 // AcceptAll stores the messages of one session, all or none, one after another in its lane, and returns when they are
 // durable. Calling again with the same IDs is safe.
 func (a *Accepter) AcceptAll(ctx context.Context, list []*NewMessage) error {
-	batch := make([]*acceptance, len(list))
+	batch, trace := make([]*acceptance, len(list)), tracing.Carried(ctx)
 	for i, m := range list {
+		m.Trace = trace
 		batch[i] = &acceptance{message: m}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
@@ -227,7 +232,7 @@ func acceptFault(err error) error {
 const (
 	insertBegin = `
 WITH input AS (
-	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[]`
+	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::timestamptz[], $9::timestamptz[], $10::bigint[], $11::text[]`
 	insertLanes = `
 ), counts AS (
 	SELECT session_uid, count(*) AS n, min(coalesce(send_at, now())) AS due FROM input GROUP BY session_uid
@@ -239,10 +244,10 @@ WITH input AS (
 	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
-		send_at, expires_at`
+		send_at, expires_at, trace`
 	insertValues = `)
 SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY f.session_uid ORDER BY f.ord) - 1,
-		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at`
+		f.chat, f.to_number, f.message_type, f.content, 'PENDING', f.whatsapp_id, f.send_at, f.expires_at, f.trace`
 	insertEnd = `
 FROM input f JOIN moved m ON m.id = f.session_uid
 WHERE f.quota IS NULL OR m.quota_epoch IS NULL OR f.quota = m.quota_epoch
@@ -251,11 +256,11 @@ RETURNING id`
 
 	// insertTexts is for batches in which no message has more than its text, which is most.
 	insertTexts = insertBegin + `)
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, ord)` + insertLanes + insertValues + insertEnd
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, trace, ord)` + insertLanes + insertValues + insertEnd
 
-	insertAll = insertBegin + `, $11::jsonb[],
-		$12::text[], $13::text[], $14::text[], $15::uuid[], $16::jsonb[], $17::jsonb[], $18::uuid[], $19::smallint[])
-	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, metadata,
+	insertAll = insertBegin + `, $12::jsonb[],
+		$13::text[], $14::text[], $15::text[], $16::uuid[], $17::jsonb[], $18::jsonb[], $19::uuid[], $20::smallint[])
+	WITH ORDINALITY AS t (id, session_uid, chat, to_number, message_type, content, whatsapp_id, send_at, expires_at, quota, trace, metadata,
 		media_url, filename, caption, media_id, media, details, target_id, priority, ord)` + insertLanes +
 		`, metadata, media_url, filename, caption, media_id, media, details, target_id, priority` + insertValues + `, f.metadata,
 		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)` + insertEnd
@@ -290,7 +295,7 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[u
 }
 
 // textArgs is how many arguments insertTexts has.
-const textArgs = 10
+const textArgs = 11
 
 // columnsOf turns a batch into the arguments of insertTexts, or of insertAll if that is needed. An array that is shorter than the others counts as null to its
 // end, so what none of the batch has costs nothing.
@@ -304,11 +309,13 @@ func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 	var mediaIDs, targets rare[uuid.UUID]
 	var priorities rare[int16]
 	var quotas rare[int64]
+	var traces rare[string]
 	for i, r := range batch {
 		m := r.message
 		ids[i], sessions[i], chats[i], to[i], types[i], contents[i] = m.ID, m.Session, m.Chat, m.To, m.Type, m.Content
 		whatsapp[i], sendAt[i], expiresAt[i] = WhatsappID(m.ID), m.SendAt, m.ExpiresAt
 		quotas.set(i, m.Quota)
+		traces.set(i, m.Trace)
 		mediaURLs.set(i, m.MediaURL)
 		filenames.set(i, m.Filename)
 		captions.set(i, m.Caption)
@@ -328,7 +335,7 @@ func columnsOf(batch []*acceptance) (ids []uuid.UUID, args []any, err error) {
 			details.setJSON(i, m.Details, &err)
 		}
 	}
-	args = []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, quotas.list}
+	args = []any{ids, sessions, chats, to, types, contents, whatsapp, sendAt, expiresAt, quotas.list, traces.list}
 	if metadata.list == nil && mediaURLs.list == nil && filenames.list == nil && captions.list == nil && mediaIDs.list == nil && media.list == nil &&
 		details.list == nil && targets.list == nil && priorities.list == nil {
 		return ids, args, err

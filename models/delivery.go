@@ -153,6 +153,7 @@ type DueDelivery struct {
 	At        time.Time       // of the event
 	CreatedAt time.Time
 	Data      json.RawMessage // nil: the event is no longer kept
+	Trace     *string         // the span that caused the event, where it is traced
 }
 
 // firstUnfinished is the sequence of a webhook's first delivery that has not ended; $1 is the webhook.
@@ -173,7 +174,7 @@ const (
 		SELECT d.id, 0 AS class, d.sequence FROM webhook_deliveries d WHERE d.webhook_id = $1 AND d.sequence = ` + firstUnfinished + `
 		AND (d.next_retry IS NULL OR d.next_retry <= now()))`
 	dueRows = `
-		SELECT d.id, d.event, d.event_id, d.sequence, d.attempts, d.attempts_before, s.id, s.metadata, coalesce(e.created_at, d.created_at), d.created_at, e.data
+		SELECT d.id, d.event, d.event_id, d.sequence, d.attempts, d.attempts_before, s.id, s.metadata, coalesce(e.created_at, d.created_at), d.created_at, e.data, e.trace
 		FROM due JOIN webhook_deliveries d ON d.id = due.id JOIN webhooks w ON w.id = d.webhook_id
 		LEFT JOIN events e ON e.id = d.event_id
 		LEFT JOIN sessions s ON s.uid = coalesce(e.session_uid, w.session_uid)
@@ -199,7 +200,7 @@ func DueDeliveries(ctx context.Context, db *DB, h *Hold, ordered bool, limit int
 		for rows.Next() {
 			var d DueDelivery
 			var session *string
-			if err := rows.Scan(&d.ID, &d.Event, &d.EventID, &d.Sequence, &d.Attempts, &d.Before, &session, &d.Metadata, &d.At, &d.CreatedAt, &d.Data); err != nil {
+			if err := rows.Scan(&d.ID, &d.Event, &d.EventID, &d.Sequence, &d.Attempts, &d.Before, &session, &d.Metadata, &d.At, &d.CreatedAt, &d.Data, &d.Trace); err != nil {
 				return err
 			}
 			if session != nil {

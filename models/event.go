@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"kurir/tracing"
 )
 
 // Event is something that happened, once. It is written in the transaction of the change that it tells of.
@@ -16,17 +18,18 @@ type Event struct {
 	Type    string
 	Data    any // one of webhook's data types
 	At      time.Time
+	Trace   *string // the span that caused it, where it is traced
 }
 
 // emit writes events and the deliveries of the webhooks that subscribed to them: the session's own and the account's. It
-// follows a common table expression named ev (id, session_uid, type, data, at, ord) and answers the webhooks' lanes that
+// follows a common table expression named ev (id, session_uid, type, data, at, trace, ord) and answers the webhooks' lanes that
 // have work now. The counters are locked last, in sorted order, so that two transactions never wait for each other in a
 // circle. A webhook that is switched off gets its deliveries too: its lane is closed, so they wait. Whether it is open is
 // read of the row that is locked, so that none is forgotten when it opens at this moment.
 const emit = `
 inserted AS (
-	INSERT INTO events (id, user_id, session_uid, type, data, created_at)
-	SELECT e.id, s.user_id, e.session_uid, e.type, e.data, e.at FROM ev e JOIN sessions s ON s.uid = e.session_uid
+	INSERT INTO events (id, user_id, session_uid, type, data, created_at, trace)
+	SELECT e.id, s.user_id, e.session_uid, e.type, e.data, e.at, e.trace FROM ev e JOIN sessions s ON s.uid = e.session_uid
 ), hits AS (
 	SELECT e.id, e.type, e.ord, w.id AS webhook_id FROM ev e
 	JOIN webhooks w ON w.session_uid = e.session_uid AND w.events && ARRAY['*', e.type]
@@ -53,16 +56,28 @@ counts AS (
 )
 SELECT id FROM moved WHERE open`
 
-// Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit.
+// Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit. What names no
+// trace was caused by the request or job of ctx.
 func Emit(ctx context.Context, q Batcher, events []Event) (webhooks []uuid.UUID, err error) {
 	var b pgx.Batch
-	if err = queueEmit(&b, events, &webhooks); err == nil && b.Len() > 0 {
+	if err = queueEmit(&b, causedBy(ctx, events), &webhooks); err == nil && b.Len() > 0 {
 		err = q.SendBatch(ctx, &b).Close()
 	}
 	return webhooks, err
 }
 
-// queueEmit is Emit as a part of a batch; the webhooks are there when the batch has run.
+func causedBy(ctx context.Context, events []Event) []Event {
+	if trace := tracing.Carried(ctx); trace != nil {
+		for i := range events {
+			if events[i].Trace == nil {
+				events[i].Trace = trace
+			}
+		}
+	}
+	return events
+}
+
+// queueEmit is Emit as a part of a batch, and knows no ctx; the webhooks are there when the batch has run.
 func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 	if len(events) == 0 {
 		return nil
@@ -81,16 +96,18 @@ func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 func emitStatement(events []Event) (statement string, args []any, err error) {
 	ids, sessions := make([]uuid.UUID, len(events)), make([]uuid.UUID, len(events))
 	types, data, at := make([]string, len(events)), make([]string, len(events)), make([]time.Time, len(events))
+	var traces rare[string]
 	for i, e := range events {
 		body, err := json.Marshal(e.Data)
 		if err != nil {
 			return "", nil, err
 		}
 		ids[i], sessions[i], types[i], data[i], at[i] = e.ID, e.Session, e.Type, string(body), e.At
+		traces.set(i, e.Trace)
 		if e.ID == uuid.Nil {
 			ids[i] = NewID()
 		}
 	}
-	return `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[])
-		WITH ORDINALITY AS t (id, session_uid, type, data, at, ord)), ` + emit, []any{ids, sessions, types, data, at}, nil
+	return `WITH ev AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::jsonb[], $5::timestamptz[], $6::text[])
+		WITH ORDINALITY AS t (id, session_uid, type, data, at, trace, ord)), ` + emit, []any{ids, sessions, types, data, at, traces.list}, nil
 }

@@ -130,7 +130,7 @@ func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string,
 		if err := LanesDue(ctx, tx, []uuid.UUID{m.SessionUID}); err != nil { // what waited behind it in its chat
 			return err
 		}
-		woken, err = Emit(ctx, tx, []Event{{Session: f.SessionUID, Type: eventOf[MessageFailed], Data: f.Resource(session), At: *f.FinishedAt}})
+		woken, err = Emit(ctx, tx, []Event{{Session: f.SessionUID, Type: eventOf[MessageFailed], Data: f.Resource(session), At: *f.FinishedAt, Trace: f.Trace}})
 		return err
 	})
 	return failed, woken, err

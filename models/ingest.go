@@ -191,8 +191,9 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
 	return queueEmit(g.last, g.events, &g.out.Webhooks)
 }
 
-func (g *ingestion) emit(s *Session, event string, data any, at time.Time) {
-	g.events = append(g.events, Event{Session: s.UID, Type: event, Data: data, At: at})
+// emit tells of something. trace is the span that caused it; of what became of a message, the message's own.
+func (g *ingestion) emit(s *Session, event string, data any, at time.Time, trace *string) {
+	g.events = append(g.events, Event{Session: s.UID, Type: event, Data: data, At: at, Trace: trace})
 }
 
 // parse decodes the batch and finds its sessions; those with session events are locked, in sorted order. An event
@@ -352,7 +353,7 @@ func (g *ingestion) raise(p *parsed) {
 			*step.at = &at
 		}
 		m.Status, m.ErrorCode, m.ErrorMessage, m.NextAttemptAt, m.FinishedAt = step.status, nil, nil, nil, nil
-		g.emit(p.session, eventOf[step.status], m.Resource(p.session.ID), p.Timestamp)
+		g.emit(p.session, eventOf[step.status], m.Resource(p.session.ID), p.Timestamp, m.Trace)
 	}
 	g.raised = append(g.raised, m)
 }

@@ -145,7 +145,7 @@ func DropLateEvents(ctx context.Context, q Querier, now time.Time, limit int) (i
 func (g *ingestion) around(p *parsed) {
 	if p.Type == wire.EventPresence {
 		if g.presence[p.presenceKey()] == p && g.now.Sub(p.Timestamp) < presenceIsOver {
-			g.emit(p.session, webhook.EventPresenceUpdated, p.presenceResource(), p.Timestamp)
+			g.emit(p.session, webhook.EventPresenceUpdated, p.presenceResource(), p.Timestamp, optional(p.Trace))
 		}
 		return
 	}
@@ -154,7 +154,7 @@ func (g *ingestion) around(p *parsed) {
 		return
 	}
 	g.known[id] = true
-	e := Event{ID: id, Session: p.session.UID, At: p.Timestamp, Type: webhook.EventGroupUpdated}
+	e := Event{ID: id, Session: p.session.UID, At: p.Timestamp, Type: webhook.EventGroupUpdated, Trace: optional(p.Trace)}
 	if p.late(g.now) {
 		e.ID = NewID()
 	}
@@ -256,7 +256,7 @@ func (g *ingestion) answerCalls(ctx context.Context) error {
 		}
 		answers = append(answers, &acceptance{message: &NewMessage{
 			ID: InboundID(p.session.UID, "answer to a call", p.call.Sender, p.call.CallID, p.Timestamp, g.now), Session: p.session.UID,
-			Chat: p.call.Chat, To: p.call.Chat, Type: "TEXT", Content: text, ExpiresAt: g.now.Add(callAnswerWithin),
+			Chat: p.call.Chat, To: p.call.Chat, Type: "TEXT", Content: text, ExpiresAt: g.now.Add(callAnswerWithin), Trace: optional(p.Trace),
 		}})
 		sessions = append(sessions, p.session.UID)
 	}

@@ -199,7 +199,7 @@ func inboundMessage(p *parsed, now time.Time) *Message {
 	m := &Message{ID: InboundID(s.UID, d.Chat, d.Sender, d.WhatsappID, at, now), SessionUID: s.UID, Direction: Inbound, Chat: d.Chat,
 		FromNumber: d.From.Phone, FromLID: d.From.LID, FromName: d.From.Name, FromMe: d.FromMe, ToNumber: own,
 		MessageType: strings.ToUpper(kind), Content: d.Message, MediaURL: optional(d.MediaURL), Filename: optional(d.Filename), Caption: optional(d.Caption),
-		Status: MessageDelivered, WhatsappID: d.WhatsappID, SentAt: &at, DeliveredAt: &now, CreatedAt: at}
+		Status: MessageDelivered, WhatsappID: d.WhatsappID, SentAt: &at, DeliveredAt: &now, CreatedAt: at, Trace: optional(p.Trace)}
 	if d.FromMe { // written on the linked phone
 		m.Direction, m.Status, m.ToNumber, m.DeliveredAt = Outbound, MessageSent, d.Chat, nil
 		if m.FromNumber == nil && m.FromLID == nil {
@@ -282,7 +282,7 @@ func (g *ingestion) tellReceived(p *parsed) {
 		g.about = append(g.about, m)
 		return
 	}
-	g.emit(p.session, webhook.EventMessageReceived, m.Resource(p.session.ID), p.Timestamp)
+	g.emit(p.session, webhook.EventMessageReceived, m.Resource(p.session.ID), p.Timestamp, m.Trace)
 }
 
 // eventAbout is the event that tells of a message about another one.
@@ -314,7 +314,7 @@ func (g *ingestion) takeEffect(ctx context.Context) error {
 			if m.MessageType == "REACTION" {
 				data = m.reacted(m.Resource(s.ID))
 			}
-			g.emit(s, eventAbout[m.MessageType], data, m.CreatedAt)
+			g.emit(s, eventAbout[m.MessageType], data, m.CreatedAt, m.Trace)
 		}
 	}
 	return nil

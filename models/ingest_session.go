@@ -41,7 +41,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	}
 	if p.Type == wire.EventSessionQR {
 		g.last.Queue(`UPDATE sessions SET qr_code = $2, qr_expires_at = $3, updated_at = now() WHERE uid = $1`, s.UID, p.qr.QR, p.qr.ExpiresAt)
-		g.emit(s, "session.qr", webhook.SessionQR{QR: p.qr.QR, ExpiresAt: p.qr.ExpiresAt}, p.Timestamp)
+		g.emit(s, "session.qr", webhook.SessionQR{QR: p.qr.QR, ExpiresAt: p.qr.ExpiresAt}, p.Timestamp, optional(p.Trace))
 		return nil
 	}
 	status, ok := sessionStates[p.status.Status]
@@ -67,7 +67,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
 			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 THEN coalesce(trouble_at, now()) END
 		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
-	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp)
+	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp, optional(p.Trace))
 	return nil
 }
 
@@ -149,7 +149,7 @@ func cancelMessages(ctx context.Context, tx pgx.Tx, s *Session, code, sentence s
 		if err := rows.Scan(scanMessage(&m)...); err != nil {
 			return nil, err
 		}
-		events = append(events, Event{Session: s.UID, Type: eventOf[m.Status], Data: m.Resource(s.ID), At: *m.FinishedAt})
+		events = append(events, Event{Session: s.UID, Type: eventOf[m.Status], Data: m.Resource(s.ID), At: *m.FinishedAt, Trace: m.Trace})
 	}
 	return events, rows.Err()
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
+
+	"kurir/tracing"
 )
 
 // States of jobs.
@@ -39,11 +41,12 @@ type Job struct {
 	CreatedAt  time.Time       `bun:",nullzero,default:now()"`
 	StartedAt  *time.Time
 	FinishedAt *time.Time
+	Trace      *string // the span that caused it, where it is traced
 }
 
 // InsertJob adds a job, to be enqueued after the commit.
 func InsertJob(ctx context.Context, db bun.IDB, j *Job) error {
-	j.Status = JobQueued
+	j.Status, j.Trace = JobQueued, tracing.Carried(ctx)
 	_, err := db.NewInsert().Model(j).Exec(ctx)
 	return err
 }

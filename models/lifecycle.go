@@ -10,6 +10,7 @@ import (
 
 	"kurir/fault"
 	"kurir/placement"
+	"kurir/tracing"
 	"kurir/webhook"
 )
 
@@ -148,8 +149,8 @@ func run(ctx context.Context, tx pgx.Tx, s *Session, anew bool) ([]uuid.UUID, er
 // orderJob adds a job for a session that is locked, or finds the one of its kind that is open, and makes that due now.
 func orderJob(ctx context.Context, tx pgx.Tx, s *Session, kind string) (job uuid.UUID, err error) {
 	for { // the one that is open may end between the two statements
-		err = tx.QueryRow(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT DO NOTHING RETURNING id`, NewID(), kind, s.UserID, s.UID, s.WorkerID).Scan(&job)
+		err = tx.QueryRow(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id, trace) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT DO NOTHING RETURNING id`, NewID(), kind, s.UserID, s.UID, s.WorkerID, tracing.Carried(ctx)).Scan(&job)
 		if ok, err := Found(err); err != nil || ok {
 			return job, err
 		}

@@ -78,6 +78,7 @@ type Message struct {
 	EditedAt      *time.Time
 	DeletedAt     *time.Time
 	Reactions     []message.Mark `bun:"type:jsonb,nullzero"`
+	Trace         *string        // the span that caused it, where it is traced
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 }

@@ -9,6 +9,7 @@ import (
 
 	"kurir/fault"
 	"kurir/placement"
+	"kurir/tracing"
 	"kurir/webhook"
 )
 
@@ -118,10 +119,10 @@ func insertMoves(ctx context.Context, tx pgx.Tx, list []Moving, user *uuid.UUID)
 	if _, err := tx.Exec(ctx, `UPDATE jobs SET run_at = now() WHERE session_uid = ANY($1) AND status = 'QUEUED'`, uids); err != nil {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id, params)
-		SELECT t.id, $6, $7, t.uid, nullif(t.source, ''), jsonb_build_object('from', t.source, 'epoch', t.epoch, 'reason', t.reason)
+	rows, err := tx.Query(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id, params, trace)
+		SELECT t.id, $6, $7, t.uid, nullif(t.source, ''), jsonb_build_object('from', t.source, 'epoch', t.epoch, 'reason', t.reason), $8
 		FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[], $5::text[]) AS t (id, uid, source, epoch, reason)
-		ON CONFLICT DO NOTHING RETURNING id`, ids, uids, froms, epochs, reasons, KindMigrateSession, user)
+		ON CONFLICT DO NOTHING RETURNING id`, ids, uids, froms, epochs, reasons, KindMigrateSession, user, tracing.Carried(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -75,14 +75,14 @@ const messageColumns = `m.id, m.session_uid, m.direction, m.seq, m.chat, m.from_
 	m.to_number, m.message_type, m.content, m.media_url, m.filename, m.caption,
 	m.media_id, m.media, m.details, m.target_id, m.priority, m.waiting_for, m.edited_at, m.deleted_at, m.reactions, m.status, m.error_code, m.error_message, m.whatsapp_id,
 	m.generation, m.attempts, m.next_attempt_at, m.send_at, m.expires_at, m.metadata, m.sent_at, m.delivered_at, m.read_at,
-	m.finished_at, m.created_at, m.updated_at`
+	m.finished_at, m.trace, m.created_at, m.updated_at`
 
 func scanMessage(m *Message, before ...any) []any {
 	return append(before, &m.ID, &m.SessionUID, &m.Direction, &m.Seq, &m.Chat, &m.FromNumber, &m.FromLID, &m.FromName, &m.FromMe,
 		&m.ToNumber, &m.MessageType, &m.Content, &m.MediaURL, &m.Filename, &m.Caption,
 		&m.MediaID, &m.Media, &m.Details, &m.TargetID, &m.Priority, &m.WaitingFor, &m.EditedAt, &m.DeletedAt, &m.Reactions, &m.Status, &m.ErrorCode, &m.ErrorMessage, &m.WhatsappID,
 		&m.Generation, &m.Attempts, &m.NextAttemptAt, &m.SendAt, &m.ExpiresAt, &m.Metadata, &m.SentAt, &m.DeliveredAt, &m.ReadAt,
-		&m.FinishedAt, &m.CreatedAt, &m.UpdatedAt)
+		&m.FinishedAt, &m.Trace, &m.CreatedAt, &m.UpdatedAt)
 }
 
 // ClaimMessages claims up to limit messages. The statements run in one transaction and one round trip, without locking
@@ -173,8 +173,8 @@ var eventOf = map[string]string{
 const settleSQL = `
 WITH o AS (
 	SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[], $8::timestamptz[],
-		$9::uuid[], $10::text[], $11::jsonb[], $13::text[])
-	WITH ORDINALITY AS t (id, status, code, error, next_attempt_at, tried, at, event_id, type, data, waiting_for, ord)
+		$9::uuid[], $10::text[], $11::jsonb[], $13::text[], $14::text[])
+	WITH ORDINALITY AS t (id, status, code, error, next_attempt_at, tried, at, event_id, type, data, waiting_for, trace, ord)
 ), locked_rows AS (
 	SELECT m.id FROM messages m WHERE m.session_uid = $1 AND m.id = ANY($2::uuid[]) AND m.status = 'SENDING' AND m.generation = $12 ORDER BY m.id FOR UPDATE SKIP LOCKED
 ), done AS (
@@ -190,7 +190,7 @@ WITH o AS (
 // settleEmit goes with settleSQL, where nothing else has to be told with the outcomes. It answers the webhooks to wake and
 // the messages that were written.
 const settleEmit = `, ev AS (
-	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
+	SELECT o.event_id AS id, $1::uuid AS session_uid, o.type, o.data, o.at, o.trace, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
 ), ` + emit + ` UNION ALL SELECT id FROM done`
 
 // leftSQL says whether messages that a holder claimed are neither settled nor put off.
@@ -273,6 +273,7 @@ func queueOutcomes(b *pgx.Batch, query string, h Hold, sessionID string, outcome
 	ids, status, codes, errs, waiting := make([]uuid.UUID, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	next, tried, at := make([]*time.Time, n), make([]int32, n), make([]time.Time, n)
 	eventIDs, types, data := make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	var traces rare[string]
 	for i := range outcomes {
 		o := &outcomes[i]
 		// A worker's words may hold what PostgreSQL refuses, and the outcomes of the others with it.
@@ -289,9 +290,10 @@ func queueOutcomes(b *pgx.Batch, query string, h Hold, sessionID string, outcome
 				return err
 			}
 			data[i] = string(body)
+			traces.set(i, o.Message.Trace)
 		}
 	}
-	b.Queue(query, h.Lane, ids, status, codes, errs, next, tried, at, eventIDs, types, data, h.Generation, waiting).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(query, h.Lane, ids, status, codes, errs, next, tried, at, eventIDs, types, data, h.Generation, waiting, traces.list).Query(func(rows pgx.Rows) (err error) {
 		*answer, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})
@@ -385,7 +387,7 @@ func expireMessages(ctx context.Context, tx pgx.Tx, late string, limit int) (eve
 		if held {
 			blocking = append(blocking, m.SessionUID)
 		}
-		events = append(events, Event{Session: m.SessionUID, Type: eventOf[m.Status], Data: m.Resource(session), At: *m.FinishedAt})
+		events = append(events, Event{Session: m.SessionUID, Type: eventOf[m.Status], Data: m.Resource(session), At: *m.FinishedAt, Trace: m.Trace})
 	}
 	return events, blocking, rows.Err()
 }

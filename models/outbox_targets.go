@@ -47,7 +47,7 @@ func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s 
 		for i := range s.Outcomes {
 			o := &s.Outcomes[i]
 			if event := eventOf[o.Status]; event != "" && slices.Contains(done, o.Message.ID) {
-				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At})
+				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At, Trace: o.Message.Trace})
 			}
 		}
 		about = slices.DeleteFunc(about, func(m *Message) bool { return !slices.Contains(done, m.ID) })

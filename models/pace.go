@@ -96,7 +96,7 @@ func queueCooldown(b *pgx.Batch, session uuid.UUID, former, next pacing.Cooldown
 			UPDATE sessions SET cooldown_until = $2, cooldown_reason = $3, cooldown_replies_at = $4, cooldown_count = $5, updated_at = now()
 			WHERE uid = $1 AND cooldown_until IS NOT DISTINCT FROM $6 AND deleted_at IS NULL RETURNING uid
 		), ev AS (
-			SELECT $7::uuid AS id, uid AS session_uid, '`+webhook.EventSessionThrottled+`' AS type, $8::jsonb AS data, now() AS at, 1 AS ord
+			SELECT $7::uuid AS id, uid AS session_uid, '`+webhook.EventSessionThrottled+`' AS type, $8::jsonb AS data, now() AS at, NULL::text AS trace, 1 AS ord
 			FROM changed WHERE $9
 		), `+emit, session, next.Until, next.Reason, optionalTime(next.RepliesAt), next.Count, optionalTime(former.Until), NewID(), string(data),
 		former.Begins(next, now)).Query(func(rows pgx.Rows) (err error) {

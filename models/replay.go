@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"kurir/fault"
+	"kurir/tracing"
 	"kurir/webhook"
 )
 
@@ -29,8 +30,8 @@ func TestWebhook(ctx context.Context, tx pgx.Tx, w *Webhook, event uuid.UUID, da
 		return uuid.Nil, err
 	}
 	at := time.Now()
-	tag, err := tx.Exec(ctx, `INSERT INTO events (id, user_id, session_uid, type, data, created_at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING`,
-		event, w.UserID, w.SessionUID, webhook.EventTest, string(body), at)
+	tag, err := tx.Exec(ctx, `INSERT INTO events (id, user_id, session_uid, type, data, created_at, trace) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING`,
+		event, w.UserID, w.SessionUID, webhook.EventTest, string(body), at, tracing.Carried(ctx))
 	if err != nil {
 		return uuid.Nil, err
 	}

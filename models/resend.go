@@ -12,6 +12,7 @@ import (
 
 	"kurir/fault"
 	"kurir/message"
+	"kurir/tracing"
 )
 
 // EditPending changes the text of a message that was never tried; of a medium it is the caption. It says whether it was in
@@ -51,8 +52,8 @@ func RetryMessage(ctx context.Context, db *DB, m *Message, force bool, expiresAt
 	return db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE messages SET status = CASE status WHEN 'UNKNOWN' THEN 'SENDING' ELSE 'PENDING' END,
 				next_attempt_at = CASE status WHEN 'UNKNOWN' THEN now() END,
-				attempts = 0, media_tries = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, updated_at = now()
-			WHERE session_uid = $1 AND id = $2 AND status = ANY($3) AND seq > 0 AND direction = 'OUTBOUND'`, m.SessionUID, m.ID, retryable(force), expiresAt)
+				attempts = 0, media_tries = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, trace = coalesce($5, trace), updated_at = now()
+			WHERE session_uid = $1 AND id = $2 AND status = ANY($3) AND seq > 0 AND direction = 'OUTBOUND'`, m.SessionUID, m.ID, retryable(force), expiresAt, tracing.Carried(ctx))
 		if err != nil {
 			return err
 		}

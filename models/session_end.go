@@ -53,7 +53,7 @@ func endOfSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) error {
 
 // emitIn is Emit in a transaction of bun's. The webhooks are left to the sweep.
 func emitIn(ctx context.Context, tx bun.Tx, events []Event) error {
-	statement, args, err := emitStatement(events)
+	statement, args, err := emitStatement(causedBy(ctx, events))
 	if err != nil {
 		return err
 	}

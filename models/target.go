@@ -122,7 +122,7 @@ func (list targets) apply(ctx context.Context, tx pgx.Tx, about []*Message) ([]E
 			if event == "message.reaction" {
 				data = m.reacted(t.Resource(t.session))
 			}
-			events = append(events, Event{Session: t.SessionUID, Type: event, Data: data, At: at})
+			events = append(events, Event{Session: t.SessionUID, Type: event, Data: data, At: at, Trace: m.Trace})
 		}
 	}
 	if err := list.write(ctx, tx); err != nil {

@@ -109,6 +109,7 @@ type Request struct {
 	Headers map[string]string // the tenant's own, as CheckHeaders accepts them
 	Signed  http.Header       // from Sign; wins over Headers
 	Body    []byte            // JSON
+	Trace   string            // traceparent of the W3C; empty: none, unless Headers have one
 }
 
 // Result is the outcome of an attempt.
@@ -171,6 +172,10 @@ func newRequest(ctx context.Context, r Request) (*http.Request, error) {
 	addHeaders(req.Header, r.Headers)
 	for name, values := range r.Signed {
 		req.Header[name] = values
+	}
+	if r.Trace != "" {
+		req.Header.Set("Traceparent", r.Trace)
+		req.Header.Del("Tracestate") // belongs to another traceparent
 	}
 	req.Header.Set("Content-Type", "application/json")
 	return req, nil

@@ -12,6 +12,8 @@ import (
 	"net/http/httptrace"
 	"sync/atomic"
 	"time"
+
+	"kurir/tracing"
 )
 
 const maxAnswer = 1 << 20 // bytes; the largest answer, a session's state with its QR, is a few KB
@@ -93,6 +95,7 @@ func (c call) do(ctx context.Context) error {
 	if c.in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	tracing.Inject(ctx, req.Header)
 	res, err := c.http.Do(req)
 	if err != nil {
 		if reach.none() {

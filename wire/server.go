@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -11,6 +12,8 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+
+	"kurir/tracing"
 )
 
 const maxBody = 2 << 20 // bytes; media travel as URLs, so a send is text
@@ -37,11 +40,12 @@ type Handler interface {
 // ServerOptions are the choices of Server.
 type ServerOptions struct {
 	Logger *slog.Logger // for faults and panics; nil means slog.Default
+	Traces *tracing.Tracer
 }
 
 // Server is the HTTP adapter of a worker. It checks secret and term, decodes, bounds and encodes; Handler decides.
 func Server(h Handler, o ServerOptions) http.Handler {
-	s := &server{h: h, log: o.Logger}
+	s := &server{h: h, log: o.Logger, traces: o.Traces}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -60,8 +64,9 @@ func Server(h Handler, o ServerOptions) http.Handler {
 }
 
 type server struct {
-	h   Handler
-	log *slog.Logger
+	h      Handler
+	log    *slog.Logger
+	traces *tracing.Tracer
 }
 
 // action handles one request whose caller was let in under term and returns the answer's data.
@@ -177,8 +182,22 @@ func (s *server) guarded(a action) http.Handler {
 		if err != nil {
 			return nil, err
 		}
-		return a(w, r, term)
+		return s.traced(a, w, r, term)
 	})
+}
+
+// traced goes on with the caller's trace. A call that is not traced starts none.
+func (s *server) traced(a action, w http.ResponseWriter, r *http.Request, term int64) (any, error) {
+	ctx, span := s.traces.Continue(r.Context(), tracing.Server, r.Pattern, r.Header.Get(tracing.Header), tracing.Span{})
+	if span.None() {
+		return a(w, r, term)
+	}
+	defer span.End()
+	data, err := a(w, r.WithContext(ctx), term)
+	if err != nil {
+		span.Failed(cmp.Or(Code(err), CodeInternal))
+	}
+	return data, err
 }
 
 // admit looks at the term first: a caller of another term necessarily has another secret, and stale_term tells it

@@ -246,6 +246,7 @@ type Event struct {
 	Type      string          `json:"type"`
 	Timestamp time.Time       `json:"timestamp"`
 	Data      json.RawMessage `json:"data"`
+	Trace     string          `json:"trace,omitempty" doc:"Traceparent of the span that brought it, where the worker makes traces"`
 }
 
 // EventBatch is the body of POST /admin/workers/{id}/events. Seqs are consecutive.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"kurir/tracing"
 	"kurir/wire"
 )
 
@@ -40,6 +41,7 @@ type Config struct {
 	HTTPClient *http.Client                // to the gateway; wire.NewHTTPClient() if nil
 	Listener   net.Listener                // instead of Listen
 	Usage      func(context.Context) Usage // MachineUsage if nil
+	Traces     *tracing.Tracer             // nil: there are none
 }
 
 // Node is a worker node: it registers, keeps its lease, holds sessions on an engine and passes their events on. It
@@ -243,7 +245,9 @@ func (n *Node) Addr() string {
 }
 
 // Handler serves the gateway's calls; Run serves it by itself.
-func (n *Node) Handler() http.Handler { return wire.Server(n, wire.ServerOptions{Logger: n.log}) }
+func (n *Node) Handler() http.Handler {
+	return wire.Server(n, wire.ServerOptions{Logger: n.log, Traces: n.cfg.Traces})
+}
 
 // Credentials are those of the last term. After a lapse they stay good for being told lease_lost.
 func (n *Node) Credentials() (int64, string) {

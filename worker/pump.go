@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"kurir/tracing"
 	"kurir/wire"
 )
 
@@ -39,10 +41,24 @@ func (n *Node) sink(s *session, t *term) Sink {
 			EventID: n.eventID(s, t, e), SessionID: s.id, Epoch: s.epoch,
 			Type: e.Type, Timestamp: e.Timestamp.UTC(), Data: data,
 		}
+		span := n.cameIn(&ev)
 		if !n.outbox.add(entry{event: ev, ack: e.Ack, term: t}, s.gone) {
 			n.stats.eventsDropped.Add(1)
+			span.Failed("dropped")
 		}
+		span.End()
 	}
+}
+
+// cameIn starts the trace of an event. Receipts belong to the trace of their message, which the gateway knows; presences are of the
+// moment, and many.
+func (n *Node) cameIn(e *wire.Event) (span tracing.Span) {
+	if e.Type != wire.EventMessageReceipt && e.Type != wire.EventPresence {
+		_, span = n.cfg.Traces.Root(context.Background(), tracing.Consumer, e.Type)
+		span.Text("kurir.session", e.SessionID)
+		e.Trace = span.Traceparent()
+	}
+	return span
 }
 
 // eventID names messages as the network does, so that a redelivery has the same ID. What happens to a session has
@@ -111,8 +127,12 @@ func (n *Node) pump(ctx context.Context) {
 func (n *Node) deliver(t *term, events []wire.Event) error {
 	ctx, cancel := context.WithTimeout(t.lease.ctx, eventsTimeout)
 	defer cancel()
+	ctx, span := n.cfg.Traces.Batch(ctx, tracing.Client, "events", len(events), func(i int) string { return events[i].Trace })
+	defer span.End()
+	span.Int("kurir.events", len(events))
 	answer, err := n.gateway.Events(ctx, n.cfg.ID, t.secret, wire.EventBatch{Term: t.id, Events: events})
 	if err != nil {
+		span.Failed(cmp.Or(wire.Code(err), "unanswered"))
 		return err
 	}
 	stored, err := n.outbox.settle(t, answer.Next)

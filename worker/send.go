@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
 
+	"kurir/tracing"
 	"kurir/wire"
 )
 
@@ -36,7 +38,9 @@ func (n *Node) Send(ctx context.Context, sessionID string, m wire.Send) (wire.Se
 func (n *Node) fly(ctx context.Context, s *session, m wire.Send, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.SendTimeout)
 	defer cancel()
+	ctx, span := n.cfg.Traces.Child(ctx, tracing.Client, "network send")
 	r, err := n.hand(ctx, s, m)
+	n.flown(span, m, r, err)
 	switch {
 	case err != nil:
 		n.stats.refused.Add(1)
@@ -48,6 +52,23 @@ func (n *Node) fly(ctx context.Context, s *session, m wire.Send, f *flight) {
 		n.stats.unknown.Add(1)
 	}
 	s.land(m.WhatsappID, f, r, err)
+}
+
+// flown ends the span of a send.
+func (n *Node) flown(span tracing.Span, m wire.Send, r wire.SendResult, err error) {
+	span.Text("kurir.engine", n.engine.Name())
+	span.Text("kurir.message", m.MessageID)
+	span.Text("kurir.type", m.Type)
+	switch {
+	case err != nil:
+		span.Failed(cmp.Or(wire.Code(err), "refused"))
+	case r.Outcome == wire.OutcomeSent:
+		span.Text("kurir.outcome", r.Outcome)
+	default:
+		span.Text("kurir.outcome", r.Outcome)
+		span.Failed(cmp.Or(r.Code, r.Outcome))
+	}
+	span.End()
 }
 
 // hand calls the engine. An error that it returns is a refusal; whatever leaves doubt is an unknown outcome.

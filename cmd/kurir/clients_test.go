@@ -30,12 +30,12 @@ func TestClients(t *testing.T) {
 }
 
 // everything runs `kurir up` until the end of the test, and returns its address.
-func everything(t *testing.T) string {
+func everything(t *testing.T, more ...string) string {
 	t.Helper()
 	at := loopback(embeddedtest.Port(t))
-	environ := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "KURIR_HOME=" + t.TempDir(), "LOG_FILE_PATH=", "DATABASE_URL=" + modelstest.URL(t), "REDIS_URL=" + embeddedtest.Redis(t),
+	environ := append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "KURIR_HOME=" + t.TempDir(), "LOG_FILE_PATH=", "DATABASE_URL=" + modelstest.URL(t), "REDIS_URL=" + embeddedtest.Redis(t),
 		"PORT=" + portOf(at), "INTERNAL_PORT=" + portOf(loopback(embeddedtest.Port(t))), "SIMNET_PORT=" + portOf(loopback(embeddedtest.Port(t))), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4", "SIM_WORKERS=1", "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
-		"LIMIT_MESSAGES_PER_HOUR_BASIC=6"}
+		"LIMIT_MESSAGES_PER_HOUR_BASIC=6"}, more...)
 	ctx, stop := context.WithCancel(context.Background())
 	var complaints bytes.Buffer
 	ended := make(chan error, 1)

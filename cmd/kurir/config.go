@@ -162,6 +162,15 @@ type config struct {
 	LogLevel         string   `env:"LOG_LEVEL" envDefault:"info"`
 	LogPath          string   `env:"LOG_FILE_PATH" envDefault:"./logs"`
 
+	OTLPEndpoint       string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" secret:"true"` // these two may hold a token
+	OTLPTraces         string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" secret:"true"`
+	OTLPProtocol       string `env:"OTEL_EXPORTER_OTLP_PROTOCOL"`
+	OTLPTracesProtocol string `env:"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"`
+	TracesExporter     string `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp"`
+	TracesSampler      string `env:"OTEL_TRACES_SAMPLER"`
+	TelemetryOff       bool   `env:"OTEL_SDK_DISABLED"`
+	TraceCallers       string `env:"TRACE_CALLERS" envDefault:"continue"`
+
 	SimnetURL      string   `env:"SIMNET_URL"`
 	SimnetHost     string   `env:"SIMNET_HOST" envDefault:"127.0.0.1"`
 	SimnetPort     int      `env:"SIMNET_PORT" envDefault:"8090"`
@@ -313,6 +322,7 @@ func (c *config) check() (faults []error) {
 		}
 	}
 	faults = append(faults, c.checkBilling()...)
+	faults = append(faults, c.checkTraces()...)
 	if c.allow, err = egress.ParseCIDRs(c.WebhookAllow); err != nil {
 		bad("WEBHOOK_ALLOW_CIDRS: %w", err)
 	}

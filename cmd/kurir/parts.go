@@ -143,7 +143,12 @@ func (p *parts) watch() {
 
 // runAPI serves until ctx ends.
 func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listener) error {
-	a := api.New(api.Config{Settings: p.cfg.settings(),
+	traces, err := p.cfg.tracer("api", processName(), p.log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
+	a := api.New(api.Config{Settings: p.cfg.settings(), Traces: traces,
 		KeepMessagesDays: p.cfg.KeepMessagesDays, KeepDeliveriesDays: p.cfg.KeepDeliveriesDays,
 
 		Version: version, APIVersion: p.cfg.APIVersion, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
@@ -166,7 +171,6 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		go func() { served <- a.Listen(internal) }()
 	}
 	p.log.Info("api listening", "address", l.Addr().String())
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-served:
@@ -192,7 +196,12 @@ func (p *parts) runRunner(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return jobs.NewRunner(jobs.Config{Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
+	traces, err := p.cfg.tracer("runner", processName(), p.log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
+	return jobs.NewRunner(jobs.Config{Traces: traces, Concurrency: p.cfg.RunnerConcurrency, Schedule: p.cfg.schedule, KeepJobs: days(p.cfg.KeepLogsDays),
 		KeepMetrics: days(p.cfg.KeepMetricsDays), KeepLogs: days(p.cfg.KeepLogsDays), TroubleAfter: time.Duration(p.cfg.TroubleAfter),
 		ScalingURL: p.cfg.ScalingURL, OperatorSecret: p.cfg.operator,
 		BillingURL: p.cfg.BillingURL, CloseAfter: time.Duration(p.cfg.BillingAfter),
@@ -209,10 +218,15 @@ func (p *parts) runScheduler(ctx context.Context) error {
 
 // runWorker is a worker node with simulated phones.
 func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endpoint string, log *slog.Logger) error {
+	traces, err := cfg.tracer("worker", id, log)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
 	engine := simulator.New(simulator.Config{SimnetURL: cfg.SimnetURL, WorkerID: id, Logger: log.With("worker", id)})
 	node := worker.New(worker.Config{GatewayURL: cfg.GatewayURL, Token: several(cfg.WorkerToken)[0], ID: id, Listener: l, Endpoint: endpoint,
 		MaxSessions: cfg.WorkerSessions, Version: version, HandOver: time.Duration(cfg.WorkerHandOver), LogLevel: cfg.level,
-		Logger: log}, engine)
+		Logger: log, Traces: traces}, engine)
 	metrics := monitoring.New(version)
 	metrics.WatchNode(func() monitoring.Node { return figuresOf(node.Stats()) })
 	return errors.Join(withMetrics(ctx, cfg, metrics, nil, node.Run), engine.Close())

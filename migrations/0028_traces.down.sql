@@ -1,0 +1,3 @@
+ALTER TABLE jobs DROP COLUMN trace;
+ALTER TABLE events DROP COLUMN trace;
+ALTER TABLE messages DROP COLUMN trace;

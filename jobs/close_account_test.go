@@ -73,7 +73,7 @@ func (l *leaver) close() {
 // attempt runs the job once, and says whether it has ended well.
 func (l *leaver) attempt(ctx context.Context) bool {
 	l.Helper()
-	d := &durables{db: l.db, runner: l.r.id, log: quiet, count: l.r.metrics.JobAttempt}
+	d := &durables{db: l.db, runner: l.r.id, log: quiet}
 	for _, k := range l.r.durables() {
 		if k.kind == KindCloseAccount {
 			attempts := modelstest.Scalar[int](l, l.db, `SELECT attempts FROM jobs WHERE id = $1`, l.job)

@@ -130,7 +130,7 @@ func (f *fleet) runJob(ctx context.Context, d models.DueJob, killed bool) {
 			return nil, errors.New("killed")
 		}
 	}
-	run := &durables{db: f.db, runner: f.runner.id, log: quiet, count: f.runner.metrics.JobAttempt}
+	run := &durables{db: f.db, runner: f.runner.id, log: quiet}
 	_ = run.attempt(ctx, k, durableTask{Kind: d.Kind, JobID: d.ID, Attempt: d.Attempt}) // how it ended stands in the row
 }
 

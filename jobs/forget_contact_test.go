@@ -81,7 +81,7 @@ func (p *privacy) start(session *uuid.UUID, before time.Time) uuid.UUID {
 // attempt runs a job once, as the server would, and says whether it wants to look again.
 func (p *privacy) attempt(ctx context.Context, job uuid.UUID) bool {
 	p.Helper()
-	d := &durables{db: p.db, runner: p.r.id, log: quiet, count: p.r.metrics.JobAttempt}
+	d := &durables{db: p.db, runner: p.r.id, log: quiet}
 	k := p.r.durables()
 	for i := range k {
 		if k[i].kind != KindForgetContact {

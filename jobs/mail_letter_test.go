@@ -58,7 +58,7 @@ func (p *postOffice) deliver() *opened {
 	p.Helper()
 	id := modelstest.Scalar[uuid.UUID](p, p.db, `SELECT id FROM jobs WHERE kind = 'mail:letter' AND status = 'QUEUED'`)
 	attempts := modelstest.Scalar[int](p, p.db, `SELECT attempts FROM jobs WHERE id = $1`, id)
-	d := &durables{db: p.db, runner: p.r.id, log: quiet, count: p.r.metrics.JobAttempt}
+	d := &durables{db: p.db, runner: p.r.id, log: quiet}
 	for _, k := range p.r.durables() {
 		if k.kind == KindLetter {
 			_ = d.attempt(p.Context(), k, durableTask{Kind: KindLetter, JobID: id, Attempt: attempts + 1}) // the row tells

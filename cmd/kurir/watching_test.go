@@ -38,7 +38,7 @@ func TestWatching(t *testing.T) {
 		return
 	}
 	at := loopback(embeddedtest.Port(t))
-	c := plan{workers: 2, env: []string{"PROMETHEUS_URL=" + at, "LEASE_TTL=4s", "HEARTBEAT_INTERVAL=1s", "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s"}}.start(t)
+	c := plan{workers: 2, env: []string{"PROMETHEUS_URL=" + at, "LEASE_TTL=6s", "HEARTBEAT_INTERVAL=1s", "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s"}}.start(t)
 	if strings.Contains(c.redis.Kind(), "miniredis") {
 		require.Empty(t, os.Getenv("CI"), "Redis is not installed: make servers")
 		t.Log("NOT RUN: Redis is not installed (make servers), and miniredis does not tell of its memory.")
@@ -75,7 +75,7 @@ func (c *cluster) underLoad(p *prometheus) {
 	f := c.startFlow(sessions, 50, false)
 	victim := c.fullest(1)[0].ID
 	c.elsewhere(c.kill(victim), elsewhereWithin, victim)
-	c.eventually(20*time.Second, "Prometheus sees that the worker is gone", func() (bool, string) {
+	c.eventually(40*time.Second, "Prometheus sees that the worker is gone", func() (bool, string) {
 		down := p.ask(c.t, `up{job="kurir-worker"} == 0`)
 		return len(down) == 1, fmt.Sprint(down)
 	})
@@ -84,7 +84,7 @@ func (c *cluster) underLoad(p *prometheus) {
 	f.end()
 }
 
-// prometheus is one that scrapes a cluster each second.
+// prometheus is one that scrapes a cluster every other second.
 type prometheus struct {
 	url  string
 	asks map[string]bool // selectors that found something
@@ -107,7 +107,7 @@ func (c *cluster) watchedBy(binary, at string) *prometheus {
 		}
 		text, err := os.ReadFile(from)
 		require.NoError(c.t, err)
-		text = intervals.ReplaceAll(c.targets(text), []byte("$1: 1s"))
+		text = intervals.ReplaceAll(c.targets(text), []byte("$1: 2s"))
 		require.NoError(c.t, os.WriteFile(name, text, 0o600))
 	}
 	said := newTail(c.t, "prometheus")
@@ -120,7 +120,7 @@ func (c *cluster) watchedBy(binary, at string) *prometheus {
 		_ = cmd.Wait()
 	})
 	p := &prometheus{url: at, asks: map[string]bool{}}
-	c.eventually(20*time.Second, "Prometheus reaches all processes", func() (bool, string) {
+	c.eventually(40*time.Second, "Prometheus reaches all processes", func() (bool, string) {
 		res, err := http.Get(at + "/-/ready")
 		if err != nil {
 			return false, said.notable(5)
@@ -289,7 +289,7 @@ var measures = map[string]func(v float64) bool{
 func (p *prometheus) knows(c *cluster) {
 	c.t.Helper()
 	for name, fits := range measures {
-		c.eventually(20*time.Second, name+" is there", func() (bool, string) {
+		c.eventually(40*time.Second, name+" is there", func() (bool, string) {
 			got := p.ask(c.t, name)
 			return len(got) == 1 && fits(got[0].value()), fmt.Sprint(got)
 		})

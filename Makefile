@@ -44,7 +44,7 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 ##@ Test it
 # The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
-test: servers newman clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers newman prometheus clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
 	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
 	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
 	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
@@ -113,6 +113,10 @@ servers: ## install PostgreSQL and Redis for the tests (root on Debian or Ubuntu
 .PHONY: newman
 newman: ## install newman, which a test runs collections/ with; from npm, which root on Debian or Ubuntu gets too
 	@.ci/newman
+
+.PHONY: prometheus
+prometheus: ## install Prometheus, which tries the rules and dashboards of monitoring/ (root on Debian or Ubuntu only)
+	@.ci/prometheus
 
 ##@ Keep it
 .PHONY: fmt

@@ -58,6 +58,7 @@ type Config struct {
 	CallTimeout      time.Duration // for a worker to answer what is passed on to it; 10 s if 0
 	ShutdownDelay    time.Duration // between "not ready" and the end of accepting, for balancers to notice
 	AsynqmonWritable bool
+	PrometheusURL    string // which the queues' dashboard draws charts from; empty: it has none
 	PublicURL        string
 	InternalPort     int            // 0: worker routes, metrics and the dashboard are on the public port
 	TrustedProxies   []netip.Prefix // only from these X-Forwarded-For is read
@@ -154,7 +155,10 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		metrics.Messages("accepted", batch)
 		a.waker.Messages(lanes...)
 	})
-	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable)
+	for _, path := range []string{"/auth/register", "/sessions"} { // what alerts ask for
+		metrics.KnownRoute(http.MethodPost, basePath+path)
+	}
+	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable, cfg.PrometheusURL)
 
 	a.meter = newMeter(func(ctx context.Context, process uuid.UUID, batch int64, hits []models.Hits) error {
 		return models.CountHits(ctx, db, process, batch, hits)
@@ -320,6 +324,8 @@ func (a *API) observe(c *fiber.Ctx) (err error) {
 	started := time.Now()
 	a.running.Add(1)
 	defer a.running.Add(-1)
+	a.metrics.RequestsRunning(1)
+	defer a.metrics.RequestsRunning(-1)
 	info := &requestInfo{id: requestIDFor(c), address: a.clientOf(c)}
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), requestInfoKey{}, info), a.cfg.Timeouts.Request)
 	defer cancel()
@@ -364,7 +370,8 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	if method == "" {
 		method = "(unknown)"
 	}
-	a.metrics.Request(method, route, status, took)
+	waited := len(c.Response().Header.Peek("Preference-Applied")) > 0
+	a.metrics.Request(method, route, status, took, waited)
 	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", info.address.String())}
 	if info.user != uuid.Nil {

@@ -10,6 +10,7 @@ import (
 	"kurir/fault"
 	"kurir/jobs"
 	"kurir/models"
+	"kurir/webhook"
 	"kurir/wire"
 )
 
@@ -244,6 +245,9 @@ func (a *API) events(ctx context.Context, in *EventsInput) (*Reply[wire.EventBat
 	a.waker.Webhooks(ingested.Webhooks...)
 	for _, took := range ingested.Sent {
 		a.metrics.AcceptToSent(took)
+	}
+	for event, outcome := range map[string]string{webhook.EventMessageReceived: "received", webhook.EventMessageDelivered: "delivered", webhook.EventMessageRead: "read"} {
+		a.metrics.Messages(outcome, ingested.Told[event])
 	}
 	return reply(wire.EventBatchAnswer{Next: ingested.Next}), nil
 }

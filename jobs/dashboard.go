@@ -12,9 +12,9 @@ type connOf struct{ client redis.UniversalClient }
 
 func (c connOf) MakeRedisClient() any { return c.client }
 
-// Dashboard is asynqmon over the queues of a Redis.
-func Dashboard(client redis.UniversalClient, rootPath string, readOnly bool) *monitoring.Dashboard {
-	return monitoring.Queues(asynq.RedisConnOpt(connOf{client}), rootPath, readOnly)
+// Dashboard is asynqmon over the queues of a Redis, with charts from the Prometheus at a URL, if there is one.
+func Dashboard(client redis.UniversalClient, rootPath string, readOnly bool, prometheus string) *monitoring.Dashboard {
+	return monitoring.Queues(asynq.RedisConnOpt(connOf{client}), rootPath, readOnly, prometheus)
 }
 
 // WatchQueues adds the figures of our queues to the metrics.

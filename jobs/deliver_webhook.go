@@ -209,6 +209,7 @@ func (d *deliverer) disable(ctx context.Context, h *models.Hold, t *target, reas
 		return fmt.Errorf("disable webhook %s: %w", h.Lane, err)
 	}
 	if ok {
+		d.metrics.WebhookDisabled(reason)
 		d.log.Warn("webhook switched off", "webhook", h.Lane, "reason", reason)
 	}
 	return nil
@@ -306,6 +307,7 @@ func (s httpSink) deliver(ctx context.Context, t *target, due *models.DueDeliver
 
 // outcome turns the endpoint's answer into what is written down.
 func (d *deliverer) outcome(to *target, due *models.DueDelivery, r webhook.Result, now time.Time) models.Tried {
+	d.metrics.WebhookRequest(r.Duration)
 	t := models.Tried{Delivery: due.ID, Attempt: due.Attempts + 1, Status: models.DeliveryDelivered, Code: r.Status, Body: r.Body, Duration: r.Duration}
 	if r.OK() {
 		d.metrics.Deliveries("delivered", 1)

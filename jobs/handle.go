@@ -39,9 +39,9 @@ func (h *handlers) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 		took := time.Since(started)
-		outcome, level := "ok", slog.LevelDebug
+		outcome, level := monitoring.JobSucceeded, slog.LevelDebug
 		if err != nil {
-			outcome, level = "error", slog.LevelError
+			outcome, level = monitoring.JobFailed, slog.LevelError
 			err = fmt.Errorf("%w: %w", err, asynq.SkipRetry)
 		}
 		h.metrics.JobRun(t.Type(), outcome, took)

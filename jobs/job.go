@@ -13,6 +13,7 @@ import (
 
 	"kurir/fault"
 	"kurir/models"
+	"kurir/monitoring"
 	"kurir/tracing"
 )
 
@@ -56,6 +57,14 @@ type durables struct {
 	runner uuid.UUID
 	log    *slog.Logger
 	traces *tracing.Tracer
+	count  func(kind, outcome string) // nil: nobody counts
+}
+
+// tried counts an attempt by what came of it.
+func (d *durables) tried(kind, outcome string) {
+	if d.count != nil {
+		d.count(kind, outcome)
+	}
 }
 
 // attempt runs one attempt, if it is still to be run, and writes its outcome. A runner killed in here leaves the row
@@ -76,16 +85,20 @@ func (d *durables) attempt(ctx context.Context, k durable, t durableTask) error 
 		if err != nil {
 			return fmt.Errorf("encode result of %s: %w", k.kind, err)
 		}
+		d.tried(k.kind, monitoring.JobSucceeded)
 		return models.FinishJob(ctx, d.db, j, models.JobSucceeded, body, "")
 	}
 	var wait later
 	if errors.As(err, &wait) {
+		d.tried(k.kind, monitoring.JobWaiting)
 		return models.RetryJob(ctx, d.db, j, wait.after, "")
 	}
 	if !permanent(err) && j.Attempts < k.attempts {
+		d.tried(k.kind, monitoring.JobRetried)
 		d.log.Warn("job attempt failed, will be tried again", "kind", k.kind, "job", j.ID, "attempt", j.Attempts, "error", err)
 		return models.RetryJob(ctx, d.db, j, backoff(j.Attempts, k.backoff), sentence(err))
 	}
+	d.tried(k.kind, monitoring.JobFailed)
 	if k.failed != nil {
 		k.failed(ctx, j, err)
 	}

@@ -91,8 +91,9 @@ func (r *Runner) handlers() *handlers {
 	on(h, KindDeliverWebhook, r.deliver.run)
 	on(h, KindFetchMedia, (&fetcher{r.sender}).run)
 
-	run := &durables{db: r.db, runner: r.id, log: r.log, traces: r.cfg.Traces}
+	run := &durables{db: r.db, runner: r.id, log: r.log, traces: r.cfg.Traces, count: r.metrics.JobAttempt}
 	for _, k := range r.durables() {
+		r.metrics.KnownJobs(k.kind)
 		on(h, k.kind, func(ctx context.Context, t durableTask) error { return run.attempt(ctx, k, t) })
 	}
 	for kind, job := range map[string]func(context.Context, tick) error{

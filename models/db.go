@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -52,8 +53,8 @@ var planning = map[string]string{
 // of the version before has ended. It does not connect: a database that is down at start is waited for by whoever needs it.
 func Open(url string, maxConns int) (*DB, error) { return OpenAs("kurir", url, maxConns) }
 
-// OpenAs is Open under a name that PostgreSQL shows of the connections.
-func OpenAs(name, url string, maxConns int) (*DB, error) {
+// OpenAs is Open under a name that PostgreSQL shows of the connections. Tracers are told of what the pool does.
+func OpenAs(name, url string, maxConns int, tracers ...pgx.QueryTracer) (*DB, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, errors.New("DATABASE_URL cannot be read: expected postgres://user:password@host:5432/name, with special characters of the password as %XX") // the cause holds the URL
@@ -68,6 +69,9 @@ func OpenAs(name, url string, maxConns int) (*DB, error) {
 		cfg.ConnConfig.RuntimeParams[name] = value
 	}
 	cfg.ConnConfig.RuntimeParams["application_name"] = name
+	if len(tracers) > 0 {
+		cfg.ConnConfig.Tracer = multitracer.New(tracers...)
+	}
 	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open database: %w", err)

@@ -28,6 +28,14 @@ type Ingested struct {
 	Webhooks  []uuid.UUID // webhooks with something to deliver
 	Linked    []uuid.UUID // users whose sessions changed in what they may do
 	Sent      []time.Duration
+	Told      map[string]int // events that it led to, by type
+}
+
+func (in *Ingested) tell(event string, n int) {
+	if in.Told == nil {
+		in.Told = map[string]int{}
+	}
+	in.Told[event] += n
 }
 
 // IngestEvents stores what a worker reports. The row of the worker's stream is locked, so that batches of one worker follow one
@@ -58,6 +66,9 @@ func IngestEvents(ctx context.Context, db *DB, log *slog.Logger, worker string, 
 		all.Connected = append(all.Connected, in.Connected...)
 		all.Webhooks = append(all.Webhooks, in.Webhooks...)
 		all.Sent = append(all.Sent, in.Sent...)
+		for event, n := range in.Told {
+			all.tell(event, n)
+		}
 	}
 	return all, nil
 }
@@ -188,6 +199,9 @@ func (g *ingestion) store(ctx context.Context, events []wire.Event) error {
 		return err
 	}
 	g.wakeFreed(g.last)
+	for i := range g.events {
+		g.out.tell(g.events[i].Type, 1)
+	}
 	return queueEmit(g.last, g.events, &g.out.Webhooks)
 }
 

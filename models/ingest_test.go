@@ -93,6 +93,7 @@ func TestReceiptTellsOfEveryRankPassed(t *testing.T) {
 	in := r.send(r.receipt(id, "read"))
 	require.Equal(t, []uuid.UUID{hook}, in.Webhooks)
 	require.Len(t, in.Sent, 1)
+	require.Equal(t, map[string]int{"message.sent": 1, "message.delivered": 1, "message.read": 1}, in.Told)
 	require.Equal(t, []string{"message.sent sent x", "message.delivered delivered x", "message.read read x"}, r.told())
 	require.Equal(t, "READ true true true", modelstest.Scalar[string](t, r.db, `SELECT concat_ws(' ', status, (sent_at IS NOT NULL)::text, (delivered_at IS NOT NULL)::text, (read_at IS NOT NULL)::text) FROM messages`))
 	// Each event is a picture of its moment.
@@ -254,6 +255,7 @@ func TestWhatCannotBeStoredIsLeftOut(t *testing.T) {
 	require.EqualValues(t, 3, r.count(`direction = 'INBOUND'`))
 	require.EqualValues(t, 1, r.count(`status = 'SENT'`))
 	require.Len(t, in.Sent, 1)
+	require.Equal(t, map[string]int{"message.received": 3, "message.sent": 1}, in.Told)
 	require.Len(t, r.told(), 4)
 	r.send(r.received("5", "and on"))
 	require.EqualValues(t, 4, r.count(`direction = 'INBOUND'`))

@@ -11,7 +11,10 @@ import (
 var moveBuckets = []float64{.05, .1, .25, .5, 1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 900}
 
 // The repairs of sessions.
-var repairs = []string{"assigned", "created", "dropped", "ended", "lost", "moved", "unreserved"}
+var repairs = []string{"assigned", "created", "dropped", "ended", "lost", "moved", "suspended", "unreserved"}
+
+// Why sessions move.
+var moveReasons = []string{"admin", "drain", "network", "offline", "rebalance", "refused", "removed", "shutdown"}
 
 // fleetMetrics count what happens to workers and to their sessions.
 type fleetMetrics struct {
@@ -43,6 +46,14 @@ func newFleetMetrics(r *prometheus.Registry) fleetMetrics {
 	for _, kind := range repairs {
 		f.repairs.WithLabelValues(kind) // 0 from the start, so that a rate sees the first one
 	}
+	for _, reason := range moveReasons {
+		f.moves.WithLabelValues(reason)
+		f.failures.WithLabelValues(reason)
+	}
+	for _, outcome := range []string{"ok", "silent", "unreachable", "timeout", "garbage", "wrong_term", "refused"} {
+		f.probes.WithLabelValues(outcome)
+	}
+	f.refusals.WithLabelValues("wrong_token")
 	return f
 }
 
@@ -86,10 +97,10 @@ func (m *Metrics) WatchScaling(fetch func(context.Context) (Scaling, error)) {
 		source: newSource(fetch),
 		up:     sourceUp("scaling"),
 		descs:  []*prometheus.Desc{scalingRecommended, scalingWorkers, scalingUtilization},
-		emit: func(s Scaling, gauge gaugeFunc) {
-			gauge(scalingRecommended, float64(s.Recommended))
-			gauge(scalingWorkers, float64(s.Workers))
-			gauge(scalingUtilization, s.Utilization)
+		emit: func(s Scaling, e emitter) {
+			e.gauge(scalingRecommended, float64(s.Recommended))
+			e.gauge(scalingWorkers, float64(s.Workers))
+			e.gauge(scalingUtilization, s.Utilization)
 		},
 	})
 }

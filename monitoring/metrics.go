@@ -10,11 +10,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// The outcomes of a run of a job.
+// The outcomes of a run of a job, and of an attempt at a durable one.
 const (
 	JobSucceeded = "succeeded"
-	JobRetried   = "retried" // failed, and will run again
 	JobFailed    = "failed"  // for good
+	JobRetried   = "retried" // an attempt failed, and there will be another one
+	JobWaiting   = "waiting" // an attempt found nothing wrong, and that it is not over yet
 )
 
 // The outcomes of a wake-up of a lane.
@@ -48,13 +49,18 @@ type Metrics struct {
 
 	requests         *prometheus.CounterVec
 	requestSeconds   *prometheus.HistogramVec
+	requestsRunning  prometheus.Gauge
 	jobSeconds       *prometheus.HistogramVec
+	attempts         *prometheus.CounterVec
 	acceptToSent     prometheus.Histogram
 	eventToDelivered prometheus.Histogram
 	messages         *prometheus.CounterVec
 	deliveries       *prometheus.CounterVec
+	hookSeconds      prometheus.Histogram
+	hooksDisabled    *prometheus.CounterVec
 	acceptBatch      prometheus.Histogram
 	wakes            *prometheus.CounterVec
+	calls            callMetrics
 	fleet            fleetMetrics
 	streams          streamMetrics
 	limits           limitMetrics
@@ -68,9 +74,12 @@ func New(version string) *Metrics {
 		requests: counter("kurir_http_requests_total",
 			"HTTP requests answered.", "method", "route", "status"),
 		requestSeconds: histogram("kurir_http_request_duration_seconds",
-			"Time from a request to its answer.", requestBuckets, "method", "route", "status"),
+			"Time from a request to its answer, but of those whose client asked to wait for the end of what he began.", requestBuckets, "method", "route", "status"),
+		requestsRunning: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kurir_http_requests_running", Help: "HTTP requests that are being answered."}),
 		jobSeconds: histogram("kurir_job_duration_seconds",
 			"Time that a run of a job took, by how it ended.", jobBuckets, "kind", "outcome"),
+		attempts: counter("kurir_job_attempts_total",
+			"Attempts at durable jobs by what came of them: succeeded, failed for good, retried after a failure, or waiting for something that takes its time.", "kind", "outcome"),
 		acceptToSent: plainHistogram("kurir_message_accept_to_sent_seconds",
 			"Time from accepting a message, or from its scheduled time, to the network's taking it.", latencyBuckets),
 		eventToDelivered: plainHistogram("kurir_webhook_event_to_delivered_seconds",
@@ -79,6 +88,10 @@ func New(version string) *Metrics {
 			"Messages that reached a state: accepted, received, sent, delivered, read, failed and so on.", "outcome"),
 		deliveries: counter("kurir_webhook_deliveries_total",
 			"Attempts at webhook deliveries, by outcome.", "outcome"),
+		hookSeconds: plainHistogram("kurir_webhook_request_duration_seconds",
+			"Time that subscribers took to answer an attempt at a delivery, or that was spent on it.", requestBuckets),
+		hooksDisabled: counter("kurir_webhooks_disabled_total",
+			"Webhooks that were switched off: gone, because the subscriber said so, or failing for days.", "reason"),
 		acceptBatch: plainHistogram("kurir_accept_batch_messages",
 			"Messages that shared one insert.", batchBuckets),
 		wakes: counter("kurir_wake_hints_total",
@@ -88,6 +101,7 @@ func New(version string) *Metrics {
 	m.streams = newStreamMetrics(m.registry)
 	m.limits = newLimitMetrics(m.registry)
 	m.usage = newUsageMetrics(m.registry)
+	m.calls = newCallMetrics(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "kurir_build_info",
 		Help:        "Always 1; the labels say what is running.",
@@ -97,13 +111,41 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		build, m.requests, m.requestSeconds, m.jobSeconds, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
-		m.acceptBatch, m.wakes,
+		build, m.requests, m.requestSeconds, m.requestsRunning, m.jobSeconds, m.attempts, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
+		m.hookSeconds, m.hooksDisabled, m.acceptBatch, m.wakes,
 	)
-	for _, outcome := range []string{WakeEnqueued, WakeSuppressed, WakeFailed} {
-		m.wakes.WithLabelValues(outcome) // 0 from the start, so that a rate sees the first one
-	}
+	m.startAtZero()
 	return m
+}
+
+// startAtZero shows what is counted by a known label from the start, so that a rate sees the first one.
+func (m *Metrics) startAtZero() {
+	for vec, outcomes := range map[*prometheus.CounterVec][]string{
+		m.wakes:         {WakeEnqueued, WakeSuppressed, WakeFailed},
+		m.messages:      {"accepted", "sent", "delivered", "read", "failed", "expired", "unknown", "throttled", "received"},
+		m.deliveries:    {"delivered", "retrying", "failed"},
+		m.hooksDisabled: {"gone", "failing"},
+	} {
+		for _, outcome := range outcomes {
+			vec.WithLabelValues(outcome)
+		}
+	}
+}
+
+// KnownJobs shows kinds of durable jobs from the start.
+func (m *Metrics) KnownJobs(kinds ...string) {
+	for _, kind := range kinds {
+		for _, outcome := range []string{JobSucceeded, JobFailed, JobRetried, JobWaiting} {
+			m.attempts.WithLabelValues(kind, outcome)
+		}
+	}
+}
+
+// KnownRoute shows a route from the start.
+func (m *Metrics) KnownRoute(method, route string) {
+	for _, status := range []string{"2xx", "4xx", "5xx"} {
+		m.requests.WithLabelValues(method, route, status)
+	}
 }
 
 // Handler serves /metrics. What cannot be collected is left out; the rest is served.
@@ -116,20 +158,28 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // Request counts an HTTP request. route is the template of the path, never the path itself; empty stands for a path that
-// no route matches.
-func (m *Metrics) Request(method, route string, status int, took time.Duration) {
+// no route matches. One whose client asked to wait took as long as he wished: it is counted and not timed.
+func (m *Metrics) Request(method, route string, status int, took time.Duration, waited bool) {
 	if route == "" {
 		route = "unmatched"
 	}
 	labels := []string{knownMethod(method), route, statusClass(status)}
 	m.requests.WithLabelValues(labels...).Inc()
-	m.requestSeconds.WithLabelValues(labels...).Observe(took.Seconds())
+	if !waited {
+		m.requestSeconds.WithLabelValues(labels...).Observe(took.Seconds())
+	}
 }
 
-// JobRun counts a run of a job. outcome is JobSucceeded, JobRetried or JobFailed.
+// RequestsRunning says that n more requests are being answered, or fewer.
+func (m *Metrics) RequestsRunning(n int) { m.requestsRunning.Add(float64(n)) }
+
+// JobRun counts a run of a job. outcome is JobSucceeded or JobFailed.
 func (m *Metrics) JobRun(kind, outcome string, took time.Duration) {
 	m.jobSeconds.WithLabelValues(kind, outcome).Observe(took.Seconds())
 }
+
+// JobAttempt counts an attempt at a durable job. outcome is one of those above.
+func (m *Metrics) JobAttempt(kind, outcome string) { m.attempts.WithLabelValues(kind, outcome).Inc() }
 
 // AcceptToSent records how long a message took from its accept, or from its scheduled time, until it was sent.
 func (m *Metrics) AcceptToSent(took time.Duration) { m.acceptToSent.Observe(took.Seconds()) }
@@ -147,6 +197,12 @@ func (m *Metrics) Deliveries(outcome string, n int) {
 	m.deliveries.WithLabelValues(outcome).Add(float64(n))
 }
 
+// WebhookRequest records how long an attempt at a delivery took.
+func (m *Metrics) WebhookRequest(took time.Duration) { m.hookSeconds.Observe(took.Seconds()) }
+
+// WebhookDisabled counts a webhook that was switched off.
+func (m *Metrics) WebhookDisabled(reason string) { m.hooksDisabled.WithLabelValues(reason).Inc() }
+
 // AcceptBatch records how many messages shared one insert.
 func (m *Metrics) AcceptBatch(n int) { m.acceptBatch.Observe(float64(n)) }
 
@@ -155,6 +211,10 @@ func (m *Metrics) Wake(outcome string) { m.wakes.WithLabelValues(outcome).Inc() 
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+func plainCounter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 }
 
 func histogram(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {

@@ -5,12 +5,18 @@ import "github.com/prometheus/client_golang/prometheus"
 // Node is what a worker node tells of itself. The maps count by outcome since the process began.
 type Node struct {
 	Sessions, EventsQueued    int
+	SessionsMax               int
+	CPU, Memory               float64 // of the machine, 0 to 1
 	Sends, Heartbeats, Events map[string]int64
-	TermsLost                 int64
+	Registrations, TermsLost  int64
 }
 
 var (
 	nodeSessions   = desc("kurir_node_sessions", "Sessions that this worker node holds.")
+	nodeMax        = desc("kurir_node_sessions_max", "Sessions that this worker node can hold.")
+	nodeCPU        = desc("kurir_node_cpu_ratio", "How busy the processors of the worker node's machine are, 0 to 1.")
+	nodeMemory     = desc("kurir_node_memory_ratio", "How much of the memory of the worker node's machine is taken, 0 to 1.")
+	nodeTerms      = desc("kurir_node_registrations_total", "Terms that this worker node was granted.")
 	nodeQueued     = desc("kurir_node_events_queued", "Events that wait for the gateway.")
 	nodeSends      = desc("kurir_node_sends_total", "Sends of this worker node: sent, failed, unknown, refused by the engine, or repeated from memory.", "outcome")
 	nodeHeartbeats = desc("kurir_node_heartbeats_total", "Heartbeats of this worker node: ok or failed.", "outcome")
@@ -24,19 +30,23 @@ func (m *Metrics) WatchNode(stat func() Node) { m.registry.MustRegister(node(sta
 type node func() Node
 
 func (node) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{nodeSessions, nodeQueued, nodeSends, nodeHeartbeats, nodeEvents, nodeTermsLost} {
+	for _, d := range []*prometheus.Desc{nodeSessions, nodeMax, nodeCPU, nodeMemory, nodeTerms, nodeQueued, nodeSends, nodeHeartbeats, nodeEvents, nodeTermsLost} {
 		ch <- d
 	}
 }
 
 func (stat node) Collect(ch chan<- prometheus.Metric) {
-	n := stat()
-	ch <- prometheus.MustNewConstMetric(nodeSessions, prometheus.GaugeValue, float64(n.Sessions))
-	ch <- prometheus.MustNewConstMetric(nodeQueued, prometheus.GaugeValue, float64(n.EventsQueued))
-	ch <- prometheus.MustNewConstMetric(nodeTermsLost, prometheus.CounterValue, float64(n.TermsLost))
+	n, e := stat(), emitter{ch}
+	e.gauge(nodeSessions, float64(n.Sessions))
+	e.gauge(nodeMax, float64(n.SessionsMax))
+	e.gauge(nodeCPU, n.CPU)
+	e.gauge(nodeMemory, n.Memory)
+	e.gauge(nodeQueued, float64(n.EventsQueued))
+	e.counter(nodeTerms, float64(n.Registrations))
+	e.counter(nodeTermsLost, float64(n.TermsLost))
 	for d, byOutcome := range map[*prometheus.Desc]map[string]int64{nodeSends: n.Sends, nodeHeartbeats: n.Heartbeats, nodeEvents: n.Events} {
 		for outcome, count := range byOutcome {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(count), outcome)
+			e.counter(d, float64(count), outcome)
 		}
 	}
 }

@@ -22,6 +22,7 @@ var (
 	queueTasks   = desc("kurir_queue_tasks", "Tasks of a queue by state.", "queue", "state")
 	queueLatency = desc("kurir_queue_latency_seconds", "Time that the oldest pending task of a queue has waited.", "queue")
 	queuePaused  = desc("kurir_queue_paused", "1 if a queue is paused.", "queue")
+	queueMemory  = desc("kurir_queue_memory_bytes", "Memory of Redis that a queue takes, by asynq's estimate.", "queue")
 	queueDone    = desc("kurir_queue_processed_total", "Tasks that were run, failed ones too; starts anew when Redis loses its data.", "queue")
 	queueFailed  = desc("kurir_queue_failed_total", "Tasks whose run failed; starts anew when Redis loses its data.", "queue")
 )
@@ -80,7 +81,7 @@ func inspect(inspector *asynq.Inspector, queues []string) ([]*asynq.QueueInfo, e
 }
 
 func (c *queueCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{redisUp, queueTasks, queueLatency, queuePaused, queueDone, queueFailed} {
+	for _, d := range []*prometheus.Desc{redisUp, queueTasks, queueLatency, queuePaused, queueMemory, queueDone, queueFailed} {
 		ch <- d
 	}
 }
@@ -108,8 +109,10 @@ func collectQueue(ch chan<- prometheus.Metric, info *asynq.QueueInfo) {
 	if info.Paused {
 		paused = 1
 	}
-	ch <- prometheus.MustNewConstMetric(queueLatency, prometheus.GaugeValue, info.Latency.Seconds(), info.Queue)
-	ch <- prometheus.MustNewConstMetric(queuePaused, prometheus.GaugeValue, paused, info.Queue)
-	ch <- prometheus.MustNewConstMetric(queueDone, prometheus.CounterValue, float64(info.ProcessedTotal), info.Queue)
-	ch <- prometheus.MustNewConstMetric(queueFailed, prometheus.CounterValue, float64(info.FailedTotal), info.Queue)
+	e := emitter{ch}
+	e.gauge(queueLatency, info.Latency.Seconds(), info.Queue)
+	e.gauge(queuePaused, paused, info.Queue)
+	e.gauge(queueMemory, float64(info.MemoryUsage), info.Queue)
+	e.counter(queueDone, float64(info.ProcessedTotal), info.Queue)
+	e.counter(queueFailed, float64(info.FailedTotal), info.Queue)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
@@ -27,21 +28,52 @@ type Dashboard struct {
 }
 
 // Queues makes the dashboard under rootPath, which begins with a slash. readOnly leaves out pausing, running and deleting.
+// prometheus is the URL of the Prometheus that its page of charts asks, through us; empty: there is no such page.
 //
 // The page as asynqmon ships it references one foreign host, fonts.googleapis.com, for two style sheets; they are cut out
 // (its icons are drawn, and text falls back to the system's font), and a Content-Security-Policy keeps it at home.
-func Queues(redis asynq.RedisConnOpt, rootPath string, readOnly bool) *Dashboard {
+func Queues(redis asynq.RedisConnOpt, rootPath string, readOnly bool, prometheus string) *Dashboard {
 	inner := asynqmon.New(asynqmon.Options{
-		RootPath:         rootPath,
-		RedisConnOpt:     redis,
-		ReadOnly:         readOnly,
-		PayloadFormatter: asynqmon.PayloadFormatterFunc(func(_ string, b []byte) string { return showIDs(b) }),
-		ResultFormatter:  asynqmon.ResultFormatterFunc(func(_ string, b []byte) string { return showIDs(b) }),
+		RootPath:     rootPath,
+		RedisConnOpt: redis,
+		ReadOnly:     readOnly,
+
+		PrometheusAddress: prometheus,
+		PayloadFormatter:  asynqmon.PayloadFormatterFunc(func(_ string, b []byte) string { return showIDs(b) }),
+		ResultFormatter:   asynqmon.ResultFormatterFunc(func(_ string, b []byte) string { return showIDs(b) }),
 	})
 	return &Dashboard{
-		Handler: http.NewCrossOriginProtection().Handler(stayHome(inner)),
+		Handler: http.NewCrossOriginProtection().Handler(chartsInTime(stayHome(inner), rootPath+"/api/metrics")),
 		inner:   inner,
 	}
+}
+
+const (
+	// chartsTimeout bounds a call for charts, which are nine queries to Prometheus: asynqmon waits for ever.
+	chartsTimeout = 10 * time.Second
+	// chartsAtOnce bounds what a Prometheus that does not answer can hold.
+	chartsAtOnce = 4
+)
+
+// chartsInTime bounds calls to the path of charts. A call that is given up goes on to hold its place until Prometheus answers.
+func chartsInTime(next http.Handler, path string) http.Handler {
+	places := make(chan struct{}, chartsAtOnce)
+	charts := http.TimeoutHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+			next.ServeHTTP(w, r)
+		default:
+			http.Error(w, "Prometheus does not answer.", http.StatusServiceUnavailable)
+		}
+	}), chartsTimeout, "Prometheus does not answer.")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == path {
+			charts.ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Close gives back the connections to Redis.

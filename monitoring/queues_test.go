@@ -1,12 +1,14 @@
 package monitoring
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
@@ -22,10 +24,12 @@ type dashboard struct {
 	redis *miniredis.Miniredis
 }
 
-func newDashboard(t *testing.T, readOnly bool) dashboard {
+func newDashboard(t *testing.T, readOnly bool) dashboard { return newDashboardOver(t, readOnly, "") }
+
+func newDashboardOver(t *testing.T, readOnly bool, prometheus string) dashboard {
 	t.Helper()
 	redis := miniredis.RunT(t)
-	handler := Queues(asynq.RedisClientOpt{Addr: redis.Addr()}, root, readOnly)
+	handler := Queues(asynq.RedisClientOpt{Addr: redis.Addr()}, root, readOnly, prometheus)
 	server := httptest.NewServer(handler)
 	t.Cleanup(func() { server.Close(); _ = handler.Close() })
 	return dashboard{server, redis}
@@ -140,4 +144,46 @@ func TestDashboardReadOnly(t *testing.T) {
 	assert.Contains(t, body, `"messages"`)
 	_, page := d.do(t, http.MethodGet, root)
 	assert.Contains(t, page, `FLAG_READ_ONLY="true"`)
+}
+
+func TestDashboardDrawsCharts(t *testing.T) {
+	var queries sync.Map
+	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "/api/v1/query_range", r.URL.Path)
+		queries.Store(r.URL.Query().Get("query"), true)
+		_, _ = io.WriteString(w, `{"status":"success"}`)
+	}))
+	defer prometheus.Close()
+	d := newDashboardOver(t, true, prometheus.URL)
+	_, page := d.do(t, http.MethodGet, root)
+	assert.Contains(t, page, `FLAG_PROMETHEUS_SERVER_ADDRESS="http`, "the page offers charts")
+	resp, body := d.do(t, http.MethodGet, root+"/api/metrics?queues=messages")
+	require.Equal(t, http.StatusOK, resp.StatusCode, body)
+	assert.Contains(t, body, `"queue_size":{"status":"success"}`)
+	_, asked := queries.Load(`asynq_queue_size{queue=~"messages"}`)
+	assert.True(t, asked, "what rules/asynqmon.yml records")
+}
+
+func TestDashboardWithAPrometheusThatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	defer close(hang)
+	entered := make(chan struct{}, chartsAtOnce)
+	inner := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-hang })
+	handler := chartsInTime(inner, "/charts")
+	var waiting sync.WaitGroup
+	ctx, leave := context.WithCancel(t.Context())
+	get := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/charts", nil).WithContext(ctx))
+		return w
+	}
+	for range chartsAtOnce {
+		waiting.Go(func() { get() })
+		<-entered
+	}
+	assert.Equal(t, http.StatusServiceUnavailable, get().Code, "all places are taken")
+	leave() // as the time's being up would
+	waiting.Wait()
+	ctx = t.Context()
+	assert.Equal(t, http.StatusServiceUnavailable, get().Code, "who was given up holds his place until Prometheus answers")
 }

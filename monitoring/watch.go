@@ -15,6 +15,7 @@ const (
 
 // Lane is how far the lanes of one kind are behind.
 type Lane struct {
+	Lanes int           // that have work now
 	Depth int           // rows that are due
 	Age   time.Duration // since the oldest of them was due; 0 if none is
 }
@@ -27,14 +28,8 @@ type Fleet struct {
 	Capacity int            // room at workers that are online
 }
 
-// Pool is a database pool. Waits and Waited count from the start of the process.
-type Pool struct {
-	Max, InUse, Idle int
-	Waits            int64         // times that nothing was idle
-	Waited           time.Duration // in all of them together
-}
-
 var (
+	lanesDue  = desc("kurir_lanes_due", "Lanes of a kind that have rows which are due.", "kind")
 	laneDepth = desc("kurir_lane_depth", "Rows of all lanes of a kind that are due.", "kind")
 	laneAge   = desc("kurir_lane_age_seconds", "Time since the oldest row that is due was due.", "kind")
 
@@ -42,11 +37,12 @@ var (
 	sessions = desc("kurir_sessions", "Sessions by status, deleted ones left out.", "status")
 	assigned = desc("kurir_worker_sessions_assigned", "Sessions that occupy room at workers.")
 	capacity = desc("kurir_worker_sessions_max", "Sessions that the workers online can hold.")
+)
 
-	poolConns  = desc("kurir_database_connections", "Connections of this process by state.", "state")
-	poolMax    = desc("kurir_database_connections_max", "Connections that this process may open.")
-	poolWaits  = desc("kurir_database_waits_total", "Times that a query had to wait for a connection.")
-	poolWaited = desc("kurir_database_wait_seconds_total", "Time that queries waited for connections.")
+// The states of workers and sessions have a series each, with or without any in it, so that a rule can ask for them.
+var (
+	workerStates  = []string{"online", "offline", "maintenance"}
+	sessionStates = []string{"init", "qr_required", "connected", "disconnected", "reconnecting", "error"}
 )
 
 // WatchLanes adds the gauges of the lanes. fetch returns the figures by kind, LaneMessages and LaneWebhooks; it is asked at a
@@ -55,11 +51,12 @@ func (m *Metrics) WatchLanes(fetch func(context.Context) (map[string]Lane, error
 	m.registry.MustRegister(&watched[map[string]Lane]{
 		source: newSource(fetch),
 		up:     sourceUp("lanes"),
-		descs:  []*prometheus.Desc{laneDepth, laneAge},
-		emit: func(lanes map[string]Lane, gauge gaugeFunc) {
+		descs:  []*prometheus.Desc{lanesDue, laneDepth, laneAge},
+		emit: func(lanes map[string]Lane, e emitter) {
 			for kind, lane := range lanes {
-				gauge(laneDepth, float64(lane.Depth), kind)
-				gauge(laneAge, lane.Age.Seconds(), kind)
+				e.gauge(lanesDue, float64(lane.Lanes), kind)
+				e.gauge(laneDepth, float64(lane.Depth), kind)
+				e.gauge(laneAge, lane.Age.Seconds(), kind)
 			}
 		},
 	})
@@ -71,24 +68,41 @@ func (m *Metrics) WatchFleet(fetch func(context.Context) (Fleet, error)) {
 		source: newSource(fetch),
 		up:     sourceUp("fleet"),
 		descs:  []*prometheus.Desc{workers, sessions, assigned, capacity},
-		emit: func(f Fleet, gauge gaugeFunc) {
-			for status, n := range f.Workers {
-				gauge(workers, float64(n), status)
-			}
-			for status, n := range f.Sessions {
-				gauge(sessions, float64(n), status)
-			}
-			gauge(assigned, float64(f.Assigned))
-			gauge(capacity, float64(f.Capacity))
+		emit: func(f Fleet, e emitter) {
+			e.byLabel(workers, f.Workers, workerStates)
+			e.byLabel(sessions, f.Sessions, sessionStates)
+			e.gauge(assigned, float64(f.Assigned))
+			e.gauge(capacity, float64(f.Capacity))
 		},
 	})
 }
 
-// WatchPool adds the gauges of the database pool. stat reads figures in memory and is asked at every scrape.
-func (m *Metrics) WatchPool(stat func() Pool) { m.registry.MustRegister(pool(stat)) }
+// emitter sends samples.
+type emitter struct{ ch chan<- prometheus.Metric }
 
-// gaugeFunc sends one sample of a gauge.
-type gaugeFunc func(d *prometheus.Desc, value float64, labels ...string)
+func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	e.send(d, prometheus.GaugeValue, value, labels...)
+}
+
+func (e emitter) counter(d *prometheus.Desc, value float64, labels ...string) {
+	e.send(d, prometheus.CounterValue, value, labels...)
+}
+
+func (e emitter) send(d *prometheus.Desc, kind prometheus.ValueType, value float64, labels ...string) {
+	e.ch <- prometheus.MustNewConstMetric(d, kind, value, labels...)
+}
+
+// byLabel sends a gauge for each label, those known first to be there, with 0 where figures do not have them.
+func (e emitter) byLabel(d *prometheus.Desc, figures map[string]int, known []string) {
+	for _, label := range known {
+		if _, ok := figures[label]; !ok {
+			e.gauge(d, 0, label)
+		}
+	}
+	for label, n := range figures {
+		e.gauge(d, float64(n), label)
+	}
+}
 
 // watched is a collector over a source. When the source fails, its series are missing, since old figures would lie, and
 // kurir_source_up says so.
@@ -96,7 +110,7 @@ type watched[T any] struct {
 	source *source[T]
 	up     *prometheus.Desc
 	descs  []*prometheus.Desc
-	emit   func(T, gaugeFunc)
+	emit   func(T, emitter)
 }
 
 func (w *watched[T]) Describe(ch chan<- *prometheus.Desc) {
@@ -113,26 +127,7 @@ func (w *watched[T]) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(w.up, prometheus.GaugeValue, 1)
-	w.emit(value, func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	})
-}
-
-type pool func() Pool
-
-func (pool) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{poolConns, poolMax, poolWaits, poolWaited} {
-		ch <- d
-	}
-}
-
-func (stat pool) Collect(ch chan<- prometheus.Metric) {
-	p := stat()
-	ch <- prometheus.MustNewConstMetric(poolConns, prometheus.GaugeValue, float64(p.InUse), "in_use")
-	ch <- prometheus.MustNewConstMetric(poolConns, prometheus.GaugeValue, float64(p.Idle), "idle")
-	ch <- prometheus.MustNewConstMetric(poolMax, prometheus.GaugeValue, float64(p.Max))
-	ch <- prometheus.MustNewConstMetric(poolWaits, prometheus.CounterValue, float64(p.Waits))
-	ch <- prometheus.MustNewConstMetric(poolWaited, prometheus.CounterValue, p.Waited.Seconds())
+	w.emit(value, emitter{ch})
 }
 
 // sourceUp is constant in its label, so that each collector describes its own.

@@ -4,8 +4,10 @@ import "sync/atomic"
 
 // Stats are a node's counters since it was made, and its present load.
 type Stats struct {
-	Sessions     int // held now
-	EventsQueued int // waiting for the gateway now
+	Sessions     int   // held now
+	SessionsMax  int   // that may be
+	EventsQueued int   // waiting for the gateway now
+	Machine      Usage // of the last sample
 
 	Registrations    int64
 	Lapses           int64 // terms lost, for whatever reason
@@ -31,7 +33,7 @@ type counters struct {
 func (n *Node) Stats() Stats {
 	c := &n.stats
 	return Stats{
-		Sessions: len(n.held()), EventsQueued: n.outbox.len(),
+		Sessions: len(n.held()), SessionsMax: n.cfg.MaxSessions, EventsQueued: n.outbox.len(), Machine: n.sampler.get(),
 		Registrations: c.registrations.Load(), Lapses: c.lapses.Load(),
 		Heartbeats: c.heartbeats.Load(), HeartbeatsFailed: c.heartbeatsFailed.Load(),
 		Sent: c.sent.Load(), Failed: c.failed.Load(), Unknown: c.unknown.Load(),

@@ -205,8 +205,10 @@ func (c *cluster) newSite(i int) site {
 // startWorker starts a worker node; its ID, w0, w1, and so on, is the name of its process.
 func (c *cluster) startWorker(s site) {
 	c.t.Helper()
-	c.start(s.id, "worker", "", "WORKER_ID="+s.id, "WORKER_PORT="+portOf(s.listen), "WORKER_ENDPOINT="+s.endpoint, "GATEWAY_URL="+s.gateway, "SIMNET_URL="+s.network)
+	c.start(s.id, "worker", "", "WORKER_ID="+s.id, "WORKER_PORT="+portOf(s.listen), "WORKER_ENDPOINT="+s.endpoint, "GATEWAY_URL="+s.gateway, "SIMNET_URL="+s.network, c.metricsPort())
 }
+
+func (c *cluster) metricsPort() string { return fmt.Sprintf("METRICS_PORT=%d", embeddedtest.Port(c.t)) }
 
 func loopback(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
 

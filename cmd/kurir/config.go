@@ -159,6 +159,7 @@ type config struct {
 	TrustedProxies   []string `env:"TRUSTED_PROXIES"`
 	Metrics          bool     `env:"ENABLE_METRICS" envDefault:"true"`
 	AsynqmonWritable bool     `env:"ASYNQMON_WRITABLE"`
+	PrometheusURL    string   `env:"PROMETHEUS_URL"`
 	LogLevel         string   `env:"LOG_LEVEL" envDefault:"info"`
 	LogPath          string   `env:"LOG_FILE_PATH" envDefault:"./logs"`
 
@@ -311,6 +312,9 @@ func (c *config) check() (faults []error) {
 	}
 	if c.ShutdownDelay < 0 || c.WorkerHandOver < 0 || c.TroubleAfter <= 0 {
 		bad("SHUTDOWN_DELAY and WORKER_HANDOVER must not be below 0, NETWORK_TROUBLE_AFTER must be above")
+	}
+	if u, err := url.Parse(c.PrometheusURL); c.PrometheusURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil) {
+		bad("PROMETHEUS_URL: expected an http or https URL without a user: the dashboard's page shows it")
 	}
 	if u, err := url.Parse(c.ScalingURL); c.ScalingURL != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 		bad("SCALING_WEBHOOK_URL: expected an http or https URL")

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/v9"
 	"gopkg.in/natefinch/lumberjack.v2"
 
@@ -35,6 +36,7 @@ type parts struct {
 	cfg     *config
 	log     *slog.Logger
 	metrics *monitoring.Metrics
+	queries pgx.QueryTracer // counts what pools do
 	db      *models.DB
 	redis   redis.UniversalClient
 	vault   *models.Vault
@@ -70,21 +72,24 @@ func newLog(cfg *config, command string, out io.Writer) (*slog.Logger, func()) {
 
 // openParts opens what api, runner and scheduler share. Its settings have been checked.
 func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
-	p := &parts{cfg: cfg, log: log, metrics: monitoring.New(version)}
+	metrics := monitoring.New(version)
+	p := &parts{cfg: cfg, log: log, metrics: metrics, queries: models.Observe(metrics.Query)}
 	redis.SetLogger(redisLog{log})
 	var err error
 	if p.vault, err = models.NewVault(cfg.encryptionKeys...); err != nil {
 		return nil, err
 	}
-	if p.db, err = models.OpenAs(connectionName(command, p.vault), cfg.DatabaseURL, cfg.DatabaseMaxConns); err != nil {
+	if p.db, err = models.OpenAs(connectionName(command, p.vault), cfg.DatabaseURL, cfg.DatabaseMaxConns, p.queries); err != nil {
 		return nil, err
 	}
 	p.onClose(func() { _ = p.db.Close() })
+	p.watchPool("main", p.db)
 	if p.redis, err = openRedis(cfg.RedisURL); err != nil {
 		p.close()
 		return nil, err
 	}
 	p.onClose(func() { _ = p.redis.Close() })
+	p.metrics.WatchRedisClient(p.redis)
 	if err = p.openMedia(context.Background()); err != nil {
 		p.close()
 		return nil, err
@@ -112,13 +117,22 @@ func (p *parts) checks() []monitoring.Check {
 	}
 }
 
-// watch adds the gauges that look into PostgreSQL and Redis.
-func (p *parts) watch() {
-	p.metrics.WatchPool(func() monitoring.Pool {
-		s := p.db.Pool.Stat()
+// watchPool adds the gauges of a pool of this process.
+func (p *parts) watchPool(name string, db *models.DB) {
+	p.metrics.WatchPool(name, func() monitoring.Pool {
+		s := db.Pool.Stat()
 		return monitoring.Pool{Max: int(s.MaxConns()), InUse: int(s.AcquiredConns()), Idle: int(s.IdleConns()),
 			Waits: s.EmptyAcquireCount(), Waited: s.EmptyAcquireWaitTime()}
 	})
+}
+
+// watch adds the gauges that look into PostgreSQL and Redis, which are the same whichever process asks.
+func (p *parts) watch() {
+	p.metrics.WatchPostgres(func(ctx context.Context) (monitoring.Postgres, error) {
+		f, err := models.FiguresOf(ctx, p.db.Pool)
+		return monitoring.Postgres(f), err
+	})
+	p.metrics.WatchRedisServer(p.redis)
 	p.metrics.WatchLanes(func(ctx context.Context) (map[string]monitoring.Lane, error) {
 		lanes := map[string]monitoring.Lane{}
 		for kind, label := range map[string]string{models.LaneMessages: monitoring.LaneMessages, models.LaneWebhook: monitoring.LaneWebhooks} {
@@ -126,7 +140,7 @@ func (p *parts) watch() {
 			if err != nil {
 				return nil, err
 			}
-			lanes[label] = monitoring.Lane{Depth: int(b.Rows), Age: b.Oldest}
+			lanes[label] = monitoring.Lane{Lanes: int(b.Lanes), Depth: int(b.Rows), Age: b.Oldest}
 		}
 		return lanes, nil
 	})
@@ -154,7 +168,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		Version: version, APIVersion: p.cfg.APIVersion, JWTSecret: []byte(several(p.cfg.JWTSecret)[0]), MoreJWTSecrets: asBytes(several(p.cfg.JWTSecret)[1:]), JWTLifetime: time.Duration(p.cfg.JWTExpiresIn), BcryptRounds: p.cfg.BcryptRounds,
 		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
-		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable,
+		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable, PrometheusURL: p.cfg.PrometheusURL,
 		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.proxies, Requests: p.cfg.requests, Metrics: p.cfg.Metrics,
 		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
 		Streams:                  api.StreamConfig{Limits: p.cfg.streams()},
@@ -187,11 +201,12 @@ const controlConns = 8
 func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
-	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.DatabaseURL, controlConns)
+	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.DatabaseURL, controlConns, p.queries)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = control.Close() }()
+	p.watchPool("control", control)
 	mailer, err := mail.New(p.cfg.mail(), p.log)
 	if err != nil {
 		return err
@@ -233,7 +248,8 @@ func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endp
 }
 
 func figuresOf(s worker.Stats) monitoring.Node {
-	return monitoring.Node{Sessions: s.Sessions, EventsQueued: s.EventsQueued, TermsLost: s.Lapses,
+	return monitoring.Node{Sessions: s.Sessions, SessionsMax: s.SessionsMax, EventsQueued: s.EventsQueued, Registrations: s.Registrations, TermsLost: s.Lapses,
+		CPU: s.Machine.CPU / 100, Memory: s.Machine.Memory / 100,
 		Sends:      map[string]int64{"sent": s.Sent, "failed": s.Failed, "unknown": s.Unknown, "refused": s.Refused, "repeated": s.Repeats},
 		Heartbeats: map[string]int64{"ok": s.Heartbeats, "failed": s.HeartbeatsFailed},
 		Events:     map[string]int64{"delivered": s.EventsDelivered, "dropped": s.EventsDropped, "batch_failed": s.BatchesFailed}}

@@ -44,7 +44,7 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 ##@ Test it
 # The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
-test: servers newman prometheus clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+test: servers newman prometheus clients-check containers $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
 	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
 	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
 	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
@@ -69,6 +69,11 @@ check: vulncheck test ## before a commit: test, and a look for known vulnerabili
 clients-check: $(TOOLS)/oapi-codegen ## are the clients what is made of the API's types? builds the one in TypeScript, where there is Node.js
 	@.ci/clients check $<
 
+# -count=1: go test would remember results, and does not see that files of another module have changed.
+.PHONY: containers
+containers: ## is docker-compose.yml what Docker Compose takes, and are its services as they should be? nothing is started
+	go test -C tools/containers -count=1 -vet=off ./compose
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then printf 'not gofmt-clean (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
@@ -91,6 +96,12 @@ isolation: ## what webhooks that hang or fail cost the others, in figures
 .PHONY: load
 load: ## a minute of mixed calls on 1,000 connections, and a limit hit by 200 clients at four API processes, in figures
 	go test -tags=load -run 'TestLoad|TestLimitOverProcesses' -count=1 -v -timeout 10m ./cmd/kurir
+
+.PHONY: image
+image: ## BuildKit's checks of deploy/Dockerfile; then lays the image out and runs all roles in it, without Docker (root on Linux only)
+	go test -C tools/containers -count=1 -vet=off ./dockerfile
+	@if [[ $$(uname -s) != Linux || $$(id -u) != 0 ]]; then echo "image: SKIPPED, mounting needs root on Linux"; [[ -z "$${CI:-}" ]]; exit; fi; \
+	set -x; go test -tags=image -run '^TestImage$$' -count=1 -v -timeout 20m ./cmd/kurir
 
 .PHONY: model
 model: ## MODEL_SEQUENCES (2000) random sequences of what can befall a lane, where make test runs a few

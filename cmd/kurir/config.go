@@ -194,6 +194,7 @@ type config struct {
 	encryptionKeys [][]byte        // the first seals
 	operator       string          // WEBHOOK_SECRET in whsec_ form
 	explicit       map[string]bool // variables that are set
+	inFiles        []string        // secrets that came from files
 }
 
 // mostDays is the longest retention: 100 years. Some three times that would not fit into a duration.
@@ -214,7 +215,7 @@ func readConfig(environ []string) (*config, error) {
 			values[name], c.explicit[name] = value, true
 		}
 	}
-	var faults []error
+	faults := c.readSecretFiles(values)
 	if err := env.ParseWithOptions(c, env.Options{Environment: values}); err != nil {
 		faults = append(faults, byVariable(err)...)
 	}

@@ -140,7 +140,7 @@ func (d *doctor) configuration(err error) {
 	if err := d.secrets(); err != nil {
 		d.say(check, failing, advice, "%v", err)
 	} else if d.count(failing) == 0 {
-		d.say(check, fine, "", "readable and complete, for %s", d.cfg.Env)
+		d.say(check, fine, "", "readable and complete, for %s%s", d.cfg.Env, d.cfg.saidOfFiles())
 	}
 	if d.cfg.Env != production {
 		return

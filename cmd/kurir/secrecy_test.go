@@ -32,7 +32,7 @@ func TestSecretsAreNowhere(t *testing.T) {
 	s := secrecy{of: map[string]string{}}
 	// What processes are given.
 	env := []string{"LOG_LEVEL=debug", "SIM_SCAN_DELAY=2s", "SMTP_HOST=127.0.0.1", "SMTP_PORT=1", "SMTP_FROM=kurir@example.com", "SMTP_USER=kurir", "WEBHOOK_RETRY_SCHEDULE=0s,1s,10s",
-		"SMTP_PASS=" + s.make("mail password"), "JWT_SECRET=" + s.make("JWT_SECRET"), "WORKER_AUTH_TOKEN=" + s.make("worker token"), "ADMIN_PASSWORD=" + s.make("administrator's password"),
+		"SMTP_PASS=" + s.make("mail password"), "JWT_SECRET_FILE=" + secretFile(t, s.make("JWT_SECRET")), "WORKER_AUTH_TOKEN=" + s.make("worker token"), "ADMIN_PASSWORD=" + s.make("administrator's password"),
 		"ENCRYPTION_KEY=" + s.keep("ENCRYPTION_KEY", random()), "WEBHOOK_SECRET=" + s.keep("operator's webhook secret", "whsec_"+random())}
 	logs := t.TempDir()
 	c := plan{workers: 1, env: append(env, "LOG_FILE_PATH="+logs), password: s.of["administrator's password"]}.start(t)
@@ -177,6 +177,9 @@ func (c *cluster) secretDeeds(s secrecy) {
 	err = run(t.Context(), []string{"doctor"}, append(append([]string{}, c.env...), "PUBLIC_URL="+c.apis[0]), &out, &out)
 	require.ErrorContains(t, err, "1 of ", "only the mail server is not there: %s", &out)
 	require.Contains(t, out.String(), "w0 answers")
+	for _, p := range c.procs {
+		require.NoError(t, run(t.Context(), []string{"health", p.command}, append(append([]string{}, c.env...), p.env...), &out, &out), p.name)
+	}
 	_, _ = c.procs["api-0"].log.Write(out.Bytes())
 }
 

@@ -1,0 +1,188 @@
+// Package compose checks docker-compose.yml with the library that Docker Compose is made of, and by rules of ours. It is in a module of
+// its own, so that this library stays out of Kurir's. Nothing is started, and no network is needed.
+package compose
+
+import (
+	"context"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+)
+
+const repository = "../../.."
+
+// project loads docker-compose.yml as a newcomer's `docker compose up` would: without .env, against the schema, and with all
+// references looked up.
+func project(t *testing.T) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithWorkingDirectory(repository),
+		cli.WithEnv(nil), cli.WithProfiles([]string{"*"}), cli.WithConsistency(true), cli.WithNormalization(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := options.LoadProject(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func ours(s types.ServiceConfig) bool { return strings.HasPrefix(s.Image, "kurir") }
+
+// once are services that end.
+func once(s types.ServiceConfig) bool { return s.Restart == "no" }
+
+func TestComposeHasItsServices(t *testing.T) {
+	p := project(t)
+	want := []string{"api", "grafana", "migrate", "postgres", "prometheus", "redis", "runner", "scheduler", "simnet", "whatsapp-1", "worker-1", "worker-2"}
+	names := p.ServiceNames()
+	slices.Sort(names)
+	if !slices.Equal(names, want) {
+		t.Errorf("services: %v", names)
+	}
+	if profiles := p.Services["whatsapp-1"].Profiles; !slices.Equal(profiles, []string{"whatsapp"}) {
+		t.Errorf("whatsapp-1 has the profiles %v", profiles)
+	}
+}
+
+func TestComposeServicesAreBoundedAndWatched(t *testing.T) {
+	p := project(t)
+	for name, s := range p.Services {
+		tag := s.Image[strings.LastIndex(s.Image, ":")+1:]
+		if tag == s.Image || tag == "latest" || tag == "" {
+			t.Errorf("%s: the image %s has no version", name, s.Image)
+		}
+		if !once(s) && s.Restart != "unless-stopped" {
+			t.Errorf("%s is not started again: %q", name, s.Restart)
+		}
+		if s.Deploy == nil || s.Deploy.Resources.Limits == nil || s.Deploy.Resources.Limits.MemoryBytes == 0 || s.Deploy.Resources.Limits.Pids == 0 {
+			t.Errorf("%s is not bounded", name)
+		}
+		if s.Logging == nil || s.Logging.Driver != "local" {
+			t.Errorf("%s: its log grows without end", name)
+		}
+		if !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
+			t.Errorf("%s may gain privileges", name)
+		}
+		own := s.HealthCheck != nil && len(s.HealthCheck.Test) > 1 && !s.HealthCheck.Disable
+		if !own && !ours(s) && !once(s) { // our image has one
+			t.Errorf("%s says nothing of its health", name)
+		}
+		for _, port := range s.Ports {
+			if port.HostIP != "127.0.0.1" && (name != "api" || port.Target != 8000) {
+				t.Errorf("%s: port %d is open to the network", name, port.Target)
+			}
+		}
+		for on, dependency := range s.DependsOn {
+			if ended := dependency.Condition == types.ServiceConditionCompletedSuccessfully; ended != once(p.Services[on]) || dependency.Condition == types.ServiceConditionStarted {
+				t.Errorf("%s waits for %s with %s", name, on, dependency.Condition)
+			}
+		}
+	}
+}
+
+func TestComposeKeepsKurirClosed(t *testing.T) {
+	p := project(t)
+	for name, s := range p.Services {
+		if !ours(s) {
+			continue
+		}
+		if !s.ReadOnly || s.Privileged || s.User != "" || !slices.Equal(s.CapDrop, []string{"ALL"}) || len(s.CapAdd) > 0 {
+			t.Errorf("%s may do more than it needs", name)
+		}
+		_, sees := s.Networks["data"]
+		if gateway := slices.Contains([]string{"api", "runner", "scheduler", "migrate"}, name); sees != gateway {
+			t.Errorf("%s sees the databases: %v", name, sees)
+		}
+		if worker := len(s.Command) > 0 && s.Command[0] == "worker" || name == "whatsapp-1"; worker {
+			if len(s.Secrets) != 1 || s.Secrets[0].Source != "worker_auth_token" || len(s.EnvFiles) > 0 {
+				t.Errorf("%s has more than its token: %v", name, s.Secrets)
+			}
+		}
+	}
+}
+
+// Each variable that names a secret's file names one that is mounted, and each that is mounted is named.
+func TestComposeSecretsAreWhereTheyAreReadFrom(t *testing.T) {
+	p := project(t)
+	used := map[string]bool{}
+	for name, s := range p.Services {
+		mounted, named := map[string]bool{}, map[string]bool{}
+		for _, secret := range s.Secrets {
+			mounted[secret.Source], used[secret.Source] = true, true
+			if secret.Target != "" && path.Base(secret.Target) != secret.Source {
+				t.Errorf("%s: %s is mounted as %s", name, secret.Source, secret.Target)
+			}
+		}
+		for variable, value := range s.Environment {
+			if strings.HasSuffix(variable, "_FILE") && value != nil {
+				file, ok := strings.CutPrefix(*value, "/run/secrets/")
+				if !ok || !mounted[file] {
+					t.Errorf("%s: %s=%s is not mounted", name, variable, *value)
+				}
+				named[file] = true
+			}
+		}
+		for secret := range mounted {
+			if !named[secret] {
+				t.Errorf("%s has %s, and nothing reads it", name, secret)
+			}
+		}
+	}
+	for secret, source := range p.Secrets {
+		if !used[secret] || filepath.Base(source.File) != secret || filepath.Base(filepath.Dir(source.File)) != "secrets" {
+			t.Errorf("secret %s: used %v, in %s", secret, used[secret], source.File)
+		}
+	}
+}
+
+func TestComposeWorkersDiffer(t *testing.T) {
+	p := project(t)
+	for _, name := range []string{"worker-1", "worker-2", "whatsapp-1"} {
+		env := p.Services[name].Environment
+		if *env["WORKER_ID"] != name || *env["WORKER_ENDPOINT"] != "http://"+name+":"+*env["WORKER_PORT"] {
+			t.Errorf("%s is %s at %s", name, *env["WORKER_ID"], *env["WORKER_ENDPOINT"])
+		}
+		if *env["GATEWAY_URL"] != "http://api:"+*p.Services["api"].Environment["INTERNAL_PORT"] {
+			t.Errorf("%s looks for its gateway at %s", name, *env["GATEWAY_URL"])
+		}
+	}
+}
+
+func TestComposeServersAreDurable(t *testing.T) {
+	p := project(t)
+	redis := strings.Join(p.Services["redis"].Command, " ")
+	for _, want := range []string{"--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction", "--maxmemory 512mb"} {
+		if !strings.Contains(redis, want) {
+			t.Errorf("redis runs without %s: %s", want, redis)
+		}
+	}
+	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		if strings.Contains(strings.Join(p.Services["postgres"].Command, " "), setting) {
+			t.Errorf("postgres has its %s changed", setting)
+		}
+	}
+	for service, folder := range map[string]string{"postgres": "/var/lib/postgresql/data", "redis": "/data", "api": "/media", "runner": "/media", "prometheus": "/prometheus", "grafana": "/var/lib/grafana"} {
+		if !slices.ContainsFunc(p.Services[service].Volumes, func(v types.ServiceVolumeConfig) bool {
+			return v.Type == types.VolumeTypeVolume && v.Source != "" && v.Target == folder
+		}) {
+			t.Errorf("%s keeps %s in no volume", service, folder)
+		}
+	}
+}
+
+// A folder of the repository that is mounted has to be there: Docker would make an empty one.
+func TestComposeMountsAreNotMade(t *testing.T) {
+	for name, s := range project(t).Services {
+		for _, v := range s.Volumes {
+			if v.Type == types.VolumeTypeBind && (v.Bind == nil || bool(v.Bind.CreateHostPath) || !v.ReadOnly) {
+				t.Errorf("%s: %s would be made if it is missing, or can be written to", name, v.Source)
+			}
+		}
+	}
+}

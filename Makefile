@@ -42,12 +42,12 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 	@exec ./bin/kurir migrate
 
 ##@ Test it
-# The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
+# The linters, and the look at the manifests, run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
 test: servers newman clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
-	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
+	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint kubernetes-check >"$$said" 2>&1 & lint=$$!; \
 	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
-	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
+	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint or kubernetes-check"; \
 	cat "$$said"; [[ -z "$$failed" ]] || { echo "failed:$$failed" >&2; exit 1; }
 
 .PHONY: test-fast
@@ -68,6 +68,11 @@ check: vulncheck test ## before a commit: test, and a look for known vulnerabili
 .PHONY: clients-check
 clients-check: $(TOOLS)/oapi-codegen ## are the clients what is made of the API's types? builds the one in TypeScript, where there is Node.js
 	@.ci/clients check $<
+
+# What it reads is outside of its module, so no result from before counts.
+.PHONY: kubernetes-check
+kubernetes-check: ## are deploy/kubernetes/ and its overlays what Kubernetes and the program take?
+	@cd tools/kubernetes && go test -vet=off -count=1 ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet

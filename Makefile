@@ -42,12 +42,12 @@ migrate: build-kurir ## bring the schema of DATABASE_URL up to date
 	@exec ./bin/kurir migrate
 
 ##@ Test it
-# The linters run beside the tests, in the time that these leave: nothing of them waits for a deadline.
+# The linters, and the look at the manifests, run beside the tests, in the time that these leave: nothing of them waits for a deadline.
 .PHONY: test
-test: servers newman prometheus clients-check containers $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
-	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint >"$$said" 2>&1 & lint=$$!; \
+test: servers newman prometheus clients-check $(TOOLS)/golangci-lint ## all that CI runs: installs servers where it can, linters, all tests with the race detector
+	@said=$$(mktemp); nice -n 19 $(MAKE) --no-print-directory lint containers kubernetes-check >"$$said" 2>&1 & lint=$$!; \
 	trap 'kill $$lint 2>/dev/null || true; rm -f "$$said"' EXIT; \
-	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint"; \
+	failed=; $(MAKE) --no-print-directory test-race || failed="$$failed tests"; wait $$lint || failed="$$failed lint, containers or kubernetes-check"; \
 	cat "$$said"; [[ -z "$$failed" ]] || { echo "failed:$$failed" >&2; exit 1; }
 
 .PHONY: test-fast
@@ -73,6 +73,11 @@ clients-check: $(TOOLS)/oapi-codegen ## are the clients what is made of the API'
 .PHONY: containers
 containers: ## is docker-compose.yml what Docker Compose takes, and are its services as they should be? nothing is started
 	go test -C tools/containers -count=1 -vet=off ./compose
+
+# What it reads is outside of its module, so no result from before counts.
+.PHONY: kubernetes-check
+kubernetes-check: ## are deploy/kubernetes/ and its overlays what Kubernetes and the program take?
+	@cd tools/kubernetes && go test -vet=off -count=1 ./...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet

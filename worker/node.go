@@ -275,6 +275,12 @@ func (n *Node) Health(context.Context) wire.Health {
 	return h
 }
 
+// Leased reports whether the node holds a lease now: the gateway has taken it, and may give it sessions.
+func (n *Node) Leased() bool {
+	t := n.current()
+	return t != nil && t.lease.held()
+}
+
 func (n *Node) current() *term {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -49,7 +49,7 @@ administrator, if there is none. Needs DATABASE_URL.`,
 			}
 			return err
 		})
-	}}, p.migrateDown())
+	}}, p.migrateWait(), p.migrateDown())
 	return c
 }
 

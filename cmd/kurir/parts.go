@@ -244,7 +244,7 @@ func runWorker(ctx context.Context, cfg *config, id string, l net.Listener, endp
 		Logger: log, Traces: traces}, engine)
 	metrics := monitoring.New(version)
 	metrics.WatchNode(func() monitoring.Node { return figuresOf(node.Stats()) })
-	return errors.Join(withMetrics(ctx, cfg, metrics, nil, node.Run), engine.Close())
+	return errors.Join(withMetrics(ctx, cfg, metrics, leased(node), node.Run), engine.Close())
 }
 
 func figuresOf(s worker.Stats) monitoring.Node {

@@ -128,7 +128,9 @@ func (c *cluster) finished(within time.Duration) {
 	c.eventually(within, "every message is sent, or was cancelled", func() (bool, string) {
 		states, err := rows[count](c, `SELECT status, count(*) FROM messages WHERE direction = 'OUTBOUND' GROUP BY 1 ORDER BY 1`)
 		open := slices.ContainsFunc(states, func(s count) bool { return s.Name == "PENDING" || s.Name == "SENDING" })
-		lost := slices.ContainsFunc(states, func(s count) bool { return !slices.Contains([]string{"PENDING", "SENDING", "SENT", "DELIVERED", "READ", "CANCELLED"}, s.Name) })
+		lost := slices.ContainsFunc(states, func(s count) bool {
+			return !slices.Contains([]string{"PENDING", "SENDING", "SENT", "DELIVERED", "READ", "CANCELLED"}, s.Name)
+		})
 		require.False(c.t, lost, "%v", states)
 		return err == nil && !open, fmt.Sprint(states, err)
 	})

@@ -116,6 +116,7 @@ func (p place) contents(t *testing.T) map[string]string {
 }
 
 func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
 	if !programs(t) {
 		return
 	}
@@ -191,6 +192,7 @@ func (p place) unchanged(t *testing.T, before string) {
 }
 
 func TestWhatRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	if !programs(t) {
 		return
 	}
@@ -279,6 +281,7 @@ type readerFunc func([]byte) (int, error)
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 func TestBrokenOffHalfWay(t *testing.T) {
+	t.Parallel()
 	if !programs(t) {
 		return
 	}
@@ -320,6 +323,7 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left
 
 // The programs that are there may be none, too old, or say what they were given.
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	p := at(t, modelstest.URL(t))
 	folder := t.TempDir()
 	tool := func(name, text string) {

@@ -44,6 +44,8 @@ type Config struct {
 
 	// NoFsync gives up durability for speed. Only for tests: a power cut may ruin the data.
 	NoFsync bool
+	// Settings are further ones of PostgreSQL's, as name=value. Only for tests.
+	Settings []string
 
 	places *places // nil: the standard ones. Tests set it.
 	orphan bool    // Tests: let the children outlive us, as they do where the kernel offers nothing against it.

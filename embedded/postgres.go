@@ -163,7 +163,7 @@ func (s *Servers) tryPostgres(ctx context.Context, cfg Config, h *home, in pgIns
 	if h.orphan {
 		death = 0
 	}
-	for _, setting := range settings {
+	for _, setting := range append(settings[:len(settings):len(settings)], cfg.Settings...) { // the last one of a name counts
 		args = append(args, "-c", setting)
 	}
 	c := command{path: filepath.Join(in.bin, "postgres"), args: args, acct: acct, log: h.file("postgres.log"), deathSignal: death}

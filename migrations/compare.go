@@ -42,3 +42,16 @@ func Compare(ctx context.Context, db *bun.DB) (missing, unknown []string, err er
 	}
 	return missing, unknown, nil
 }
+
+// Latest is the number of the last migration that we know, such as "0027". Numbers are compared as texts.
+func Latest() (string, error) {
+	all := migrate.NewMigrations()
+	if err := all.Discover(files); err != nil {
+		return "", fmt.Errorf("read migrations: %w", err)
+	}
+	sorted := all.Sorted()
+	return sorted[len(sorted)-1].Name, nil
+}
+
+// LockStatement has a transaction keep everybody else from changing the schema until it ends.
+func LockStatement() string { return fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", lockKey) }

@@ -2,9 +2,11 @@ package models
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 )
 
@@ -12,7 +14,8 @@ import (
 const MonthsAhead = 3
 
 // AddPartitions makes the monthly partitions that are missing, from this month to MonthsAhead later, and returns
-// how many it made.
+// how many it made. A table has to be free for that, and whoever comes later waits meanwhile: where somebody reads it for long, as a
+// backup does, it is left for the next call.
 func AddPartitions(ctx context.Context, db bun.IDB, now time.Time) (int, error) {
 	made := 0
 	first := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
@@ -21,8 +24,12 @@ func AddPartitions(ctx context.Context, db bun.IDB, now time.Time) (int, error) 
 			month := first.AddDate(0, ahead, 0)
 			var added bool
 			// The lock keeps two runners from making one partition at once.
-			err := db.NewRaw("SELECT kurir_add_month(?, ?::date) FROM (SELECT pg_advisory_xact_lock(hashtext('kurir_add_month'))) l",
-				parent, month.Format(time.DateOnly)).Scan(ctx, &added)
+			err := db.NewRaw("SELECT kurir_add_month(?, ?::date) FROM (SELECT set_config('lock_timeout', ?, true), pg_advisory_xact_lock(hashtext('kurir_add_month'))) l",
+				parent, month.Format(time.DateOnly), dropLock).Scan(ctx, &added)
+			var pg *pgconn.PgError
+			if errors.As(err, &pg) && pg.Code == codeLockTimeout {
+				continue
+			}
 			if err != nil {
 				return made, fmt.Errorf("add partition of %s for %s: %w", parent, month.Format("2006-01"), err)
 			}

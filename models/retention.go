@@ -104,7 +104,7 @@ var (
 	EventPartitions   = []string{"events"}
 )
 
-// dropLock is how long the dropping of a month may hold up everybody else.
+// dropLock is how long the dropping of a month, or the making of one, may hold up everybody else.
 const dropLock = "1s"
 
 // DropMonth drops the oldest month of a family, if all of it lies before a time and nothing in it or older is unfinished, and

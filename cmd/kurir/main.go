@@ -55,7 +55,7 @@ For a first look, or to develop against it, there is one command that needs noth
 In production each part is a process of its own, any number of each, on one PostgreSQL and one Redis: migrate once,
 then api, runner, scheduler and worker. They are configured by environment variables; .env.example lists them all. Each secret may
 come from a file instead: NAME_FILE names it.`}
-	root.AddCommand(p.up(), p.api(), p.runner(), p.scheduler(), p.worker(), p.simnet(), p.migrate(), p.admin(), p.rotateEncryptionKey(), p.doctor(), p.health(), p.listen(), p.version())
+	root.AddCommand(p.up(), p.api(), p.runner(), p.scheduler(), p.worker(), p.simnet(), p.migrate(), p.admin(), p.backup(), p.restore(), p.rotateEncryptionKey(), p.doctor(), p.health(), p.listen(), p.version())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetArgs(args)
 	root.SetOut(stdout)

@@ -24,21 +24,33 @@ type PostgresHandle struct {
 	url     url.URL
 }
 
-// NewPostgres starts a fresh private PostgreSQL with an empty database. It is stopped at the end of the test.
-func NewPostgres(t testing.TB) *PostgresHandle {
+// NewPostgres starts a fresh private PostgreSQL with an empty database, and with these settings (name=value) beside its own. It is
+// stopped at the end of the test.
+func NewPostgres(t testing.TB, settings ...string) *PostgresHandle {
+	t.Helper()
+	home := NewHome(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := copyTemplate(ctx, home); err != nil {
+		t.Fatalf("start PostgreSQL: copy the template: %v", err)
+	}
+	return PostgresOn(t, home, settings...)
+}
+
+// NewHome names a folder for a server, which does not exist yet. Its parent can be entered by the user that PostgreSQL runs as.
+func NewHome(t testing.TB) string {
 	t.Helper()
 	f, n, err := next()
 	if err != nil {
-		t.Fatalf("start PostgreSQL: %v", err)
+		t.Fatalf("make a folder: %v", err)
 	}
-	h := &PostgresHandle{t: t, cfg: embedded.Config{
-		Home: filepath.Join(f.path, fmt.Sprintf("postgres-%d", n)), Postgres: true, NoFsync: true,
-	}}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := copyTemplate(ctx, h.cfg.Home); err != nil {
-		t.Fatalf("start PostgreSQL: copy the template: %v", err)
-	}
+	return filepath.Join(f.path, fmt.Sprintf("postgres-%d", n))
+}
+
+// PostgresOn is NewPostgres on a home that holds data already, in its folder `postgres`, and their password in `postgres.password`.
+func PostgresOn(t testing.TB, home string, settings ...string) *PostgresHandle {
+	t.Helper()
+	h := &PostgresHandle{t: t, cfg: embedded.Config{Home: home, Postgres: true, NoFsync: true, Settings: settings}}
 	h.front = NewProxy(t, "")
 	h.front.Set(Refused)
 	h.Start()
@@ -51,6 +63,9 @@ func NewPostgres(t testing.TB) *PostgresHandle {
 	h.url.Host = h.front.Addr()
 	return h
 }
+
+// Home returns the folder of the server.
+func (h *PostgresHandle) Home() string { return h.cfg.Home }
 
 // URL returns where the database is, or was: it stays the same over Stop, Crash and Start.
 func (h *PostgresHandle) URL() string { return h.url.String() }

@@ -3,15 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 )
 
 // accept measures durable accepts on 64 and on 256 connections, and beside them, run by run, pgbench's inserts and bare Fiber.
-// Sending is paused: the workers, and what comes back from them, have a scenario of their own.
+// The runner is stopped: what it, the workers and the phones do with messages has a scenario of its own. To pause sending would not
+// do: each accept would still wake its lane, and the runner would take it and give it back.
 func accept(ctx context.Context, b *bench) error {
 	return b.with(ctx, "accept", b.few, func(r *rig) error {
-		if err := call(ctx, http.MethodPost, r.api+"/api/v1/admin/platform/pause", r.admin, nil, nil); err != nil {
+		if err := r.halt("runner"); err != nil {
 			return err
 		}
 		if err := r.preparePlain(ctx); err != nil {

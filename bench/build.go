@@ -15,13 +15,13 @@ import (
 func (b *bench) build(ctx context.Context) error {
 	b.binary = filepath.Join(b.home, "kurir")
 	args := []string{"build", "-buildvcs=false", "-o", b.binary, "./cmd/kurir"}
-	switch {
-	case b.profiles != "":
+	if b.profiles != "" {
 		if err := os.MkdirAll(b.profiles, 0o750); err != nil {
 			return err
 		}
 		args = []string{"test", "-c", "-vet=off", "-buildvcs=false", "-o", b.binary, "./cmd/kurir"}
-	case b.kurir != "":
+	}
+	if b.kurir != "" {
 		path, err := filepath.Abs(b.kurir)
 		b.binary = path
 		return err

@@ -50,7 +50,7 @@ func readOptions(args []string) (*options, error) {
 	f.StringVar(&o.results, "out", "results", "folder of results; a folder is made in it")
 	f.StringVar(&o.data, "data", "/var/tmp", "folder on a disk for the servers' data, which are deleted at the end")
 	f.StringVar(&o.source, "source", "..", "Kurir's source")
-	f.StringVar(&o.kurir, "kurir", "", "a kurir that is built already")
+	f.StringVar(&o.kurir, "kurir", "", "a kurir that is built already; with -profiles, its test binary")
 	f.StringVar(&o.profiles, "profiles", "", "folder for CPU and allocation profiles of the processes; such figures are no results")
 	f.BoolVar(&o.statements, "statements", false, "list the statements that cost PostgreSQL most; such figures are no results")
 	if err := f.Parse(args); err != nil {

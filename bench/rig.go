@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -154,6 +155,15 @@ func (r *rig) ready(ctx context.Context) error {
 func (r *rig) scalar(ctx context.Context, query string, args ...any) (n int64, err error) {
 	err = r.db.Pool.QueryRow(ctx, query, args...).Scan(&n)
 	return n, err
+}
+
+// halt ends one of Kurir's processes for good.
+func (r *rig) halt(name string) error {
+	i := slices.IndexFunc(r.procs, func(p *process) bool { return p.name == name })
+	p := r.procs[i]
+	r.procs = slices.Delete(r.procs, i, i+1)
+	r.watched = slices.DeleteFunc(r.watched, func(w watched) bool { return w.name == name })
+	return p.stop()
 }
 
 // stop ends all processes, workers first, while there is somebody to tell, and deletes their data.

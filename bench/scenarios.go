@@ -21,7 +21,7 @@ type scenario struct {
 // scenarios in the order in which they run.
 func scenarios() []scenario {
 	return []scenario{
-		{"accept", "Durable accepts of authenticated, rate-limited sends; beside them single-row inserts by pgbench and answers of bare Fiber. Sending is paused meanwhile, so that nothing but the accept is measured.", accept},
+		{"accept", "Durable accepts of authenticated, rate-limited sends; beside them single-row inserts by pgbench and answers of bare Fiber. The runner is stopped meanwhile, so that nothing but the accept is measured.", accept},
 		{"e2e", "Accept, worker, SENT: at full speed, with a bounded backlog, and at 500 messages a second.", endToEnd},
 		{"webhooks", "Deliveries to a subscriber that verifies each signature: of a backlog at full speed, and of 200 events a second.", webhooks},
 		{"mixed", "Users who send, look, list and search, each with a connection and time to think.", mixed},

@@ -48,7 +48,15 @@ func newSubscriber() (*subscriber, error) {
 	return s, nil
 }
 
-func (s *subscriber) close() error { return s.server.Shutdown() }
+// close does not wait for connections that a runner keeps in stock.
+func (s *subscriber) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := s.server.ShutdownWithContext(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
 
 // forget begins anew.
 func (s *subscriber) forget() {

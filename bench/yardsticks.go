@@ -69,7 +69,7 @@ func (r *rig) preparePlain(ctx context.Context) error {
 }
 
 // plainInsert is one row, whose ID begins with the time, as Kurir's do: random ones would cost PostgreSQL more.
-const plainInsert = `\set r random(0, 9223372036854775807)
+const plainInsert = `\set r random(0, 4611686018427387903)
 \set s random(1, 50)
 INSERT INTO plain (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id, expires_at)
 VALUES ((lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7000' || lpad(to_hex(:r::bigint), 16, '0'))::uuid, lpad(to_hex(:s::bigint), 32, '0')::uuid,

@@ -14,6 +14,7 @@ import (
 type gate struct {
 	open  atomic.Bool
 	until time.Time
+	ended <-chan struct{}
 }
 
 const (
@@ -23,7 +24,7 @@ const (
 
 func (r *rig) newGate(ctx context.Context, duration time.Duration) (g *gate, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	g = &gate{until: time.Now().Add(duration)}
+	g = &gate{until: time.Now().Add(duration), ended: ctx.Done()}
 	g.open.Store(true)
 	var group sync.WaitGroup
 	group.Go(func() { g.watch(ctx, r) })
@@ -51,7 +52,11 @@ func (g *gate) Pace(time.Duration, uint64) (wait time.Duration, stop bool) {
 		if time.Now().After(g.until) {
 			return 0, true
 		}
-		time.Sleep(gateWaits)
+		select {
+		case <-g.ended:
+			return 0, true
+		case <-time.After(gateWaits):
+		}
 	}
 	return 0, false
 }

@@ -19,6 +19,14 @@ PARTS = $$(go list ./api ./jobs ./models ./media ./... | grep -vx $(WHOLE))
 FUZZTIME ?= 30s
 MODEL_SEQUENCES ?= 2000
 
+# Of make bench: which scenarios (all, or some with commas), how often, how long each case; BENCH takes more of its flags.
+SCENARIOS ?= all
+RUNS ?= 3
+DURATION ?= 30s
+HISTORY_MESSAGES ?= 1000000
+BENCH ?=
+COUNT ?= 6
+
 # Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
 # that their hundreds of dependencies stay out of ours. A linter must not be older than the Go that it reads.
 TOOLS := .tools/$(shell go env GOVERSION GOHOSTOS GOHOSTARCH 2>/dev/null | paste -sd- -)
@@ -54,13 +62,14 @@ test: servers newman prometheus clients-check $(TOOLS)/golangci-lint ## all that
 test-fast: ## all tests, without race detector and linters
 	$(TEST) $(PARTS)
 	$(TEST) $(WHOLE)
+	@$(MAKE) --no-print-directory bench-smoke
 
 .PHONY: test-race
 test-race:
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
 	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
 	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
-	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE)
+	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
 
 .PHONY: check
 check: vulncheck test ## before a commit: test, and a look for known vulnerabilities
@@ -115,6 +124,18 @@ model: ## MODEL_SEQUENCES (2000) random sequences of what can befall a lane, whe
 .PHONY: plans
 plans: ## the plans and times of history and search on PLANS_MESSAGES (10 million) rows; takes 20 minutes and 15 GB
 	TMPDIR=$${TMPDIR:-/tmp} go test -tags=plans -run TestPlansAtScale -count=1 -v -timeout 60m ./models
+
+.PHONY: bench
+bench: ## what the machine makes of Kurir, in figures (docs/performance.md): SCENARIOS=accept,e2e RUNS=1 DURATION=10s for a part
+	go run -C bench . -scenarios=$(SCENARIOS) -runs=$(RUNS) -duration=$(DURATION) -history=$(HISTORY_MESSAGES) $(BENCH)
+
+.PHONY: bench-micro
+bench-micro: ## what a step of the hot path costs: authentication, validation, accept, claim, signature; for benchstat
+	go test -run '^$$' -bench '^Benchmark(Authenticate|Validate|Accept|Claim|Sign)$$' -benchmem -count=$(COUNT) ./api ./message ./models ./webhook
+
+.PHONY: bench-smoke
+bench-smoke: # of make test: does the tool of make bench still work?
+	go test -C bench -count=1 -timeout 5m .
 
 .PHONY: fuzz
 fuzz: ## each fuzz test for FUZZTIME (30s)

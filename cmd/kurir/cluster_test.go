@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	embeddedtest.Main(m)
 }
 
-// profile writes a CPU profile of this process into a folder, if one is given.
+// profile writes a CPU profile of this process, and at its end one of all that it allocated, into a folder, if one is given.
 func profile(folder string) (stop func()) {
 	if folder == "" {
 		return func() {}
@@ -50,7 +50,14 @@ func profile(folder string) (stop func()) {
 	if err != nil {
 		panic(err)
 	}
-	return func() { pprof.StopCPUProfile(); _ = file.Close() }
+	return func() {
+		pprof.StopCPUProfile()
+		_ = file.Close()
+		if file, err = os.Create(fmt.Sprintf("%s/%s-%d.allocs.pprof", folder, os.Args[1], os.Getpid())); err == nil {
+			_ = pprof.Lookup("allocs").WriteTo(file, 0)
+			_ = file.Close()
+		}
+	}
 }
 
 // plan is what a cluster is made of, beside one network and two of each of runner and scheduler.

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options say what is measured, and how long.
+type options struct {
+	scenarios  []string
+	runs       int
+	duration   time.Duration // of each case of each run
+	warmup     time.Duration // before the first run of a case
+	idle       time.Duration // that idle processes are watched
+	soakTime   time.Duration
+	soakRate   int           // messages a second
+	limit      time.Duration // of everything
+	few, many  int           // sessions
+	users      int           // of the mixed scenario
+	history    int           // messages
+	backlog    int           // messages that may wait while sending goes as fast as it can
+	results    string        // folder
+	data       string        // folder on a disk
+	source     string        // folder of Kurir's module
+	kurir      string        // binary; "": it is built
+	profiles   string        // folder for CPU and allocation profiles; "": none
+	statements bool          // have PostgreSQL count its statements
+	volatile   bool          // tests: no fsync, data wherever they are
+}
+
+func readOptions(args []string) (*options, error) {
+	o := &options{}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	names := f.String("scenarios", "all", "which: all, or some of "+strings.Join(scenarioNames(), ","))
+	f.IntVar(&o.runs, "runs", 3, "how often each case is run; results are medians")
+	f.DurationVar(&o.duration, "duration", 30*time.Second, "how long each case runs")
+	f.DurationVar(&o.warmup, "warmup", 5*time.Second, "how long each case runs before it is measured")
+	f.DurationVar(&o.idle, "idle", time.Minute, "how long idle processes are watched")
+	f.DurationVar(&o.soakTime, "soak", 30*time.Minute, "how long the soak lasts, which all does not include")
+	f.IntVar(&o.soakRate, "soak-rate", 1000, "messages a second of the soak: half of what the machine can")
+	f.DurationVar(&o.limit, "limit", 3*time.Hour, "ends everything, with what was measured so far")
+	f.IntVar(&o.few, "few", 50, "sessions of most scenarios")
+	f.IntVar(&o.many, "many", 1000, "sessions of the large ones")
+	f.IntVar(&o.users, "users", 1000, "users of the mixed scenario")
+	f.IntVar(&o.history, "history", 1_000_000, "messages of the history scenario")
+	f.IntVar(&o.backlog, "backlog", 2000, "messages that may wait when sending at full speed")
+	f.StringVar(&o.results, "out", "results", "folder of results; a folder is made in it")
+	f.StringVar(&o.data, "data", "/var/tmp", "folder on a disk for the servers' data, which are deleted at the end")
+	f.StringVar(&o.source, "source", "..", "Kurir's source")
+	f.StringVar(&o.kurir, "kurir", "", "a kurir that is built already; with -profiles, its test binary")
+	f.StringVar(&o.profiles, "profiles", "", "folder for CPU and allocation profiles of the processes; such figures are no results")
+	f.BoolVar(&o.statements, "statements", false, "list the statements that cost PostgreSQL most; such figures are no results")
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	o.scenarios = slices.DeleteFunc(scenarioNames(), func(name string) bool { return name == "soak" })
+	if *names != "all" && *names != "" {
+		o.scenarios = strings.Split(*names, ",")
+	}
+	return o, o.check()
+}
+
+func (o *options) check() error {
+	for _, name := range o.scenarios {
+		if !slices.Contains(scenarioNames(), name) {
+			return fmt.Errorf("-scenarios: %q is none of %s", name, strings.Join(scenarioNames(), ", "))
+		}
+	}
+	if o.runs < 1 || o.duration < time.Second || o.warmup < 0 || o.few < 1 || o.many < 1 || o.users < 1 || o.soakTime < soakLooks*time.Second/10 || o.soakRate < 1 || o.history < 1000 || o.backlog < 1 {
+		return fmt.Errorf("-runs, -few, -many, -users and -backlog must be 1 or more, -duration 1s, -history 1000, -soak 18s")
+	}
+	return nil
+}

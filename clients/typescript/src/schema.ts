@@ -7660,6 +7660,8 @@ export interface components {
             sessionId: string;
             /** Format: date-time */
             timestamp: string;
+            /** @description Traceparent of the span that brought it, where the worker makes traces */
+            trace?: string;
             type: string;
         } & {
             [key: string]: unknown;

@@ -18,7 +18,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"kurir/embedded"
-	"kurir/migrations"
 	"kurir/models"
 )
 
@@ -77,6 +76,9 @@ func (p *program) runUp(ctx context.Context) error {
 		return err
 	}
 	defer parts.close()
+	if err := misdirected(ctx, parts.redis); err != nil {
+		return err
+	}
 	admin, err := p.prepare(ctx, parts)
 	if err != nil {
 		return err
@@ -89,7 +91,7 @@ func (p *program) runUp(ctx context.Context) error {
 type adminCredentials struct{ Email, Password string }
 
 func (p *program) prepare(ctx context.Context, parts *parts) (*adminCredentials, error) {
-	if _, err := migrations.Up(ctx, parts.db.DB); err != nil {
+	if err := parts.migrate(ctx); err != nil {
 		return nil, err
 	}
 	if err := models.CheckEncryption(ctx, parts.db, parts.vault); err != nil {

@@ -99,7 +99,7 @@ func benchWay(b *testing.B, db *models.DB, s *models.Session) {
 		_, err = db.Pool.Exec(b.Context(), `UPDATE lanes SET holder = NULL WHERE id = $1`, s.UID)
 		require.NoError(b, err)
 	})
-	b.Run("history", func(b *testing.B) {
+	b.Run("backlog", func(b *testing.B) {
 		for b.Loop() {
 			_, err := models.BacklogOf(b.Context(), db.Pool, models.LaneMessages)
 			require.NoError(b, err)

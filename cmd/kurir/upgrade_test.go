@@ -28,7 +28,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	binary := filepath.Join(t.TempDir(), "kurir")
 	began := time.Now()
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-X main.version=before", "-o", binary, "./cmd/kurir")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags", "-X main.version=before", "-o", binary, "./cmd/kurir")
 	build.Dir = source
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)

@@ -103,6 +103,10 @@ vulncheck: ## known vulnerabilities that the code can reach, where the database 
 chaos: ## the long form of the chaos test: kills, freezes and empties things for minutes, loses nothing
 	go test -tags=chaos -run TestChaos -count=1 -parallel=1 -v -timeout 60m ./cmd/kurir/...
 
+.PHONY: upgrade
+upgrade: ## the version before the newest migration on the new schema, and its replacement, under load; its tests of queries too
+	go test -tags=upgrade -run 'TestUpgrade|TestQueriesOfTheVersionBefore' -count=1 -v -timeout 40m ./cmd/kurir
+
 .PHONY: isolation
 isolation: ## what webhooks that hang or fail cost the others, in figures
 	go test -tags=isolation -run '^TestIsolation$$' -count=1 -v -timeout 10m ./jobs

@@ -9,6 +9,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +27,9 @@ import (
 type DB struct {
 	*bun.DB
 	Pool *pgxpool.Pool
+
+	direct *pgx.ConnConfig // for connections that have to be PostgreSQL's own; nil: like those of the pool
+	pooled bool            // those of the pool go through a pooler
 }
 
 // Querier is what the hot statements need: a pgx transaction or a pool.
@@ -41,12 +47,14 @@ type Batcher interface {
 // Tx is a transaction, by a name that packages which know no bun can use.
 type Tx = bun.Tx
 
-// planning tells PostgreSQL that every statement of Kurir's is a bounded look-up by index. Planning a hot one over all
-// partitions takes ten times as long as running it, so the plan is made once; and made while a table or the month's
-// partition was still small, it would scan the whole, and go on to do so when it has grown. A report that reads much sets
-// these back for its transaction.
-var planning = map[string]string{
+// settings are what each connection runs with. They tell PostgreSQL that every statement of Kurir's is a bounded look-up by
+// index. Planning a hot one over all partitions takes ten times as long as running it, so the plan is made once; and made
+// while a table or the month's partition was still small, it would scan the whole, and go on to do so when it has grown. A
+// report that reads much sets these back for its transaction.
+var settings = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
+	// A statement that takes longer has lost its caller: requests and jobs are shorter than this. In milliseconds.
+	"statement_timeout": "60000", "idle_in_transaction_session_timeout": "30000",
 }
 
 // Open makes the pool. Columns that this version does not know are passed over: the schema is migrated before the last process
@@ -55,28 +63,60 @@ func Open(url string, maxConns int) (*DB, error) { return OpenAs("kurir", url, m
 
 // OpenAs is Open under a name that PostgreSQL shows of the connections. Tracers are told of what the pool does.
 func OpenAs(name, url string, maxConns int, tracers ...pgx.QueryTracer) (*DB, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+	return OpenAt(Place{URL: url}, name, maxConns, tracers...)
+}
+
+// OpenAt is OpenAs for a database that may be behind a pooler.
+func OpenAt(at Place, name string, maxConns int, tracers ...pgx.QueryTracer) (*DB, error) {
+	cfg, err := configOf("DATABASE_URL", at.URL)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL cannot be read: expected postgres://user:password@host:5432/name, with special characters of the password as %XX") // the cause holds the URL
+		return nil, err
+	}
+	db := &DB{pooled: at.Direct != ""}
+	if db.pooled {
+		direct, err := configOf("DATABASE_DIRECT_URL", at.Direct)
+		if err != nil {
+			return nil, err
+		}
+		db.direct = direct.ConnConfig
+		equip(db.direct, name)
+		cfg.ConnConfig.RuntimeParams["application_name"] = pooledName
+	} else {
+		equip(cfg.ConnConfig, name)
+		db.direct = cfg.ConnConfig.Copy()
 	}
 	cfg.MaxConns = int32(min(max(maxConns, 2), 10_000))
-	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
 	cfg.HealthCheckPeriod = 5 * time.Second
-	// A statement that takes longer has lost its caller: requests and jobs are shorter than this.
-	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "60000"
-	cfg.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = "30000"
-	for name, value := range planning {
-		cfg.ConnConfig.RuntimeParams[name] = value
-	}
-	cfg.ConnConfig.RuntimeParams["application_name"] = name
 	if len(tracers) > 0 {
 		cfg.ConnConfig.Tracer = multitracer.New(tracers...)
 	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), cfg)
-	if err != nil {
+	if db.Pool, err = pgxpool.NewWithConfig(context.Background(), cfg); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	return &DB{DB: bun.NewDB(stdlib.OpenDBFromPool(pool), pgdialect.New(), bun.WithDiscardUnknownColumns()), Pool: pool}, nil
+	db.DB = bun.NewDB(stdlib.OpenDBFromPool(db.Pool), pgdialect.New(), bun.WithDiscardUnknownColumns())
+	return db, nil
+}
+
+// configOf reads a variable that says where a database is. Its error does not tell the password.
+func configOf(variable, url string) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if file := (*fs.PathError)(nil); errors.As(err, &file) {
+		return nil, fmt.Errorf("%s names a file that cannot be read: %w", variable, file)
+	}
+	if err != nil && strings.Contains(err.Error(), "add CA to cert pool") {
+		return nil, errors.New(variable + ": there is no certificate in the file that sslrootcert names")
+	}
+	if err != nil {
+		return nil, errors.New(variable + " cannot be read: expected postgres://user:password@host:5432/name, with special characters of the password as %XX") // the cause holds the URL
+	}
+	cfg.ConnConfig.ConnectTimeout = 5 * time.Second
+	return cfg, nil
+}
+
+// equip has each connection begin with what all statements of Kurir's run under.
+func equip(cfg *pgx.ConnConfig, name string) {
+	maps.Copy(cfg.RuntimeParams, settings)
+	cfg.RuntimeParams["application_name"] = name
 }
 
 // Close returns the connections.

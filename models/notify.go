@@ -27,11 +27,10 @@ func WatchCredentials(ctx context.Context, db *DB, log *slog.Logger, changed fun
 }
 
 func watch(ctx context.Context, db *DB, changed func(user uuid.UUID)) error {
-	conn, err := db.Pool.Acquire(ctx)
+	raw, err := db.connect(ctx)
 	if err != nil {
 		return err
 	}
-	raw := conn.Hijack() // a connection that listens must not go back to the pool
 	defer func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()

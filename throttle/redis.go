@@ -132,7 +132,15 @@ func (r *Redis) Forget(_ context.Context, key string, epoch int64) error {
 
 // Clear drops counters, whatever their epoch.
 func (r *Redis) Clear(ctx context.Context, keys ...string) error {
-	_, err := r.guarded(ctx, func(ctx context.Context) ([]any, error) { return nil, r.client.Del(ctx, keys...).Err() })
+	_, err := r.guarded(ctx, func(ctx context.Context) ([]any, error) {
+		_, err := r.client.Pipelined(ctx, func(p redis.Pipeliner) error { // one by one: in a cluster they may lie on several nodes
+			for _, key := range keys {
+				p.Del(ctx, key)
+			}
+			return nil
+		})
+		return nil, err
+	})
 	return err
 }
 

@@ -69,6 +69,8 @@ type plan struct {
 	cuttable bool                         // the ways between workers, gateway and network can be cut
 	env      []string                     // of all processes
 	password string                       // of the administrator; "": adminPassword
+	redis    string                       // URL; "": a Redis of its own
+	binary   string                       // the program, which makes the schema too; "": the tests' own
 }
 
 // cluster is Kurir as its operators run it: separate processes on one PostgreSQL and one Redis.
@@ -77,7 +79,8 @@ type cluster struct {
 	plan       plan
 	dir        string
 	db         *models.DB
-	redis      *embeddedtest.RedisHandle
+	redis      *embeddedtest.RedisHandle // nil: the plan's
+	binary     string                    // what is started
 	env        []string
 	simnet     string   // URL
 	apis       []string // URLs
@@ -128,22 +131,38 @@ func (p plan) start(t *testing.T) *cluster {
 	c := &cluster{t: t, plan: p, dir: t.TempDir(), procs: map[string]*process{}, ways: map[string]*ways{}, hooks: newSubscriber(t), pictures: servePictures(t),
 		http: &http.Client{Timeout: 40 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 128}}}
 	url := p.databaseURL(t)
-	c.redis = embeddedtest.NewRedis(t, "")
-	t.Logf("Redis: %s", c.redis.Kind())
+	if c.binary = cmp.Or(p.binary, os.Args[0]); p.redis == "" {
+		c.redis = embeddedtest.NewRedis(t, "")
+		t.Logf("Redis: %s", c.redis.Kind())
+		p.redis = c.redis.URL()
+	}
 	c.simnet = loopback(embeddedtest.Port(t))
 	c.env = append([]string{
 		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "KURIR_HOME=" + c.dir, "LOG_FILE_PATH=", "KURIR_TEST_PROFILES=" + os.Getenv("KURIR_TEST_PROFILES"),
-		"DATABASE_URL=" + url, "REDIS_URL=" + c.redis.URL(), "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4",
+		"DATABASE_URL=" + url, "REDIS_URL=" + p.redis, "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4",
 		"SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000", "LIMIT_MESSAGES_PER_HOUR_MAX=10000000", "LIMIT_SESSION_OPS_PER_MINUTE=1000000",
 		"RATE_LIMIT_MAX_REQUESTS=1000000", "LIMIT_REGISTRATIONS_PER_HOUR=1000000", "WORKER_MAX_SESSIONS=400", "WORKER_HANDOVER=1s", "SHUTDOWN_DELAY=0s", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
 		"WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "MEDIA_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_PORT=" + portOf(c.simnet), "CORS_ORIGIN=*",
 		"ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + cmp.Or(p.password, adminPassword),
 	}, p.env...)
-	require.NoError(t, run(t.Context(), []string{"migrate"}, c.env, io.Discard, io.Discard))
+	c.migrate()
 	c.db = modelstest.Open(t, url)
 	c.launch()
 	t.Logf("up after %s", round(time.Since(began)))
 	return c
+}
+
+// migrate brings the schema to what the present binary wants.
+func (c *cluster) migrate() {
+	c.t.Helper()
+	if c.binary == os.Args[0] {
+		require.NoError(c.t, run(c.t.Context(), []string{"migrate"}, c.env, io.Discard, io.Discard))
+		return
+	}
+	cmd := exec.CommandContext(c.t.Context(), c.binary, "migrate")
+	cmd.Env = c.env
+	out, err := cmd.CombinedOutput()
+	require.NoError(c.t, err, "%s", out)
 }
 
 // databaseURL is an empty database of the plan's server, or of KURIR_TEST_DATABASE_URL, to measure; or one of the tests' own
@@ -235,7 +254,7 @@ func (c *cluster) again(name string) {
 	if p.log == nil {
 		p.log = newTail(c.t, name)
 	}
-	p.cmd = exec.Command(os.Args[0], p.command)
+	p.cmd = exec.Command(c.binary, p.command)
 	p.cmd.Env = append(append([]string{}, c.env...), p.env...)
 	p.cmd.Dir = c.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log

@@ -71,6 +71,7 @@ type config struct {
 	APIVersion   string `env:"API_VERSION" envDefault:"v1"`
 
 	DatabaseURL      string `env:"DATABASE_URL" secret:"true"`
+	DatabaseDirect   string `env:"DATABASE_DIRECT_URL" secret:"true"` // where DATABASE_URL leads to a pooler
 	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"32"`
 	RedisURL         string `env:"REDIS_URL" secret:"true"`
 

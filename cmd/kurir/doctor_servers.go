@@ -1,12 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"kurir/jobs"
 	"kurir/migrations"
@@ -25,7 +24,7 @@ func (d *doctor) database(ctx context.Context) {
 	if d.cfg.DatabaseURL == "" {
 		return
 	}
-	db, err := models.Open(d.cfg.DatabaseURL, 2)
+	db, err := models.Open(d.cfg.directURL(), 2)
 	if err != nil {
 		d.say(check, failing, "Write DATABASE_URL as postgres://user:password@host:5432/name, with special characters of the password as %XX.", "%v", err)
 		return
@@ -42,7 +41,7 @@ func (d *doctor) database(ctx context.Context) {
 		return err
 	})
 	if err != nil {
-		d.say(check, failing, "Start PostgreSQL, and see that DATABASE_URL, its password and the network are right.", "PostgreSQL does not answer: %v", err)
+		d.say(check, failing, cmp.Or(models.Advice(err), "Start PostgreSQL, and see that DATABASE_URL, its password and the network are right."), "PostgreSQL does not answer: %v", err)
 		return
 	}
 	d.clock("PostgreSQL", c.Now, asked)
@@ -52,6 +51,7 @@ func (d *doctor) database(ctx context.Context) {
 		d.say(check, fine, "", "PostgreSQL %s answers", c.Version)
 	}
 	d.connections(c)
+	d.pooler(ctx)
 	if d.schema(ctx, db, c) {
 		d.workers(ctx, db)
 	}
@@ -60,6 +60,9 @@ func (d *doctor) database(ctx context.Context) {
 // connections compares what one process of each kind may open with what the server lets in.
 func (d *doctor) connections(c models.Condition) {
 	pools := 3*d.cfg.DatabaseMaxConns + controlConns
+	if d.cfg.DatabaseDirect != "" {
+		pools = 1 + controlConns // besides the pooler's, which are in use already
+	}
 	switch {
 	case c.Connections*10 > c.Most*9:
 		d.say("connections", failing, "Raise max_connections, or lower DATABASE_MAX_CONNS.", "%d of %d connections are in use", c.Connections, c.Most)
@@ -163,94 +166,6 @@ func (d *doctor) worker(ctx context.Context, known *jobs.Workers, w *models.Work
 		return
 	}
 	d.say("workers", fine, "", "%s answers; heard of: %s; %d of %d sessions", w.ID, heard, w.SessionCount, w.Room())
-}
-
-func (d *doctor) redis(ctx context.Context) {
-	const check = "redis"
-	if d.cfg.RedisURL == "" {
-		return
-	}
-	client, err := openRedis(d.cfg.RedisURL)
-	if err != nil {
-		d.say(check, failing, "Write it so.", "%v", err)
-		return
-	}
-	defer func() { _ = client.Close() }()
-	var info map[string]string
-	var there, asked time.Time
-	err = within(ctx, func(ctx context.Context) error {
-		if err := client.Ping(ctx).Err(); err != nil {
-			return err
-		}
-		asked = time.Now()
-		if there, err = client.Time(ctx).Result(); err != nil {
-			return err
-		}
-		info, err = infoOf(ctx, client)
-		return err
-	})
-	if err != nil {
-		d.say(check, failing, "Start Redis, and see that REDIS_URL and its password are right. Until then messages are accepted, and go out slowly.", "Redis does not answer: %v", err)
-		return
-	}
-	d.clock("Redis", there, asked)
-	if v := info["redis_version"]; v != "" && older(v, oldestRedis) {
-		d.say(check, failing, "Upgrade Redis to "+oldestRedis+" or later.", "Redis %s is too old", v)
-	} else {
-		d.say(check, fine, "", "Redis %s answers", v)
-	}
-	if policy := info["maxmemory_policy"]; policy != "" && policy != "noeviction" {
-		d.say(check, failing, "Set maxmemory-policy noeviction: what it would drop is a queue.", "maxmemory-policy is %s", policy)
-	} else if policy != "" {
-		d.say(check, fine, "", "it drops nothing when it is full (noeviction)")
-	}
-	_ = within(ctx, func(ctx context.Context) error { return d.persistence(ctx, client, info["aof_enabled"]) }) // some let nobody read their settings
-}
-
-// persistence looks at what Redis comes back with after a restart.
-func (d *doctor) persistence(ctx context.Context, client redis.UniversalClient, appends string) error {
-	set := map[string]string{}
-	for _, name := range []string{"appendfsync", "save"} {
-		values, err := client.ConfigGet(ctx, name).Result()
-		if err != nil {
-			return err
-		}
-		set[name] = values[name]
-	}
-	if found, older := comesBackWith(appends, set["appendfsync"], set["save"]); older {
-		d.say("redis", warning, `Set appendfsync always, or keep nothing: appendonly no and save "".`, "%s", found)
-	} else if found != "" {
-		d.say("redis", fine, "", "%s", found)
-	}
-	return nil
-}
-
-// comesBackWith judges what Redis keeps: aof_enabled of INFO, and its settings. All or nothing is well: nothing is filled again
-// from PostgreSQL, but an older state is believed.
-func comesBackWith(appends, fsync, save string) (found string, older bool) {
-	switch {
-	case appends == "1" && fsync == "always":
-		return "it comes back as it was after a restart (appendfsync always)", false
-	case appends == "1":
-		return "after a crash it comes back without its last second: limits let in again what they had counted in it (appendfsync " + fsync + ")", true
-	case appends == "0" && save != "":
-		return "after a crash it comes back with its last snapshot: limits let in again what they had counted since (save " + save + ")", true
-	case appends == "0":
-		return "it keeps nothing over a restart: queues and counts are filled again from PostgreSQL within seconds", false
-	}
-	return "", false
-}
-
-// infoOf reads what INFO says; not every Redis says everything.
-func infoOf(ctx context.Context, client redis.UniversalClient) (map[string]string, error) {
-	text, err := client.Info(ctx).Result()
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[name] = value
-		}
-	}
-	return info, err
 }
 
 // older compares versions by their first two numbers.

@@ -60,7 +60,7 @@ come from a file instead: NAME_FILE names it.`}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	return root.ExecuteContext(ctx)
+	return advised(root.ExecuteContext(ctx))
 }
 
 // config reads the environment and starts the log of a command.
@@ -143,6 +143,9 @@ func (p *program) withParts(cmd *cobra.Command, run func(ctx context.Context, pa
 		return err
 	}
 	defer parts.close()
+	if err := misdirected(cmd.Context(), parts.redis); err != nil {
+		return err
+	}
 	if err := parts.whileKeysFit(cmd.Context(), func(ctx context.Context) error { return run(ctx, parts) }); err != nil {
 		return err
 	}
@@ -253,7 +256,7 @@ func (p *program) withDatabase(f func(cfg *config, db *models.DB) error) error {
 	if cfg.DatabaseURL == "" {
 		return errNoDatabase
 	}
-	db, err := models.Open(cfg.DatabaseURL, 4)
+	db, err := models.Open(cfg.directURL(), 4)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,8 @@ var errHalfAdministrator = errors.New("ADMIN_EMAIL and ADMIN_PASSWORD: one is se
 func (p *program) migrate() *cobra.Command {
 	c := &cobra.Command{Use: "migrate", Short: "Bring the schema up to date and make the first administrator", Args: cobra.NoArgs,
 		Long: `Applies what is missing to DATABASE_URL. Several processes may do it at once. With ADMIN_EMAIL and ADMIN_PASSWORD it makes an
-administrator, if there is none. Needs DATABASE_URL.`,
+administrator, if there is none. Needs DATABASE_URL; where that leads to a pooler, DATABASE_DIRECT_URL too, and gives the pooler's role
+the settings that its connections cannot bring along.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.withDatabase(func(cfg *config, db *models.DB) error {
 				if (cfg.AdminEmail == "") != (cfg.AdminPassword == "") {
@@ -30,6 +31,9 @@ administrator, if there is none. Needs DATABASE_URL.`,
 				}
 				if len(applied) == 0 {
 					fmt.Fprintln(p.stdout, "the schema is up to date")
+				}
+				if err := p.setForPooler(cmd.Context(), cfg); err != nil {
+					return err
 				}
 				if cfg.AdminEmail == "" {
 					return nil

@@ -79,7 +79,7 @@ func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
 	if p.vault, err = models.NewVault(cfg.encryptionKeys...); err != nil {
 		return nil, err
 	}
-	if p.db, err = models.OpenAs(connectionName(command, p.vault), cfg.DatabaseURL, cfg.DatabaseMaxConns, p.queries); err != nil {
+	if p.db, err = models.OpenAt(cfg.database(), connectionName(command, p.vault), cfg.DatabaseMaxConns, p.queries); err != nil {
 		return nil, err
 	}
 	p.onClose(func() { _ = p.db.Close() })
@@ -95,16 +95,6 @@ func openParts(command string, cfg *config, log *slog.Logger) (*parts, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-func openRedis(url string) (redis.UniversalClient, error) {
-	o, err := redis.ParseURL(url)
-	if err != nil {
-		return nil, errors.New("REDIS_URL cannot be read: expected redis://:password@host:6379, with special characters of the password as %XX") // the cause holds the URL
-	}
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = time.Second, 3*time.Second, 3*time.Second
-	o.ContextTimeoutEnabled, o.PoolSize = true, 64
-	return redis.NewClient(o), nil
 }
 
 func (p *parts) checks() []monitoring.Check {
@@ -194,14 +184,15 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 	return errors.Join(err, a.Shutdown(stop))
 }
 
-// controlConns are a runner's connections to PostgreSQL for the control plane, besides DATABASE_MAX_CONNS.
+// controlConns are a runner's connections to PostgreSQL for the control plane, besides DATABASE_MAX_CONNS. They go past a pooler,
+// where they would queue behind the sends.
 const controlConns = 8
 
 // runRunner runs jobs until ctx ends.
 func (p *parts) runRunner(ctx context.Context) error {
 	hooks := webhook.NewClient(webhook.ClientConfig{AllowCIDRs: p.cfg.allow})
 	defer hooks.Close()
-	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.DatabaseURL, controlConns, p.queries)
+	control, err := models.OpenAs(connectionName("runner", p.vault), p.cfg.directURL(), controlConns, p.queries)
 	if err != nil {
 		return err
 	}

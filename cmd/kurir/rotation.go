@@ -59,9 +59,12 @@ func (p *parts) whileKeysFit(ctx context.Context, run func(ctx context.Context) 
 	cancel()
 	var wrong *models.WrongKeyError
 	switch {
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), models.Advice(err) != "":
 		return err
 	case err == nil:
+		if err := p.checkPooler(ctx); err != nil {
+			return err
+		}
 		return run(ctx)
 	}
 	p.log.Warn("the database does not say yet whether ENCRYPTION_KEY is right", "error", err)
@@ -109,7 +112,7 @@ off, and repeated as often as you like. Needs DATABASE_URL and ENCRYPTION_KEY. S
 			if err != nil {
 				return err
 			}
-			db, err := models.OpenAs(connectionName(cmd.Name(), vault), cfg.DatabaseURL, 2)
+			db, err := models.OpenAs(connectionName(cmd.Name(), vault), cfg.directURL(), 2)
 			if err != nil {
 				return err
 			}

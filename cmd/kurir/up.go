@@ -21,7 +21,6 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"kurir/embedded"
-	"kurir/migrations"
 	"kurir/models"
 )
 
@@ -81,6 +80,9 @@ func (p *program) runUp(ctx context.Context) error {
 		return err
 	}
 	defer parts.close()
+	if err := misdirected(ctx, parts.redis); err != nil {
+		return err
+	}
 	admin, err := p.prepare(ctx, parts)
 	if err != nil {
 		return err
@@ -124,7 +126,7 @@ func quoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\
 type adminCredentials struct{ Email, Password string }
 
 func (p *program) prepare(ctx context.Context, parts *parts) (*adminCredentials, error) {
-	if _, err := migrations.Up(ctx, parts.db.DB); err != nil {
+	if err := parts.migrate(ctx); err != nil {
 		return nil, err
 	}
 	if err := models.CheckEncryption(ctx, parts.db, parts.vault); err != nil {

@@ -24,7 +24,7 @@ func (p *program) where(cfg *config) backup.Where {
 			path = value
 		}
 	}
-	return backup.Where{URL: cfg.DatabaseURL, Environ: p.environ, Tools: backup.StandardTools(path)}
+	return backup.Where{URL: cfg.directURL(), Environ: p.environ, Tools: backup.StandardTools(path)}
 }
 
 func (p *program) backup() *cobra.Command {

@@ -29,6 +29,7 @@ func postgresPrograms(t *testing.T) bool {
 }
 
 func TestBackupCommands(t *testing.T) {
+	t.Parallel()
 	if !postgresPrograms(t) {
 		return
 	}

@@ -19,6 +19,7 @@ import (
 // PostgreSQL: sessions are back without a QR code, what was accepted before the backup goes on, and nobody gets anything twice, though
 // all that waited in the backup had been sent since.
 func TestRecoveryDrill(t *testing.T) {
+	t.Parallel()
 	if !postgresPrograms(t) {
 		return
 	}

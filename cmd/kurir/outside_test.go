@@ -14,6 +14,7 @@ import (
 // TestPoolerAndSentinels runs Kurir on servers as others run them: PostgreSQL with TLS behind PgBouncer, and Redis under the watch
 // of Sentinels. The master of Redis dies under load; no call fails, sending goes on, and nothing is lost, doubled or overtaken.
 func TestPoolerAndSentinels(t *testing.T) {
+	t.Parallel()
 	watched, ok := embeddedtest.NewSentinels(t)
 	if !ok {
 		return
@@ -49,6 +50,7 @@ func TestPoolerAndSentinels(t *testing.T) {
 
 // TestOnRedisCluster has messages go through a Redis Cluster, queues and all.
 func TestOnRedisCluster(t *testing.T) {
+	t.Parallel()
 	several, ok := embeddedtest.NewRedisCluster(t)
 	if !ok {
 		return

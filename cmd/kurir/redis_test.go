@@ -66,6 +66,7 @@ func TestRedisURLs(t *testing.T) {
 
 // A REDIS_URL of the wrong kind ends a start at once; a Redis that is down does not.
 func TestRedisOfAnotherKind(t *testing.T) {
+	t.Parallel()
 	watched, ok := embeddedtest.NewSentinels(t)
 	if !ok {
 		return

@@ -31,6 +31,7 @@ const watching = "../../monitoring"
 // that loses a worker, and asks it whatever a panel, a rule or asynqmon's charts ask for. Each question finds an answer, and
 // each figure that Kurir is measured by is a number.
 func TestWatching(t *testing.T) {
+	t.Parallel()
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
 		require.Empty(t, os.Getenv("CI"), "Prometheus is not installed: make prometheus")

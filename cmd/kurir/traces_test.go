@@ -111,7 +111,6 @@ func (c *traceCollector) of(trace string) (lines []string) {
 
 // TestTracesOfTheWholeProgram sends a message through all parts of Kurir and has a collector find one trace.
 func TestTracesOfTheWholeProgram(t *testing.T) {
-	t.Parallel()
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "20") // the SDK reads it of the process
 	collector := newTraceCollector(t)
 	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -452,8 +452,9 @@ func (m *laneModel) sendBy(r *modelRunner) {
 }
 
 func (m *laneModel) decided(r *modelRunner, o models.Outcome) {
-	row := m.row(o.Message.ID)
-	row.ended = models.Final(o.Status) && row.generation == r.hold.Generation
+	if row := m.row(o.Message.ID); row.generation == r.hold.Generation { // what a former holder decides changes nothing
+		row.ended = models.Final(o.Status)
+	}
 }
 
 // judge looks at what appeared on the phones.

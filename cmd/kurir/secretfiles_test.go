@@ -39,7 +39,8 @@ func secretFile(t *testing.T, content string) string {
 // Every secret reads the same from a file as from its variable, and is shown as little.
 func TestEverySecretMayComeFromAFile(t *testing.T) {
 	values := map[string]string{"ENCRYPTION_KEY": random() + ", " + random(), "JWT_SECRET": "a new secret, and the former", "WEBHOOK_SECRET": "whsec_" + random(), "SMTP_PASS": " a password with spaces ",
-		"SCALING_WEBHOOK_URL": "https://a.example.com/hidden", "BILLING_WEBHOOK_URL": "https://b.example.com/hidden"}
+		"SCALING_WEBHOOK_URL": "https://a.example.com/hidden", "BILLING_WEBHOOK_URL": "https://b.example.com/hidden",
+		"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c.example.com/hidden", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://d.example.com/hidden"}
 	home := "KURIR_HOME=" + t.TempDir()
 	plain, filed := []string{home}, []string{home}
 	for _, name := range secretVariables() {

@@ -210,8 +210,9 @@ func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 		}
 		r := (&sender{metrics: monitoring.New("test"), log: quiet}).newRound(h, claim)
 		r.one(t.Context(), nil, &claim.Messages[0])
-		_, err = models.SettleMessages(t.Context(), db, h, s.ID, r.outcomes)
+		_, left, err := models.Settle(t.Context(), db, h, s.ID, models.Settlement{Outcomes: r.outcomes})
 		require.NoError(t, err)
+		require.False(t, left)
 	}
 	require.Equal(t, models.MessageUnknown, modelstest.Scalar[string](t, db, `SELECT status FROM messages`))
 }

@@ -235,15 +235,18 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 			}
 			round.one(ctx, x.clients[lane], &claim.Messages[i])
 		}
-		_, err = models.SettleMessages(ctx, x.db, h, session.ID, round.outcomes)
+		done := models.Settlement{Outcomes: round.outcomes}
+		_, left, err := models.Settle(ctx, x.db, h, session.ID, done)
 		for models.IsDeadlock(err) {
-			_, err = models.SettleMessages(ctx, x.db, h, session.ID, round.outcomes)
+			_, left, err = models.Settle(ctx, x.db, h, session.ID, done)
 		}
 		switch {
 		case err != nil:
 			return err
 		case round.lost:
 			return nil
+		case left:
+			return models.YieldLane(ctx, x.db.Pool, h, 0)
 		case round.pause > 0:
 			return models.YieldLane(ctx, x.db.Pool, h, 10*time.Millisecond)
 		}

@@ -203,14 +203,9 @@ type Settlement struct {
 	Pace     *pacing.State // where the session stands now
 }
 
-// SettleMessages writes the outcomes of claimed messages with their events, and returns the webhooks to wake.
-func SettleMessages(ctx context.Context, db *DB, h Hold, sessionID string, outcomes []Outcome) ([]uuid.UUID, error) {
-	woken, _, err := Settle(ctx, db, h, sessionID, Settlement{Outcomes: outcomes})
-	return woken, err
-}
-
-// Settle is SettleMessages with what else the round changed, in one transaction and, unless messages are about others, one
-// round trip. left: some message was locked, and is not settled. The holder must send nothing more then, and give the lane back.
+// Settle writes the outcomes of claimed messages with their events and with what else the round changed, in one transaction
+// and, unless messages are about others, one round trip. It returns the webhooks to wake. left: some message was locked, and
+// is not settled. The holder must send nothing more then, and give the lane back.
 func Settle(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken []uuid.UUID, left bool, err error) {
 	var done []uuid.UUID
 	if takesEffect(s.Outcomes) {

@@ -69,7 +69,7 @@ func (o *outbox) claim(h *models.Hold, limit int) *models.Claim {
 
 func (o *outbox) settle(h *models.Hold, outcomes ...models.Outcome) {
 	o.Helper()
-	_, err := models.SettleMessages(o.Context(), o.db, *h, o.session.ID, outcomes)
+	_, _, err := models.Settle(o.Context(), o.db, *h, o.session.ID, models.Settlement{Outcomes: outcomes})
 	require.NoError(o, err)
 }
 

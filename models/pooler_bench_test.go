@@ -91,8 +91,9 @@ func benchWay(b *testing.B, db *models.DB, s *models.Session) {
 			for i := range claim.Messages {
 				outcomes = append(outcomes, outcome(claim, i, models.MessageSent))
 			}
-			_, err = models.SettleMessages(b.Context(), db, h, s.ID, outcomes)
+			_, left, err := models.Settle(b.Context(), db, h, s.ID, models.Settlement{Outcomes: outcomes})
 			require.NoError(b, err)
+			require.False(b, left)
 		}
 		_, err = models.ReleaseLane(b.Context(), db.Pool, models.LaneMessages, h)
 		require.NoError(b, err)

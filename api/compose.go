@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"kurir/address"
 	"kurir/fault"
 	"kurir/message"
 	"kurir/models"
@@ -36,10 +35,7 @@ func (a *API) compose(ctx context.Context, session uuid.UUID, d *message.Draft, 
 		}
 	}
 	if d.To != "" {
-		if m.To, err = address.Parse(d.To); err != nil {
-			return nil, fault.Field("to", err.Error())
-		}
-		m.Chat = m.To
+		m.To, m.Chat = d.To, d.To
 	}
 	if message.About(kind) {
 		if err := a.aim(ctx, m, d, now); err != nil {

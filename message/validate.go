@@ -150,11 +150,14 @@ func fetchable(text string) bool {
 		strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) < 0
 }
 
-// people checks addresses: the recipient's and those of who is named.
+// people checks addresses, the recipient's and those of who is named, and brings the former to its one form: to look into the
+// numbering plans is what costs most of an accept.
 func (d *Draft) people(p *problems) {
 	if d.To != "" {
-		if _, err := address.Parse(d.To); err != nil {
+		if jid, err := address.Parse(d.To); err != nil {
 			p.add("to", "%s", err)
+		} else {
+			d.To = jid
 		}
 	}
 	if len(d.Mentions) > MaxMentions {

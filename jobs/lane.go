@@ -28,6 +28,7 @@ type Lanes struct {
 	db     *models.DB
 	runner uuid.UUID
 	log    *slog.Logger
+	groups laneGroups
 
 	mu     sync.Mutex
 	held   map[uuid.UUID]bool        // lanes that this process is draining
@@ -37,7 +38,7 @@ type Lanes struct {
 
 // NewLanes makes the Lanes of one runner.
 func NewLanes(db *models.DB, runner uuid.UUID, log *slog.Logger) *Lanes {
-	return &Lanes{db: db, runner: runner, log: log, held: map[uuid.UUID]bool{}, strays: map[uuid.UUID]models.Hold{},
+	return &Lanes{db: db, runner: runner, log: log, groups: newLaneGroups(db, runner), held: map[uuid.UUID]bool{}, strays: map[uuid.UUID]models.Hold{},
 		alive: make(chan struct{})}
 }
 
@@ -85,15 +86,16 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 		return false, nil
 	}
 	defer l.leave(lane)
-	h, ok, err := models.TakeLane(ctx, l.db.Pool, lane, l.runner)
+	taken, err := l.groups.takes.Do(lane)
 	if err != nil {
 		// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
 		l.stray(models.Hold{Lane: lane})
 		return false, fmt.Errorf("take lane %s: %w", lane, err)
 	}
-	if !ok {
+	if taken == nil {
 		return false, nil
 	}
+	h := *taken
 	defer func() {
 		if p := recover(); p != nil {
 			l.yield(ctx, h, time.Second)
@@ -116,7 +118,7 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			l.yield(ctx, h, 0)
 			return true, nil
 		case s.idle:
-			released, err := models.ReleaseLane(ctx, l.db.Pool, kind, h)
+			released, err := l.release(ctx, kind, h)
 			if err != nil {
 				l.yield(ctx, h, 0)
 				return false, fmt.Errorf("release lane %s: %w", lane, err)

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -88,13 +89,15 @@ func TestALaneIsNotKeptByAProcessThatForgotIt(t *testing.T) {
 	t.Run("the answer to the take got lost", func(t *testing.T) {
 		l := alive(t, db)
 		due(t, db, s.UID)
-		_, ok, err := models.TakeLane(t.Context(), db.Pool, s.UID, l.runner)
-		require.NoError(t, err)
-		require.True(t, ok)
-		broken, cancel := context.WithCancel(t.Context())
-		cancel()
-		_, err = l.drain(broken, s.UID, models.LaneMessages, idle)
-		require.Error(t, err)
+		take := l.groups.takes.Run
+		l.groups.takes.Run = func(ctx context.Context, lanes []uuid.UUID) ([]*models.Hold, error) {
+			holds, err := take(ctx, lanes)
+			require.NoError(t, err)
+			require.NotNil(t, holds[0])
+			return nil, errors.New("the connection is gone")
+		}
+		_, err := l.drain(t.Context(), s.UID, models.LaneMessages, idle)
+		require.ErrorContains(t, err, "the connection is gone")
 		require.False(t, sweepFinds(t, db, models.LaneMessages, s.UID))
 		l.releaseStrays(t.Context())
 		require.True(t, sweepFinds(t, db, models.LaneMessages, s.UID))
@@ -210,9 +213,9 @@ func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 		}
 		r := (&sender{metrics: monitoring.New("test"), log: quiet}).newRound(h, claim)
 		r.one(t.Context(), nil, &claim.Messages[0])
-		_, left, err := models.Settle(t.Context(), db, h, s.ID, models.Settlement{Outcomes: r.outcomes})
+		settled, err := models.Settle(t.Context(), db, models.Settlement{Hold: h, SessionID: s.ID, Outcomes: r.outcomes})
 		require.NoError(t, err)
-		require.False(t, left)
+		require.False(t, settled.Left)
 	}
 	require.Equal(t, models.MessageUnknown, modelstest.Scalar[string](t, db, `SELECT status FROM messages`))
 }

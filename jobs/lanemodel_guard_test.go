@@ -47,7 +47,7 @@ func modelSender(t *testing.T, db *models.DB, metrics *monitoring.Metrics) *send
 	queue := NewQueue(client, quiet)
 	waker := NewWaker(queue, quiet, metrics)
 	t.Cleanup(func() { waker.Close(); _ = client.Close() })
-	return &sender{db: db, queue: queue, waker: waker, metrics: metrics, log: quiet, media: noStore{}, luck: func() float64 { return 0.5 }}
+	return &sender{db: db, lanes: NewLanes(db, uuid.New(), quiet), queue: queue, waker: waker, metrics: metrics, log: quiet, media: noStore{}, luck: func() float64 { return 0.5 }}
 }
 
 func (r *modelRow) free() bool { return r.status == models.MessagePending && r.nextAt == nil }

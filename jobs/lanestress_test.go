@@ -235,17 +235,17 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 			}
 			round.one(ctx, x.clients[lane], &claim.Messages[i])
 		}
-		done := models.Settlement{Outcomes: round.outcomes}
-		_, left, err := models.Settle(ctx, x.db, h, session.ID, done)
+		done := models.Settlement{Hold: h, SessionID: session.ID, Outcomes: round.outcomes}
+		settled, err := models.Settle(ctx, x.db, done)
 		for models.IsDeadlock(err) {
-			_, left, err = models.Settle(ctx, x.db, h, session.ID, done)
+			settled, err = models.Settle(ctx, x.db, done)
 		}
 		switch {
 		case err != nil:
 			return err
 		case round.lost:
 			return nil
-		case left:
+		case settled.Left:
 			return models.YieldLane(ctx, x.db.Pool, h, 0)
 		case round.pause > 0:
 			return models.YieldLane(ctx, x.db.Pool, h, 10*time.Millisecond)

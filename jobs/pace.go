@@ -111,16 +111,16 @@ func (r *sendRoundState) throttled(m *models.Claimed, result wire.SendResult) {
 // write writes what the round came to. The cool-down comes after the outcomes, in a transaction of its own: it is told to
 // subscribers, whose lanes are locked last.
 func (r *sendRoundState) write(ctx context.Context) error {
-	s := models.Settlement{Outcomes: r.outcomes, Begun: r.begun}
+	s := models.Settlement{Hold: r.hold, SessionID: r.claim.SessionID, Outcomes: r.outcomes, Begun: r.begun}
 	if r.moved {
 		s.Pace = &r.state
 	}
-	woken, left, err := models.Settle(ctx, r.db, r.hold, r.claim.SessionID, s)
+	settled, err := r.lanes.settle(ctx, s)
 	if err != nil {
 		return err
 	}
-	r.left = left
-	r.waker.Webhooks(woken...)
+	r.left = settled.Left
+	r.waker.Webhooks(settled.Woken...)
 	if former := r.claim.Guard.Cooldown; former != r.cooldown {
 		woken, err := models.CoolDown(ctx, r.db.Pool, r.hold.Lane, former, r.cooldown, r.claim.Guard.Now)
 		if err != nil {

@@ -73,7 +73,7 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	if s.workers.resting(h.Worker) {
 		return step{pause: sendPause}, nil // what would be claimed would have to be put back
 	}
-	claim, err := models.ClaimMessages(ctx, s.db.Pool, h, *size)
+	claim, err := s.lanes.claim(ctx, h, *size)
 	switch {
 	case err != nil:
 		return step{}, err

@@ -418,7 +418,7 @@ func TestIngestAndSettleAtOnce(t *testing.T) {
 			for i := range claim.Messages {
 				outcomes = append(outcomes, outcome(claim, i, models.MessageSent))
 			}
-			if _, _, err := models.Settle(context.Background(), r.db, *h, r.session.ID, models.Settlement{Outcomes: outcomes}); err != nil {
+			if _, err := models.Settle(context.Background(), r.db, models.Settlement{Hold: *h, SessionID: r.session.ID, Outcomes: outcomes}); err != nil {
 				t.Error(err)
 			}
 		})

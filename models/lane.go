@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,18 +48,35 @@ type Hold struct {
 	OneByOne   bool   // of messages: it is paced, so that nothing is claimed which would have to be put back
 }
 
-// TakeLane makes the runner the lane's holder, unless a live one has it, or its own lease is over. The caller makes sure
-// that its own process takes a lane once at a time; a lane that is still marked with this runner was given up without
-// release.
+// TakeLane is TakeLanes for one.
 func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, bool, error) {
-	h := Hold{Lane: lane}
-	err := q.QueryRow(ctx, `UPDATE lanes l SET holder = $2, generation = generation + 1
-		WHERE l.id = $1 AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
+	holds, err := TakeLanes(ctx, q, []uuid.UUID{lane}, runner)
+	if err != nil || holds[0] == nil {
+		return Hold{Lane: lane}, false, err
+	}
+	return *holds[0], true, nil
+}
+
+// TakeLanes makes the runner the holder of lanes, unless a live one has them, or its own lease is over, and answers each at its
+// place, nil for one that it did not get. The caller makes sure that its own process takes a lane once at a time; a lane that
+// is still marked with this runner was given up without release.
+func TakeLanes(ctx context.Context, q Querier, lanes []uuid.UUID, runner uuid.UUID) ([]*Hold, error) {
+	rows, err := q.Query(ctx, `WITH locked AS (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+		UPDATE lanes l SET holder = $2, generation = generation + 1
+		FROM locked WHERE l.id = locked.id AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
 		  AND EXISTS (SELECT 1 FROM runners r WHERE r.id = $2 AND r.expires_at > now())
-		RETURNING generation, next_seq, coalesce((SELECT s.worker_id FROM sessions s WHERE s.uid = l.id), '')`, lane, runner).
-		Scan(&h.Generation, &h.NextSeq, &h.Worker)
-	ok, err := Found(err)
-	return h, ok, err
+		RETURNING l.id, generation, next_seq, coalesce((SELECT s.worker_id FROM sessions s WHERE s.uid = l.id), '')`, lanes, runner)
+	if err != nil {
+		return nil, err
+	}
+	holds := make([]*Hold, len(lanes))
+	var h Hold
+	_, err = pgx.ForEachRow(rows, []any{&h.Lane, &h.Generation, &h.NextSeq, &h.Worker}, func() error {
+		taken := h
+		holds[slices.Index(lanes, h.Lane)] = &taken
+		return nil
+	})
+	return holds, err
 }
 
 // dueOf computes when a lane has work next; $1 is the lane. A chat with messages that are not settled waits for the
@@ -78,24 +96,43 @@ var dueOf = map[string]string{
 		FROM webhooks w WHERE w.id = $1 AND w.is_active)`,
 }
 
-// ReleaseLane gives a lane back when there was nothing to do: a compare-and-set on generation and next_seq, which writes
-// when the lane has work next. False: something came meanwhile (drain on), or another runner has the lane (the next claim
-// will tell). The lane is locked by a statement of its own, so that the next due time is computed of what everyone has
-// committed who made it due while we waited.
+// ReleaseLane is ReleaseLanes for one.
 func ReleaseLane(ctx context.Context, q Batcher, kind string, h Hold) (released bool, err error) {
-	due := dueOf[kind]
-	if h.Guarded {
+	all, err := ReleaseLanes(ctx, q, kind, []Hold{h})
+	return err == nil && all[0], err
+}
+
+// ReleaseLanes gives lanes back in which there was nothing to do: a compare-and-set on generation and next_seq, which writes
+// when the lane has work next. False: something came meanwhile (drain on), or another runner has the lane (the next claim
+// will tell). The lanes are locked by a statement of its own, so that the next due time is computed of what everyone has
+// committed who made it due while we waited. All of them are guarded, or none.
+func ReleaseLanes(ctx context.Context, q Batcher, kind string, holds []Hold) (released []bool, err error) {
+	due, n := dueOf[kind], len(holds)
+	if holds[0].Guarded {
 		due = dueGuarded
 	}
+	lanes, generations, seqs := make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
+	for i, h := range holds {
+		lanes[i], generations[i], seqs[i] = h.Lane, h.Generation, h.NextSeq
+	}
+	const asTheyWere = `unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS w (id, generation, next_seq)`
+	const unchanged = `k.id = w.id AND k.generation = w.generation AND k.next_seq = w.next_seq`
+	released = make([]bool, n)
 	var b pgx.Batch
-	b.Queue(`SELECT 1 FROM lanes WHERE id = $1 AND generation = $2 AND next_seq = $3 FOR NO KEY UPDATE`, h.Lane, h.Generation, h.NextSeq)
-	b.Queue(`UPDATE lanes SET holder = NULL, next_due_at = `+due+`
-		WHERE id = $1 AND generation = $2 AND next_seq = $3`, h.Lane, h.Generation, h.NextSeq).Exec(func(tag pgconnTag) error {
-		released = tag.RowsAffected() == 1
-		return nil
+	b.Queue(`SELECT 1 FROM `+asTheyWere+` JOIN lanes k ON `+unchanged+` ORDER BY k.id FOR NO KEY UPDATE OF k`, lanes, generations, seqs)
+	b.Queue(`UPDATE lanes k SET holder = NULL, next_due_at = `+ofLane(due, "k.id", "k.generation")+` FROM `+asTheyWere+`
+		WHERE `+unchanged+` RETURNING k.id`, lanes, generations, seqs).Query(func(rows pgx.Rows) error {
+		var lane uuid.UUID
+		_, err := pgx.ForEachRow(rows, []any{&lane}, func() error {
+			released[slices.Index(lanes, lane)] = true
+			return nil
+		})
+		return err
 	})
-	err = q.SendBatch(ctx, &b).Close()
-	return released && err == nil, err
+	if err := q.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, err
+	}
+	return released, nil
 }
 
 // YieldLane gives a lane back with work left, to be taken again after a pause: between two slices (0), or because

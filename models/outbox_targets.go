@@ -32,14 +32,14 @@ func takeEffect(outcomes []Outcome) []*Message {
 // settleWithTargets settles outcomes of which some take effect on other messages, in one transaction. The targets are
 // locked first, by ID: settling never waits for a message's lock, so nobody who holds one waits for us in a circle. All
 // events are written at the end, since that locks webhooks' lanes.
-func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s Settlement) (woken, done []uuid.UUID, err error) {
+func settleWithTargets(ctx context.Context, db *DB, s Settlement) (woken, done []uuid.UUID, err error) {
 	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		about := takeEffect(s.Outcomes) // anew in each try: what they are tied to is written into them
 		found, err := lockTargets(ctx, tx, about)
 		if err != nil {
 			return err
 		}
-		done, err = settle(ctx, tx, settleSQL+` SELECT id FROM done`, h, sessionID, s)
+		done, err = settle(ctx, tx, settleSQL+` SELECT id FROM done`, []Settlement{s})
 		if err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func settleWithTargets(ctx context.Context, db *DB, h Hold, sessionID string, s 
 		for i := range s.Outcomes {
 			o := &s.Outcomes[i]
 			if event := eventOf[o.Status]; event != "" && slices.Contains(done, o.Message.ID) {
-				events = append(events, Event{Session: h.Lane, Type: event, Data: o.resource(sessionID), At: o.At, Trace: o.Message.Trace})
+				events = append(events, Event{Session: s.Hold.Lane, Type: event, Data: o.resource(s.SessionID), At: o.At, Trace: o.Message.Trace})
 			}
 		}
 		about = slices.DeleteFunc(about, func(m *Message) bool { return !slices.Contains(done, m.ID) })

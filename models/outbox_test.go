@@ -69,7 +69,7 @@ func (o *outbox) claim(h *models.Hold, limit int) *models.Claim {
 
 func (o *outbox) settle(h *models.Hold, outcomes ...models.Outcome) {
 	o.Helper()
-	_, _, err := models.Settle(o.Context(), o.db, *h, o.session.ID, models.Settlement{Outcomes: outcomes})
+	_, err := models.Settle(o.Context(), o.db, models.Settlement{Hold: *h, SessionID: o.session.ID, Outcomes: outcomes})
 	require.NoError(o, err)
 }
 

@@ -29,37 +29,43 @@ func guardedSession(engines string) string {
 	OR EXISTS (SELECT 1 FROM paces g WHERE g.session_uid = s.uid))`
 }
 
-// lookSQL tells what a claim found, or why it found nothing. $1 is the lane, $2 the holder's generation.
-var lookSQL = `SELECT s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` + pausedByOwner + ` OR ` + pausedByAdministrator + `,
+// lookSQL tells what claims found, or why they found nothing. $1 are the lanes, $2 the holders' generations.
+var lookSQL = `SELECT l.id, s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` + pausedByOwner + ` OR ` + pausedByAdministrator + `,
 		s.id, s.user_id, s.epoch, coalesce(s.worker_id, ''),
-		` + guardedSession("$3") + ` OR EXISTS (SELECT 1 FROM messages h WHERE h.session_uid = $1 AND h.status = 'PENDING'
+		` + guardedSession("$3") + ` OR EXISTS (SELECT 1 FROM messages h WHERE h.session_uid = l.id AND h.status = 'PENDING'
 			AND h.next_attempt_at IS NULL AND h.priority > 0),
 		now(), s.engine, s.settings, coalesce(s.cooldown_reason, ''), s.cooldown_until, s.cooldown_replies_at, s.cooldown_count,
 		p.next_send_at, p.new_chat_at, p.hour_tat, p.day_tat
-	FROM lanes l JOIN sessions s ON s.uid = l.id LEFT JOIN paces p ON p.session_uid = l.id WHERE l.id = $1 AND l.generation = $2`
+	FROM unnest($1::uuid[], $2::bigint[]) AS w (id, generation) JOIN lanes l ON l.id = w.id AND l.generation = w.generation
+	JOIN sessions s ON s.uid = l.id LEFT JOIN paces p ON p.session_uid = l.id`
 
-// look reads what lookSQL answers.
-func (c *Claim) look(row pgx.Row) (guarded bool, err error) {
+// look reads a row of what lookSQL answers into the claim that it is about.
+func look(row pgx.Row, into func(lane uuid.UUID, guarded bool) *Claim) error {
+	var lane uuid.UUID
+	var guarded bool
 	var engine string
 	var settings []byte
 	var until, repliesAt, send, chat, hour, day *time.Time
-	g := &c.Guard
-	c.Held, err = Found(row.Scan(&c.Connected, &c.Paused, &c.SessionID, &c.UserID, &c.Epoch, &c.WorkerID, &guarded,
-		&g.Now, &engine, &settings, &g.Cooldown.Reason, &until, &repliesAt, &g.Cooldown.Count, &send, &chat, &hour, &day))
-	if err != nil || !c.Held {
-		return false, err
+	found := Claim{Held: true}
+	g := &found.Guard
+	if err := row.Scan(&lane, &found.Connected, &found.Paused, &found.SessionID, &found.UserID, &found.Epoch, &found.WorkerID, &guarded,
+		&g.Now, &engine, &settings, &g.Cooldown.Reason, &until, &repliesAt, &g.Cooldown.Count, &send, &chat, &hour, &day); err != nil {
+		return err
 	}
 	var s *Settings
 	if settings != nil {
 		s = &Settings{}
 		if err := json.Unmarshal(settings, s); err != nil { // of a later version: its fields are passed over, its types are ours
-			return false, err
+			return err
 		}
 	}
 	g.Pace = paceOf(engine, s)
 	g.Cooldown.Until, g.Cooldown.RepliesAt = timeOf(until), timeOf(repliesAt)
 	g.State = pacing.State{NextSendAt: timeOf(send), NewChatAt: timeOf(chat), HourTAT: timeOf(hour), DayTAT: timeOf(day)}
-	return guarded, nil
+	claim := into(lane, guarded)
+	found.Messages = claim.Messages
+	*claim = found
+	return nil
 }
 
 func timeOf(t *time.Time) time.Time {

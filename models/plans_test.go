@@ -130,7 +130,7 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 		claim = r.claim(h, 32)
 	}
 	require.Equal(t, "d15000", claim.Messages[0].Chat)
-	_, _, err = models.Settle(t.Context(), r.db, *h, r.session.ID, models.Settlement{Outcomes: []models.Outcome{outcome(claim, 0, models.MessageSent)},
+	_, err = models.Settle(t.Context(), r.db, models.Settlement{Hold: *h, SessionID: r.session.ID, Outcomes: []models.Outcome{outcome(claim, 0, models.MessageSent)},
 		Begun: []string{"d15000"}, Pace: &pacing.State{NextSendAt: time.Now()}})
 	require.NoError(t, err)
 	parked, err := models.ParkStrangers(t.Context(), pool, *h, 1000)

@@ -91,9 +91,9 @@ func benchWay(b *testing.B, db *models.DB, s *models.Session) {
 			for i := range claim.Messages {
 				outcomes = append(outcomes, outcome(claim, i, models.MessageSent))
 			}
-			_, left, err := models.Settle(b.Context(), db, h, s.ID, models.Settlement{Outcomes: outcomes})
+			settled, err := models.Settle(b.Context(), db, models.Settlement{Hold: h, SessionID: s.ID, Outcomes: outcomes})
 			require.NoError(b, err)
-			require.False(b, left)
+			require.False(b, settled.Left)
 		}
 		_, err = models.ReleaseLane(b.Context(), db.Pool, models.LaneMessages, h)
 		require.NoError(b, err)

@@ -87,9 +87,9 @@ func TestCancelBesideTheLane(t *testing.T) {
 			outcomes = append(outcomes, outcome(claim, i, models.MessageSent))
 			out[claim.Messages[i].ID] = true
 		}
-		_, left, err := models.Settle(t.Context(), o.db, *h, o.session.ID, models.Settlement{Outcomes: outcomes})
+		settled, err := models.Settle(t.Context(), o.db, models.Settlement{Hold: *h, SessionID: o.session.ID, Outcomes: outcomes})
 		require.NoError(t, err)
-		if left { // the cancel had some of them in hand: what the network knows goes out again, under a new generation
+		if settled.Left { // the cancel had some of them in hand: what the network knows goes out again, under a new generation
 			h = o.take(runner)
 		}
 	}

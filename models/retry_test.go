@@ -68,10 +68,10 @@ func TestSettleTellsWhatIsLeft(t *testing.T) {
 	h := o.take(o.runner())
 	claim := o.claim(h, 10)
 	settle := func() bool {
-		_, left, err := models.Settle(t.Context(), o.db, *h, o.session.ID, models.Settlement{Outcomes: []models.Outcome{
+		settled, err := models.Settle(t.Context(), o.db, models.Settlement{Hold: *h, SessionID: o.session.ID, Outcomes: []models.Outcome{
 			outcome(claim, 0, models.MessagePending), outcome(claim, 1, models.MessageSent)}})
 		require.NoError(t, err)
-		return left
+		return settled.Left
 	}
 	tx, err := o.db.Pool.Begin(t.Context())
 	require.NoError(t, err)

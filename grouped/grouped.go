@@ -1,0 +1,104 @@
+// Package grouped runs calls that come at the same time as one, as a database does with commits: while a group is under way,
+// the next one gathers. A call that comes alone runs at once, so nobody waits for company, and the more there is to do, the
+// less each call costs.
+package grouped
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Calls are calls of one kind. Run and the bounds are set before the first one.
+type Calls[Q, A any] struct {
+	// Run answers a group, each call at its place.
+	Run func(ctx context.Context, group []Q) ([]A, error)
+	// Alone says of an error that one call of the group may have caused it: each is run by itself then. nil: none is.
+	Alone func(error) bool
+
+	Size    int           // of a group, at most
+	Side    int           // groups that run side by side
+	Timeout time.Duration // of a group
+
+	mu      sync.Mutex
+	waiting []*call[Q, A]
+	running int
+}
+
+type call[Q, A any] struct {
+	ask    Q
+	answer A
+	err    error
+	done   chan struct{}
+}
+
+// Do makes a call. It returns when its group is answered: Timeout bounds that, not the caller's patience, since what was asked for
+// may be done.
+func (c *Calls[Q, A]) Do(ask Q) (A, error) {
+	mine := &call[Q, A]{ask: ask, done: make(chan struct{})}
+	c.mu.Lock()
+	c.waiting = append(c.waiting, mine)
+	if c.running < c.Side {
+		c.running++
+		go c.work()
+	}
+	c.mu.Unlock()
+	<-mine.done
+	return mine.answer, mine.err
+}
+
+func (c *Calls[Q, A]) work() {
+	for {
+		c.mu.Lock()
+		group := c.waiting[:min(len(c.waiting), c.Size)]
+		c.waiting = c.waiting[len(group):]
+		if len(group) == 0 {
+			c.waiting = nil
+			c.running--
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		c.run(group)
+		for _, one := range group {
+			close(one.done)
+		}
+	}
+}
+
+func (c *Calls[Q, A]) run(group []*call[Q, A]) {
+	asks := make([]Q, len(group))
+	for i, one := range group {
+		asks[i] = one.ask
+	}
+	answers, err := c.answer(asks)
+	if err != nil && len(group) > 1 && c.Alone != nil && c.Alone(err) {
+		for _, one := range group {
+			c.run([]*call[Q, A]{one})
+		}
+		return
+	}
+	for i, one := range group {
+		if one.err = err; err == nil {
+			one.answer = answers[i]
+		}
+	}
+}
+
+var errAnswers = errors.New("a group was not answered whole")
+
+func (c *Calls[Q, A]) answer(asks []Q) (answers []A, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic in a group of calls: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
+	defer cancel()
+	if answers, err = c.Run(ctx, asks); err == nil && len(answers) != len(asks) {
+		err = errAnswers
+	}
+	return answers, err
+}

@@ -1,0 +1,119 @@
+package grouped_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"kurir/grouped"
+)
+
+var errBad = errors.New("bad")
+
+// doubler answers twice the number, each group when the test lets it.
+type doubler struct {
+	grouped.Calls[int, int]
+	let   chan struct{}
+	began chan []int
+}
+
+func newDoubler(size, side int) *doubler {
+	d := &doubler{let: make(chan struct{}), began: make(chan []int, 100)}
+	d.Calls = grouped.Calls[int, int]{Size: size, Side: side, Timeout: 10 * time.Second, Alone: func(err error) bool { return errors.Is(err, errBad) },
+		Run: func(_ context.Context, group []int) ([]int, error) {
+			d.began <- group
+			<-d.let
+			answers := make([]int, len(group))
+			for i, n := range group {
+				switch n {
+				case 13:
+					return nil, errBad
+				case 17:
+					panic("seventeen")
+				case 23:
+					return nil, nil
+				}
+				answers[i] = 2 * n
+			}
+			return answers, nil
+		}}
+	return d
+}
+
+func TestOneRunsAtOnceAndTheNextGather(t *testing.T) {
+	d := newDoubler(3, 1)
+	var all sync.WaitGroup
+	ask := func(n int) {
+		all.Go(func() {
+			answer, err := d.Do(n)
+			require.NoError(t, err)
+			require.Equal(t, 2*n, answer)
+		})
+	}
+	ask(1)
+	require.Equal(t, []int{1}, <-d.began, "it waits for nobody")
+	for n := 2; n <= 6; n++ {
+		ask(n)
+	}
+	d.Waits(t, 5)
+	close(d.let)
+	require.Len(t, <-d.began, 3, "a group is bounded")
+	require.Len(t, <-d.began, 2)
+	all.Wait()
+	require.Empty(t, d.began)
+	ask(7)
+	require.Equal(t, []int{7}, <-d.began)
+	all.Wait()
+}
+
+func (d *doubler) Waits(t *testing.T, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return d.Waiting() == n }, 5*time.Second, time.Millisecond)
+}
+
+func TestGroupsSideBySide(t *testing.T) {
+	d := newDoubler(10, 2)
+	var all sync.WaitGroup
+	for n := range 2 {
+		all.Go(func() { _, _ = d.Do(n) })
+	}
+	<-d.began
+	<-d.began
+	all.Go(func() { _, _ = d.Do(3) })
+	d.Waits(t, 1)
+	require.Empty(t, d.began, "two groups at most")
+	close(d.let)
+	all.Wait()
+}
+
+// A call that is bad is found out by running each alone, and takes no other along; what nobody's call has caused is everybody's error.
+func TestErrors(t *testing.T) {
+	for bad, want := range map[int]string{13: "bad", 17: "panic in a group of calls: seventeen", 23: "not answered whole"} {
+		d := newDoubler(10, 1)
+		var all sync.WaitGroup
+		all.Go(func() { _, _ = d.Do(0) })
+		<-d.began
+		for _, n := range []int{1, bad, 2} {
+			all.Go(func() {
+				answer, err := d.Do(n)
+				switch {
+				case n == bad:
+					require.ErrorContains(t, err, want)
+				case bad == 13:
+					require.NoError(t, err)
+					require.Equal(t, 2*n, answer)
+				default:
+					require.True(t, strings.Contains(err.Error(), want))
+				}
+			})
+		}
+		d.Waits(t, 3)
+		close(d.let)
+		all.Wait()
+	}
+}

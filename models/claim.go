@@ -52,11 +52,11 @@ func ofLane(part, lane, generation string) string {
 // they are to go out: what an earlier generation or attempt left unsettled first, then what was never tried. A chat
 // with a message that is backing off or held is passed over; the others go on. It finds nothing in guarded lanes.
 var claimPlain = `
-WITH lane AS (
+WITH lane AS MATERIALIZED (
 	SELECT l.id, l.generation, w.size FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS w (id, generation, size)
 	JOIN lanes l ON l.id = w.id AND l.generation = w.generation JOIN sessions s ON s.uid = l.id
 	WHERE ` + connectedLane + ` AND NOT ` + guardedSession("$4") + `
-), pick AS (
+), pick AS MATERIALIZED (
 	SELECT lane.id AS lane, lane.generation, d.id, d.chat, d.seq, d.class, d.seq AS rank, false AS parked FROM lane CROSS JOIN LATERAL (
 		SELECT * FROM (
 			(SELECT c.id, c.chat, c.seq, 0 AS class FROM messages c
@@ -67,14 +67,15 @@ WITH lane AS (
 		ORDER BY class, seq LIMIT lane.size) d
 )` + ofLane(claimPicked, "p.lane", "p.generation")
 
-// claimPicked ends both claims. A claim may have waited for one of an earlier generation: what it then gets was claimed
+// claimPicked ends both claims. It names the messages by their IDs alone, which are the lane's: before a table has grown, going through
+// all messages of the session seems as good to the planner, and stays so. A claim may have waited for one of an earlier generation: what it then gets was claimed
 // before, and so has an attempt; one that comes too late gets nothing. A row that was held meanwhile is left alone.
 const claimPicked = `
 UPDATE messages m SET status = 'SENDING', generation = $2, next_attempt_at = NULL, waiting_for = NULL, updated_at = now(),
 	attempts = m.attempts + CASE WHEN m.status = 'SENDING' AND m.next_attempt_at IS NULL THEN 1 ELSE 0 END,
 	from_number = s.phone_number
 FROM pick p JOIN sessions s ON s.uid = $1 LEFT JOIN chats h ON h.session_uid = $1 AND h.chat = p.chat
-WHERE m.session_uid = $1 AND m.id = p.id
+WHERE m.id = p.id
   AND (m.status = 'PENDING' AND m.generation <= $2 AND (m.next_attempt_at IS NULL OR p.parked)
     OR m.status = 'SENDING' AND (m.generation < $2 OR m.next_attempt_at <= now()))
 RETURNING p.class > 0 AND m.attempts = 0, p.parked, h.first_sent_at IS NOT NULL, h.last_received_at IS NOT NULL,

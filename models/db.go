@@ -21,6 +21,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 )
 
 // DB is one pool of connections with two faces: bun's for plain queries, pgx's for hot ones.
@@ -87,6 +88,10 @@ func OpenAt(at Place, name string, maxConns int, tracers ...pgx.QueryTracer) (*D
 	}
 	cfg.MaxConns = int32(min(max(maxConns, 2), 10_000))
 	cfg.HealthCheckPeriod = 5 * time.Second
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // without it each UUID goes by way of its text
+		return nil
+	}
 	if len(tracers) > 0 {
 		cfg.ConnConfig.Tracer = multitracer.New(tracers...)
 	}

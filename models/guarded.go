@@ -36,7 +36,7 @@ WITH lane AS MATERIALIZED (` + openLane + `
 ), stranger AS (
 	SELECT f.id, f.chat, f.seq, CASE WHEN n.rush THEN 1 ELSE 2 END AS class, n.rank, true AS parked
 	FROM (` + nextStranger + `) n CROSS JOIN LATERAL (` + firstParked + `) f
-), pick AS (
+), pick AS MATERIALIZED (
 	SELECT * FROM (SELECT DISTINCT ON (id) * FROM (
 		SELECT * FROM unsettled UNION ALL SELECT * FROM urgent UNION ALL SELECT * FROM normal
 		UNION ALL SELECT * FROM replies UNION ALL SELECT * FROM stranger) a ORDER BY id, class, rank) c

@@ -315,12 +315,13 @@ func (g *ingestion) lockReceipted(ctx context.Context, list []parsed) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	// LATERAL makes it one look-up in the primary key per receipt, in the one partition that its range lies in.
+	// LATERAL makes it one look-up in the primary key per receipt, in the one partition that its range lies in; so does that the
+	// messages so found are named by their IDs alone.
 	rows, err := g.tx.Query(ctx, `WITH found AS (
-			SELECT DISTINCT x.id, r.session_uid FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) AS r (lowest, highest, session_uid, whatsapp_id)
+			SELECT DISTINCT x.id FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) AS r (lowest, highest, session_uid, whatsapp_id)
 			CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE m.id >= r.lowest AND m.id <= r.highest
 				AND m.session_uid = r.session_uid AND m.whatsapp_id = r.whatsapp_id LIMIT 1) x)
-		SELECT `+messageColumns+` FROM found f JOIN messages m ON m.session_uid = f.session_uid AND m.id = f.id ORDER BY m.id FOR NO KEY UPDATE OF m`,
+		SELECT `+messageColumns+` FROM found f JOIN messages m ON m.id = f.id ORDER BY m.id FOR NO KEY UPDATE OF m`,
 		lowest, highest, sessions, ids)
 	if err != nil {
 		return fmt.Errorf("lock messages: %w", err)
@@ -389,17 +390,17 @@ func (g *ingestion) writeRaised(b *pgx.Batch) {
 	for _, m := range g.raised {
 		byID[m.ID] = m
 	}
-	var ids, sessions []uuid.UUID
+	var ids []uuid.UUID
 	var status []string
 	var sent, delivered, read []*time.Time
 	for id, m := range byID {
-		ids, sessions, status = append(ids, id), append(sessions, m.SessionUID), append(status, m.Status)
+		ids, status = append(ids, id), append(status, m.Status)
 		sent, delivered, read = append(sent, m.SentAt), append(delivered, m.DeliveredAt), append(read, m.ReadAt)
 	}
 	b.Queue(`UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
 			error_code = NULL, error_message = NULL, next_attempt_at = NULL, waiting_for = NULL, finished_at = NULL, updated_at = now()
-		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], $6::uuid[]) AS r (id, status, sent_at, delivered_at, read_at, session_uid)
-		WHERE m.session_uid = r.session_uid AND m.id = r.id`, ids, status, sent, delivered, read, sessions)
+		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) AS r (id, status, sent_at, delivered_at, read_at)
+		WHERE m.id = r.id`, ids, status, sent, delivered, read)
 }
 
 // wakeFreed makes lanes due at once whose next due time was that of a message which a receipt has settled: its chat

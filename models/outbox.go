@@ -44,22 +44,24 @@ WITH o AS (
 		$9::uuid[], $10::text[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[])
 	WITH ORDINALITY AS t (lane, id, status, code, error, next_attempt_at, tried, at, event_id, type, data, generation, waiting_for, trace, ord)
 ), locked_rows AS (
-	SELECT m.id FROM o JOIN messages m ON m.session_uid = o.lane AND m.id = o.id AND m.status = 'SENDING' AND m.generation = o.generation
-	ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+	SELECT o.* FROM o JOIN messages m ON m.id = o.id AND ` + stillClaimed + ` AND m.session_uid IS NOT DISTINCT FROM o.lane
+	ORDER BY o.id FOR UPDATE OF m SKIP LOCKED
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
 		next_attempt_at = o.next_attempt_at, waiting_for = nullif(o.waiting_for, ''), attempts = m.attempts + o.tried, updated_at = now(),
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
-	FROM o JOIN locked_rows k ON k.id = o.id
-	WHERE m.session_uid = o.lane AND m.id = o.id AND m.status = 'SENDING' AND m.generation = o.generation
-	RETURNING m.id
+	FROM locked_rows o WHERE m.id = o.id AND ` + stillClaimed + `
+	RETURNING o.*
 )`
+
+// stillClaimed is written so that only the index of IDs fits: those of what is under way seem as good before the table has grown.
+const stillClaimed = `coalesce(m.status, '') = 'SENDING' AND m.generation = o.generation`
 
 // settleEmit goes with settleSQL, where nothing else has to be told with the outcomes. It answers the webhooks to wake and
 // the messages that were written.
 const settleEmit = `, ev AS (
-	SELECT o.event_id AS id, o.lane AS session_uid, o.type, o.data, o.at, o.trace, o.ord FROM o JOIN done d ON d.id = o.id WHERE o.type <> ''
+	SELECT event_id AS id, lane AS session_uid, type, data, at, trace, ord FROM done WHERE type <> ''
 ), ` + emit + ` UNION ALL SELECT id FROM done`
 
 // leftSQL says whether messages that a holder claimed are neither settled nor put off.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	senders      = 64  // connections
+	senders      = 256 // connections
 	gentleRate   = 500 // messages a second
 	drainedAfter = 5 * time.Minute
 )

@@ -62,9 +62,6 @@ func (c *Calls[Q, A]) work() {
 		}
 		c.mu.Unlock()
 		c.run(group)
-		for _, one := range group {
-			close(one.done)
-		}
 	}
 }
 
@@ -76,7 +73,7 @@ func (c *Calls[Q, A]) run(group []*call[Q, A]) {
 	answers, err := c.answer(asks)
 	if err != nil && len(group) > 1 && c.Alone != nil && c.Alone(err) {
 		for _, one := range group {
-			c.run([]*call[Q, A]{one})
+			go c.run([]*call[Q, A]{one}) // the next group does not wait for these
 		}
 		return
 	}
@@ -84,6 +81,7 @@ func (c *Calls[Q, A]) run(group []*call[Q, A]) {
 		if one.err = err; err == nil {
 			one.answer = answers[i]
 		}
+		close(one.done)
 	}
 }
 

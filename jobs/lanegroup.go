@@ -31,6 +31,7 @@ func newLaneGroups(db *models.DB, runner uuid.UUID) laneGroups {
 	g.claims = together(func(ctx context.Context, wants []models.Want) ([]*models.Claim, error) {
 		return models.ClaimPlain(ctx, db.Pool, wants)
 	})
+	g.claims.Alone = models.IsLockTimeout
 	g.settles = together(func(ctx context.Context, list []models.Settlement) ([]models.Settled, error) {
 		return models.SettlePlain(ctx, db, list)
 	})

@@ -40,6 +40,9 @@ func TestLanesUnderStress(t *testing.T) {
 		x.sessions = append(x.sessions, s)
 		x.nets[s.UID], x.clients[s.UID] = n, n.client()
 	}
+	// What runners ask of PostgreSQL at the same time shares statements, even those who hold the same lane one after another.
+	x.lanes = NewLanes(db, uuid.New(), quiet)
+	x.lanes.groups.claims.Side, x.lanes.groups.settles.Side = 1, 1
 	ctx, stop := context.WithCancel(t.Context())
 	var accepting, running sync.WaitGroup
 	accepter := models.NewAccepter(db.Pool, quiet, func(lanes []uuid.UUID, _ int) { x.hint(lanes) })
@@ -82,6 +85,7 @@ func TestLanesUnderStress(t *testing.T) {
 type stress struct {
 	t        *testing.T
 	db       *models.DB
+	lanes    *Lanes
 	metrics  *monitoring.Metrics
 	sessions []*models.Session
 	nets     map[uuid.UUID]*network
@@ -212,9 +216,9 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 		if err := x.mayBreak(runner); err != nil {
 			return err
 		}
-		claim, err := models.ClaimMessages(ctx, x.db.Pool, &h, 1+rand.IntN(8))
+		claim, err := x.lanes.claim(ctx, &h, 1+rand.IntN(8))
 		for models.IsDeadlock(err) { // the lane is yielded then, which is tried elsewhere
-			claim, err = models.ClaimMessages(ctx, x.db.Pool, &h, 8)
+			claim, err = x.lanes.claim(ctx, &h, 8)
 		}
 		switch {
 		case err != nil:
@@ -222,7 +226,7 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 		case !claim.Held:
 			return nil
 		case len(claim.Messages) == 0:
-			released, err := models.ReleaseLane(ctx, x.db.Pool, models.LaneMessages, h)
+			released, err := x.lanes.release(ctx, models.LaneMessages, h)
 			if err != nil || released {
 				return err
 			}
@@ -236,9 +240,9 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 			round.one(ctx, x.clients[lane], &claim.Messages[i])
 		}
 		done := models.Settlement{Hold: h, SessionID: session.ID, Outcomes: round.outcomes}
-		settled, err := models.Settle(ctx, x.db, done)
+		settled, err := x.lanes.settle(ctx, done)
 		for models.IsDeadlock(err) {
-			settled, err = models.Settle(ctx, x.db, done)
+			settled, err = x.lanes.settle(ctx, done)
 		}
 		switch {
 		case err != nil:

@@ -119,6 +119,10 @@ func ClaimMessages(ctx context.Context, q Batcher, h *Hold, limit int) (*Claim, 
 	return claims[0], nil
 }
 
+// claimPatience is how long a claim of several lanes waits for a lock. After that it fails, see IsLockTimeout, and each lane should be
+// claimed from by itself.
+const claimPatience = "300ms"
+
 // Anew reports whether a plain claim found nothing for the reason that its lane is guarded.
 func (c *Claim) Anew(h *Hold) bool {
 	return h.Guarded && len(c.Messages) == 0 && c.Held && c.Connected
@@ -139,6 +143,12 @@ func ClaimPlain(ctx context.Context, q Batcher, wants []Want) (claims []*Claim, 
 	return claims, err
 }
 
+// term is a lane under one of its holders.
+type term struct {
+	lane       uuid.UUID
+	generation int64
+}
+
 func holdsOf(wants []Want) (lanes []uuid.UUID, generations []int64) {
 	lanes, generations = make([]uuid.UUID, len(wants)), make([]int64, len(wants))
 	for i := range wants {
@@ -153,18 +163,21 @@ func holdsOf(wants []Want) (lanes []uuid.UUID, generations []int64) {
 // other runner had taken the lane when we claimed, and whoever takes it later finds our claims.
 func claimMessages(ctx context.Context, q Batcher, wants []Want, claim string, args ...any) ([]*Claim, error) {
 	lanes, generations := holdsOf(wants)
-	claims, place, guarded := make([]*Claim, len(wants)), make(map[uuid.UUID]int, len(wants)), make([]bool, len(wants))
-	nextSeqs := make([]int64, len(wants))
-	for i, lane := range lanes {
-		claims[i], place[lane] = &Claim{}, i
+	claims, guarded, nextSeqs := make([]*Claim, len(wants)), make([]bool, len(wants)), make([]int64, len(wants))
+	place := make(map[term]int, len(wants))
+	for i := range wants {
+		claims[i], place[term{lanes[i], generations[i]}] = &Claim{}, i
 	}
 	var b pgx.Batch
-	b.Queue(`SELECT l.id, l.next_seq FROM unnest($1::uuid[], $2::bigint[]) AS w (id, generation)
+	if len(wants) > 1 { // somebody may have a message of one lane in hand for long: it is not to hold up the others
+		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, claimPatience)
+	}
+	b.Queue(`SELECT l.id, l.generation, l.next_seq FROM unnest($1::uuid[], $2::bigint[]) AS w (id, generation)
 		JOIN lanes l ON l.id = w.id AND l.generation = w.generation`, lanes, generations).Query(func(rows pgx.Rows) error {
-		var lane uuid.UUID
+		var t term
 		var next int64
-		_, err := pgx.ForEachRow(rows, []any{&lane, &next}, func() error {
-			nextSeqs[place[lane]] = next
+		_, err := pgx.ForEachRow(rows, []any{&t.lane, &t.generation, &next}, func() error {
+			nextSeqs[place[t]] = next
 			return nil
 		})
 		return err
@@ -175,16 +188,16 @@ func claimMessages(ctx context.Context, q Batcher, wants []Want, claim string, a
 			if err := rows.Scan(scanMessage(&m.Message, &m.Fresh, &m.Parked, &m.Begun, &m.Heard, &m.Warm, &m.order[0], &m.order[1])...); err != nil {
 				return err
 			}
-			c := claims[place[m.SessionUID]]
+			c := claims[place[term{m.SessionUID, m.Generation}]]
 			c.Messages = append(c.Messages, m)
 		}
 		return rows.Err()
 	})
 	b.Queue(lookSQL, lanes, generations, pacing.GentleEngines()).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if err := look(rows, func(lane uuid.UUID, isGuarded bool) *Claim {
-				guarded[place[lane]] = isGuarded
-				return claims[place[lane]]
+			if err := look(rows, func(t term, isGuarded bool) *Claim {
+				guarded[place[t]] = isGuarded
+				return claims[place[t]]
 			}); err != nil {
 				return err
 			}

@@ -218,6 +218,7 @@ const (
 	codeCheck         = "23514" // without a constraint's name: no partition takes the row
 	codeDeadlock      = "40P01"
 	codeSerialization = "40001"
+	codeLockTimeout   = "55P03"
 )
 
 // IsUnique reports whether err is a breach of the named unique constraint or index.
@@ -230,6 +231,12 @@ func IsUnique(err error, constraint string) bool {
 func IsDeadlock(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == codeDeadlock || pg.Code == codeSerialization)
+}
+
+// IsLockTimeout reports whether a statement gave up waiting for a lock.
+func IsLockTimeout(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == codeLockTimeout
 }
 
 // refused reports whether PostgreSQL itself turned the statement down for what it contains: to try it again unchanged is in

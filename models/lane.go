@@ -79,6 +79,13 @@ func TakeLanes(ctx context.Context, q Querier, lanes []uuid.UUID, runner uuid.UU
 	return holds, err
 }
 
+// unendedOnes are what a lane is owed, held ones left out. Each part is ordered as the index that fits it: otherwise going through all
+// messages of the session may seem as good before the table has grown.
+const unendedOnes = `(SELECT chat, seq, status, next_attempt_at, send_at FROM messages
+		WHERE session_uid = $1 AND status = 'SENDING' ORDER BY session_uid, seq)
+	UNION ALL (SELECT chat, seq, status, next_attempt_at, send_at FROM messages
+		WHERE session_uid = $1 AND status = 'PENDING' AND next_attempt_at IS NULL ORDER BY session_uid, seq)`
+
 // dueOf computes when a lane has work next; $1 is the lane. A chat with messages that are not settled waits for the
 // first of them; in others each message waits for its own time. A held message, and what is due behind it in its chat, does not count: the
 // end of its hold makes the lane due. Guarded lanes have dueGuarded. Each delivery waits for its own time, but where the subscriber asked
@@ -88,7 +95,7 @@ var dueOf = map[string]string{
 		SELECT CASE WHEN bool_or(status = 'SENDING')
 		       THEN (array_agg(coalesce(next_attempt_at, now()) ORDER BY seq) FILTER (WHERE status = 'SENDING'))[1]
 		       ELSE min(coalesce(send_at, now())) FILTER (WHERE NOT (coalesce(send_at <= now(), true) AND ` + blockedMessage + `)) END AS due
-		FROM messages c WHERE session_uid = $1 AND (status = 'SENDING' OR status = 'PENDING' AND next_attempt_at IS NULL) GROUP BY chat) chats)`,
+		FROM (` + unendedOnes + `) c GROUP BY chat) chats)`,
 	LaneWebhook: `(SELECT CASE WHEN w.ordered THEN
 			(SELECT coalesce(next_retry, now()) FROM webhook_deliveries WHERE webhook_id = $1 AND sequence = ` + firstUnfinished + `)
 		WHEN EXISTS (SELECT 1 FROM webhook_deliveries WHERE webhook_id = $1 AND status = 'PENDING') THEN now()

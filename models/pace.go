@@ -30,7 +30,7 @@ func guardedSession(engines string) string {
 }
 
 // lookSQL tells what claims found, or why they found nothing. $1 are the lanes, $2 the holders' generations.
-var lookSQL = `SELECT l.id, s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` + pausedByOwner + ` OR ` + pausedByAdministrator + `,
+var lookSQL = `SELECT l.id, l.generation, s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` + pausedByOwner + ` OR ` + pausedByAdministrator + `,
 		s.id, s.user_id, s.epoch, coalesce(s.worker_id, ''),
 		` + guardedSession("$3") + ` OR EXISTS (SELECT 1 FROM messages h WHERE h.session_uid = l.id AND h.status = 'PENDING'
 			AND h.next_attempt_at IS NULL AND h.priority > 0),
@@ -40,15 +40,15 @@ var lookSQL = `SELECT l.id, s.status = 'CONNECTED' AND s.desired = 'RUNNING', ` 
 	JOIN sessions s ON s.uid = l.id LEFT JOIN paces p ON p.session_uid = l.id`
 
 // look reads a row of what lookSQL answers into the claim that it is about.
-func look(row pgx.Row, into func(lane uuid.UUID, guarded bool) *Claim) error {
-	var lane uuid.UUID
+func look(row pgx.Row, into func(t term, guarded bool) *Claim) error {
+	var t term
 	var guarded bool
 	var engine string
 	var settings []byte
 	var until, repliesAt, send, chat, hour, day *time.Time
 	found := Claim{Held: true}
 	g := &found.Guard
-	if err := row.Scan(&lane, &found.Connected, &found.Paused, &found.SessionID, &found.UserID, &found.Epoch, &found.WorkerID, &guarded,
+	if err := row.Scan(&t.lane, &t.generation, &found.Connected, &found.Paused, &found.SessionID, &found.UserID, &found.Epoch, &found.WorkerID, &guarded,
 		&g.Now, &engine, &settings, &g.Cooldown.Reason, &until, &repliesAt, &g.Cooldown.Count, &send, &chat, &hour, &day); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func look(row pgx.Row, into func(lane uuid.UUID, guarded bool) *Claim) error {
 	g.Pace = paceOf(engine, s)
 	g.Cooldown.Until, g.Cooldown.RepliesAt = timeOf(until), timeOf(repliesAt)
 	g.State = pacing.State{NextSendAt: timeOf(send), NewChatAt: timeOf(chat), HourTAT: timeOf(hour), DayTAT: timeOf(day)}
-	claim := into(lane, guarded)
+	claim := into(t, guarded)
 	found.Messages = claim.Messages
 	*claim = found
 	return nil

@@ -2,11 +2,9 @@ package models
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 )
 
@@ -26,8 +24,7 @@ func AddPartitions(ctx context.Context, db bun.IDB, now time.Time) (int, error) 
 			// The lock keeps two runners from making one partition at once.
 			err := db.NewRaw("SELECT kurir_add_month(?, ?::date) FROM (SELECT set_config('lock_timeout', ?, true), pg_advisory_xact_lock(hashtext('kurir_add_month'))) l",
 				parent, month.Format(time.DateOnly), dropLock).Scan(ctx, &added)
-			var pg *pgconn.PgError
-			if errors.As(err, &pg) && pg.Code == codeLockTimeout {
+			if IsLockTimeout(err) {
 				continue
 			}
 			if err != nil {

@@ -2,7 +2,6 @@ package models
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/uptrace/bun"
 )
 
@@ -140,14 +138,11 @@ func DropMonth(ctx context.Context, db *DB, family []string, before time.Time) (
 		dropped = true
 		return nil
 	})
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && pg.Code == codeLockTimeout {
+	if IsLockTimeout(err) {
 		return false, nil
 	}
 	return dropped && err == nil, err
 }
-
-const codeLockTimeout = "55P03"
 
 // oldestMonth is the first month that has a partition of its own, zero if none has.
 func oldestMonth(ctx context.Context, q Querier, parent string) (time.Time, error) {

@@ -1,0 +1,92 @@
+package models_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"kurir/models"
+	"kurir/models/modelstest"
+)
+
+// BenchmarkWay is what PostgreSQL does on the way of messages, one step after another: 32 messages of one lane and of several at a
+// time. The figures are of one message.
+func BenchmarkWay(b *testing.B) {
+	for _, lanes := range []int{1, 4, 16} {
+		b.Run(fmt.Sprint(lanes, " lanes"), func(b *testing.B) { benchSteps(b, lanes) })
+	}
+}
+
+func benchSteps(b *testing.B, lanes int) {
+	const n = 32
+	db := modelstest.DB(b)
+	modelstest.Worker(b, db, "w1", 1000)
+	u := modelstest.User(b, db)
+	sessions := make([]*models.Session, lanes)
+	for i := range sessions {
+		sessions[i] = modelstest.Session(b, db, u, fmt.Sprint("s", i))
+		modelstest.Connect(b, db, sessions[i])
+	}
+	ctx, runner := b.Context(), uuid.New()
+	require.NoError(b, models.RenewRunner(ctx, db.Pool, runner, "test", 1, time.Hour))
+	spent := map[string]time.Duration{}
+	step := func(name string, f func() error) {
+		began := time.Now()
+		require.NoError(b, f())
+		spent[name] += time.Since(began)
+	}
+	uids := make([]uuid.UUID, lanes)
+	for i := range uids {
+		uids[i] = sessions[i].UID
+	}
+	rounds := 0
+	for b.Loop() {
+		rounds++
+		list := make([]*models.NewMessage, n)
+		for i := range list {
+			list[i] = newMessage(uids[i%lanes], fmt.Sprintf("62812%08d@s.whatsapp.net", i), "Hello, your order is on its way")
+		}
+		step("1-accept", func() error { return models.InsertTogether(ctx, db.Pool, list) })
+		var holds []*models.Hold
+		step("2-take", func() (err error) {
+			holds, err = models.TakeLanes(ctx, db.Pool, uids, runner)
+			return err
+		})
+		wants := make([]models.Want, lanes)
+		for i := range wants {
+			wants[i] = models.Want{Hold: holds[i], Limit: n}
+		}
+		var claims []*models.Claim
+		step("3-claim", func() (err error) {
+			claims, err = models.ClaimPlain(ctx, db.Pool, wants)
+			return err
+		})
+		done, all := make([]models.Settlement, lanes), 0
+		for i, c := range claims {
+			done[i] = models.Settlement{Hold: *holds[i], SessionID: sessions[i].ID}
+			for k := range c.Messages {
+				done[i].Outcomes = append(done[i].Outcomes, outcome(c, k, models.MessageSent))
+				all++
+			}
+		}
+		require.Equal(b, n, all)
+		step("4-settle", func() error {
+			_, err := models.SettlePlain(ctx, db, done)
+			return err
+		})
+		free := make([]models.Hold, lanes)
+		for i := range free {
+			free[i] = *holds[i]
+		}
+		step("5-release", func() error {
+			_, err := models.ReleaseLanes(ctx, db.Pool, models.LaneMessages, free)
+			return err
+		})
+	}
+	for name, d := range spent {
+		b.ReportMetric(float64(d.Microseconds())/float64(rounds*n), name+"-µs/message")
+	}
+}

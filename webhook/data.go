@@ -78,7 +78,7 @@ type Reaction struct {
 type SessionStatus struct {
 	Status      string  `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
 	Reason      *string `json:"reason"`
-	PhoneNumber *string `json:"phoneNumber"`
+	PhoneNumber *string `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out"`
 }
 
 // SessionQR is the data of session.qr.

@@ -50,7 +50,8 @@ func (a *API) knownParameters(ctx huma.Context, next func(huma.Context)) {
 	next(ctx)
 }
 
-// spellWords writes words of a filter as the operation does, however they were: tiers and statuses are in upper case elsewhere.
+// spellWords writes words of a filter as the operation does, however they were: tiers and statuses are in upper case elsewhere. What
+// has digits in it is no word: in 24h the letter is a unit.
 func spellWords(o *huma.Operation, arguments *fasthttp.Args) {
 	for _, p := range o.Parameters {
 		if p.In != "query" || p.Schema == nil || !arguments.Has(p.Name) {
@@ -62,7 +63,10 @@ func spellWords(o *huma.Operation, arguments *fasthttp.Args) {
 		}
 		given := strings.Split(string(arguments.Peek(p.Name)), ",")
 		for i, word := range given {
-			at := slices.IndexFunc(words, func(known any) bool { text, _ := known.(string); return strings.EqualFold(text, word) })
+			at := slices.IndexFunc(words, func(known any) bool {
+				text, _ := known.(string)
+				return strings.EqualFold(text, word) && !strings.ContainsAny(text, "0123456789")
+			})
 			if at >= 0 {
 				given[i], _ = words[at].(string)
 			}

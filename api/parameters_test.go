@@ -142,7 +142,7 @@ func TestWordsInAnyCase(t *testing.T) {
 	require.Equal(t, []string{"u@example.com"}, emails("role=USER&tier=Max&active=TRUE"))
 	require.Len(t, admin.do("GET", "/api/v1/admin/sessions?status=CONNECTED", admin.auth(), nil).ok(200)["sessions"], 1)
 	admin.do("GET", "/api/v1/admin/logs?level=INFO&actor=ADMINISTRATOR", admin.auth(), nil).ok(200)
-	admin.do("GET", "/api/v1/admin/analytics/messages?range=24H", admin.auth(), nil).ok(200)
+	admin.do("GET", "/api/v1/admin/analytics/messages?range=24H", admin.auth(), nil).refused(422, "invalid_request") // no word
 	require.Contains(t, admin.do("GET", "/api/v1/admin/users?tier=gold", admin.auth(), nil).refused(422, "invalid_request").field("tier"), "basic, pro, max")
 	u.do("POST", "/api/v1/sessions/shop/send", u.auth(), text("6281234567890", "hi")).ok(202)
 	require.Len(t, u.do("GET", "/api/v1/sessions/shop/messages?status=FAILED,Pending", u.auth(), nil).ok(200)["messages"], 1)

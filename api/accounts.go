@@ -54,7 +54,8 @@ type RegisterData struct {
 }
 
 var (
-	errEmailTaken   = models.ErrEmailTaken
+	errEmailTaken   = fault.New(fault.Conflict, models.ErrEmailTaken.Code, "There is an account with this mail address. Log in instead.")
+	errNoTier       = fault.Field("tier", "expected basic, pro or max")
 	errRegistration = fault.New(fault.Forbidden, "registration_closed", "This installation does not open accounts by itself. Ask its administrator.")
 	errTier         = fault.New(fault.Forbidden, "tier_not_allowed", "This tier cannot be chosen at registration. Ask the administrator.")
 	errLogin        = fault.New(fault.Unauthenticated, "invalid_credentials", "Mail address or password is wrong.")
@@ -74,7 +75,7 @@ func (a *API) register(ctx context.Context, in *RegisterInput) (*Reply[RegisterD
 	tier := limits.Basic
 	if in.Body.Tier != "" {
 		if tier, err = limits.ParseTier(in.Body.Tier); err != nil {
-			return nil, fault.Field("tier", "expected basic, pro or max")
+			return nil, errNoTier
 		}
 	}
 	if !limits.AllowedSelfService(a.cfg.SelfServiceTier, tier) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -133,8 +134,8 @@ type CreateUserInput struct {
 		Email    string `json:"email" minLength:"3" maxLength:"254" example:"john@example.com"`
 		Name     string `json:"name,omitempty" maxLength:"200" doc:"Default: the mail address up to its @" example:"John"`
 		Password string `json:"password,omitempty" minLength:"8" maxLength:"72" doc:"Up to 72 bytes. Left out: we make one, and show it this once" example:"correct horse battery"`
-		Tier     string `json:"tier,omitempty" enum:"basic,pro,max" doc:"Default: basic" example:"pro"`
-		Role     string `json:"role,omitempty" enum:"user,administrator" doc:"Default: user" example:"user"`
+		Tier     string `json:"tier,omitempty" maxLength:"10" doc:"basic, pro or max; default: basic" example:"pro"`
+		Role     string `json:"role,omitempty" maxLength:"20" doc:"user or administrator; default: user" example:"user"`
 	}
 }
 
@@ -151,6 +152,14 @@ func (a *API) createUser(ctx context.Context, in *CreateUserInput) (*Reply[Creat
 	if err != nil {
 		return nil, err
 	}
+	tier, err := tierNamed(cmp.Or(in.Body.Tier, string(limits.Basic)))
+	if err != nil {
+		return nil, err
+	}
+	role, err := roleNamed(cmp.Or(in.Body.Role, models.RoleUser))
+	if err != nil {
+		return nil, err
+	}
 	name := strings.TrimSpace(in.Body.Name)
 	if name == "" {
 		name = models.DefaultName(email)
@@ -160,21 +169,15 @@ func (a *API) createUser(ctx context.Context, in *CreateUserInput) (*Reply[Creat
 		return nil, err
 	}
 	now := time.Now()
-	u := &models.User{ID: models.NewID(), Name: name, Email: email, PasswordHash: hash, Role: models.RoleUser, Tier: string(limits.Basic), IsActive: true, TokenVersion: 1,
+	u := &models.User{ID: models.NewID(), Name: name, Email: email, PasswordHash: hash, Role: role, Tier: tier, IsActive: true, TokenVersion: 1,
 		CreatedAt: now, UpdatedAt: now, EmailVerifiedAt: &now}
-	if in.Body.Role != "" {
-		u.Role = strings.ToUpper(in.Body.Role)
-	}
-	if in.Body.Tier != "" {
-		u.Tier = strings.ToUpper(in.Body.Tier)
-	}
 	tell(ctx, func(line *models.Audit) {
 		line.Target, line.Details = u.ID, map[string]string{"role": strings.ToLower(u.Role), "tier": strings.ToLower(u.Tier)}
 	})
 	err = a.db.InTx(ctx, func(ctx context.Context, tx models.Tx) error {
 		err := models.InsertUser(ctx, tx, u)
 		if models.IsUnique(err, "users_email_key") {
-			return errEmailTaken
+			return models.ErrEmailTaken
 		}
 		return err
 	})
@@ -186,6 +189,24 @@ func (a *API) createUser(ctx context.Context, in *CreateUserInput) (*Reply[Creat
 		answer.Password = plain
 	}
 	return reply(answer), nil
+}
+
+// tierNamed is the tier of a word, in any case.
+func tierNamed(word string) (string, error) {
+	tier, err := limits.ParseTier(word)
+	if err != nil {
+		return "", errNoTier
+	}
+	return string(tier), nil
+}
+
+// roleNamed is the role of a word, in any case.
+func roleNamed(word string) (string, error) {
+	role := strings.ToUpper(word)
+	if role != models.RoleUser && role != models.RoleAdministrator {
+		return "", fault.Field("role", "expected user or administrator")
+	}
+	return role, nil
 }
 
 // passwordFor checks a password for the account of a mail address, or makes one, and hashes it.
@@ -223,8 +244,8 @@ type UpdateUserInput struct {
 	UserPath
 	Body struct {
 		Name     *string `json:"name,omitempty" minLength:"1" maxLength:"200" example:"John"`
-		Tier     *string `json:"tier,omitempty" enum:"basic,pro,max" doc:"Sessions beyond a lower tier stay; new ones are refused" example:"pro"`
-		Role     *string `json:"role,omitempty" enum:"user,administrator" example:"user"`
+		Tier     *string `json:"tier,omitempty" maxLength:"10" doc:"basic, pro or max. Sessions beyond a lower tier stay; new ones are refused" example:"pro"`
+		Role     *string `json:"role,omitempty" maxLength:"20" doc:"user or administrator" example:"user"`
 		IsActive *bool   `json:"isActive,omitempty" doc:"false: no credential of his is good any more, and his sessions stop. true: those that ran then run again; tokens have to be had anew" example:"true"`
 		Limits   *struct {
 			Sessions        LimitPatch `json:"sessions,omitempty"`
@@ -251,12 +272,18 @@ func (a *API) updateUser(ctx context.Context, in *UpdateUserInput) (*Reply[OneUs
 		said["name"] = "changed" // which it is, is nobody's business when the account is closed
 	}
 	if b.Tier != nil {
-		tier := strings.ToUpper(*b.Tier)
-		change.Tier, said["tier"] = &tier, *b.Tier
+		tier, err := tierNamed(*b.Tier)
+		if err != nil {
+			return nil, err
+		}
+		change.Tier, said["tier"] = &tier, strings.ToLower(tier)
 	}
 	if b.Role != nil {
-		role := strings.ToUpper(*b.Role)
-		change.Role, said["role"] = &role, *b.Role
+		role, err := roleNamed(*b.Role)
+		if err != nil {
+			return nil, err
+		}
+		change.Role, said["role"] = &role, strings.ToLower(role)
 	}
 	if b.IsActive != nil {
 		said["isActive"] = *b.IsActive

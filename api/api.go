@@ -20,6 +20,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
+	"github.com/danielgtaylor/huma/v2/validation"
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
 	"github.com/google/uuid"
@@ -191,7 +192,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	a.systemRoutes()
 	ourHuma()
 	a.huma = humafiber.New(a.app, a.openAPI())
-	a.huma.UseMiddleware(warn, a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.intake, a.unambiguous, a.idempotent, a.audited)
+	a.huma.UseMiddleware(warn, a.bodiesInMemory, a.authenticate, a.metered, a.limitRequests, a.knownParameters, a.intake, a.unambiguous, a.idempotent, a.audited)
 	a.routes()
 	a.completeDocument()
 	a.serveOpenAPI()
@@ -205,6 +206,8 @@ var ourHuma = sync.OnceFunc(func() {
 	huma.ValidateStrictCasing = true
 	huma.DefaultArrayNullable = false
 	huma.NewErrorWithContext = validationFailure
+	validation.MsgExpectedRFC3339DateTime = expectedTime
+	validation.MsgExpectedRFC4122UUID = "expected a UUID as in RFC 9562: %v"
 	huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 		return validationFailure(nil, status, message, errs...)
 	}

@@ -71,7 +71,9 @@ var (
 	errBadToken     = fault.New(fault.Unauthenticated, "invalid_token", "The token is not valid, expired or revoked. Log in again.")
 	errBadKey       = fault.New(fault.Unauthenticated, "invalid_api_key", "The API key is not valid.")
 	errBadWorker    = fault.New(fault.Unauthenticated, wire.CodeUnauthenticated, "The worker token is missing or wrong.")
-	errForbidden    = fault.New(fault.Forbidden, "forbidden", "This credential may not do that.")
+	// errContradiction: whose credential would count is nothing to guess.
+	errContradiction = fault.New(fault.Unauthenticated, "unauthenticated", "The request shows credentials that contradict each other: send one.")
+	errForbidden     = fault.New(fault.Forbidden, "forbidden", "This credential may not do that.")
 )
 
 // authenticate is the one layer of authentication: it finds out who calls and whether the route is for him.
@@ -135,20 +137,47 @@ func (a *API) identify(ctx huma.Context, need access) (*principal, error) {
 		}
 		return nil, nil
 	}
-	key := ctx.Header("X-Api-Key")
-	if key == "" && isAPIKey(bearer) {
-		key = bearer
+	key, others := ctx.Header("X-Api-Key"), [2]string{}
+	if isAPIKey(bearer) {
+		others[0], bearer = bearer, ""
 	}
-	if key == "" && bearer == "" && ctx.Method() == http.MethodGet && a.cfg.AllowQueryAPIKey {
-		key = ctx.Query("apiKey")
+	if ctx.Method() == http.MethodGet && a.cfg.AllowQueryAPIKey {
+		others[1] = ctx.Query("apiKey")
+	}
+	for _, other := range others {
+		switch {
+		case other == "" || other == key:
+		case key == "":
+			key = other
+		default:
+			return nil, errContradiction
+		}
 	}
 	switch {
+	case key != "" && bearer != "":
+		return a.byBoth(ctx.Context(), key, bearer)
 	case key != "":
 		return a.credentials.byKey(ctx.Context(), key)
 	case bearer != "":
 		return a.byToken(ctx.Context(), bearer, audienceAPI)
 	}
 	return a.byTicket(ctx)
+}
+
+// byBoth is for a request with a key and a token: both must be valid and of one account, and the key, which may do less, counts.
+func (a *API) byBoth(ctx context.Context, key, token string) (*principal, error) {
+	p, err := a.credentials.byKey(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	other, err := a.byToken(ctx, token, audienceAPI)
+	if err != nil {
+		return nil, err
+	}
+	if other.user.ID != p.user.ID {
+		return nil, errContradiction
+	}
+	return p, nil
 }
 
 func bearerOf(header string) string {

@@ -145,8 +145,11 @@ func detailOf(err error) (fault.Detail, bool) {
 		return fault.Detail{}, false
 	}
 	d := detailer.ErrorDetail()
-	if beyondTypes(err) {
+	switch {
+	case beyondTypes(err):
 		d.Message = "a value does not fit its field"
+	case strings.HasPrefix(d.Message, timeOfParameter):
+		d.Message = expectedTime
 	}
 	if rest, ok := strings.CutPrefix(d.Message, missingBefore); ok { // huma names the object that lacks it
 		if name, ok := strings.CutSuffix(rest, missingAfter); ok {
@@ -155,6 +158,9 @@ func detailOf(err error) (fault.Detail, bool) {
 	}
 	return fault.Detail{Field: short(fieldName(d.Location)), Message: short(d.Message)}, true
 }
+
+// expectedTime is said of what is no time; timeOfParameter is how huma begins to say that of a parameter, in Go's layout.
+const expectedTime, timeOfParameter = "expected an RFC 3339 time such as 2026-01-31T12:00:00Z", "invalid date/time for format "
 
 // What huma says of a field that is missing, around its name.
 const missingBefore, missingAfter = "expected required property ", " to be present"

@@ -30,6 +30,9 @@ func (a *API) editMessage(ctx context.Context, in *EditInput) (*Started[SentData
 		return nil, err
 	}
 	if m.Status == models.MessagePending && editable(strings.ToLower(m.MessageType)) {
+		if message.Blank(in.Body.Message) {
+			return nil, fault.Field("message", "expected a text: there is nothing but white space")
+		}
 		if m.MessageType != "TEXT" && len([]rune(in.Body.Message)) > message.MaxCaption {
 			return nil, fault.Field("message", "expected at most 1024 characters: it is a caption")
 		}

@@ -92,7 +92,7 @@ func TestLifecycle(t *testing.T) {
 	job := u.order("stop")
 	require.Equal(t, map[string]any{"sessionId": "shop", "status": "disconnected", "reason": "stopped"}, job["result"])
 	s := u.read("/sessions/shop").ok(200)
-	require.Equal(t, []any{"disconnected", "stopped", "stopped", nil}, []any{s["status"], s["reason"], s["desired"], s["workerId"]})
+	require.Equal(t, []any{"disconnected", "stopped", "stopped", nil, number}, fields(s, "status", "reason", "desired", "workerId", "phoneNumber"))
 	require.Equal(t, []string{"in hand"}, shown(), "the sends in hand are finished")
 	send("too late").refused(409, "session_not_linked")
 	u.ask("GET", "/qr", nil).refused(409, "qr_not_ready")
@@ -117,6 +117,7 @@ func TestLifecycle(t *testing.T) {
 	// The phone unlinks the device: a start shows a new QR code.
 	w.network(phones+"/sessions/"+uid+"/unlink", nil)
 	u.becomes("disconnected", "logged_out")
+	require.Nil(t, u.read("/sessions/shop").ok(200)["phoneNumber"], "no phone is linked")
 	send("unlinked").refused(409, "session_not_linked")
 	u.order("start")
 	scan()
@@ -130,12 +131,16 @@ func TestLifecycle(t *testing.T) {
 	require.EqualValues(t, 1, w.count("messages WHERE status = 'CANCELLED' AND error_code = 'logged_out'"))
 	require.EqualValues(t, 1, w.count("events WHERE type = 'message.cancelled'"))
 	s = u.read("/sessions/shop").ok(200)
-	require.Equal(t, []any{"disconnected", "logged_out", "logged_out", nil, nil}, []any{s["status"], s["reason"], s["desired"], s["workerId"], s["linkedAt"]})
+	require.Equal(t, []any{"disconnected", "logged_out", "logged_out", nil, nil, nil}, fields(s, "status", "reason", "desired", "workerId", "linkedAt", "phoneNumber"))
+	require.Nil(t, u.read("/sessions/shop/status").ok(200)["phoneNumber"])
 	send("logged out").refused(409, "session_not_linked")
 
 	// Another number, by a code. Nothing was left that could go out from it.
 	u.order("start")
 	u.becomes("qr_required", "")
+	require.Nil(t, u.read("/sessions/shop").ok(200)["phoneNumber"])
+	require.Zero(t, w.count("events WHERE type = 'session.status' AND (data->>'reason' = 'logged_out' OR data->>'status' = 'qr_required') AND data->>'phoneNumber' IS NOT NULL"))
+	require.NotZero(t, w.count("events WHERE type = 'session.status' AND data->>'status' = 'connected' AND data->>'phoneNumber' = $1", number))
 	code := u.ask("POST", "/pairing-code", map[string]any{"phoneNumber": "+62 877 0000 1111"}).ok(200)
 	require.NotEmpty(t, code["expiresAt"])
 	w.network(phones+"/phones/6287700001111/pair", map[string]any{"code": code["code"]})
@@ -248,6 +253,8 @@ func TestPassingOn(t *testing.T) {
 	phone := read(t, resp).body
 	require.Equal(t, map[string]any{own: "composing"}, phone["presence"])
 	require.Contains(t, phone["read"], "HI")
+
+	u.passesAsDocumented(map[string]string{"own": strings.TrimPrefix(own, "+") + "@s.whatsapp.net"})
 
 	u.ask("GET", "/labels", nil).refused(501, "unsupported")
 	u.ask("PUT", "/labels/1/chats/6281234567890", nil).refused(501, "unsupported")

@@ -112,6 +112,9 @@ func draftSchema(flat *huma.Schema, kind string) *huma.Schema {
 			s.OneOf = append(s.OneOf, &huma.Schema{Required: []string{name}, Properties: map[string]*huma.Schema{name: property}})
 		}
 	}
+	if kind == message.Text || kind == message.Edit {
+		s.Properties["message"].Pattern = `\S`
+	}
 	if kind == message.Reaction {
 		longest := 64
 		s.Properties["message"].MaxLength = &longest

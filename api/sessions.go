@@ -29,7 +29,7 @@ type SessionResource struct {
 	Status      string          `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error" doc:"What is"`
 	Desired     string          `json:"desired" enum:"running,stopped,logged_out,deleted" doc:"What should be"`
 	Reason      *string         `json:"reason" doc:"Why it is not connected"`
-	PhoneNumber *string         `json:"phoneNumber" example:"+6281234567890"`
+	PhoneNumber *string         `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out" example:"+6281234567890"`
 	WorkerID    *string         `json:"workerId" example:"worker-001"`
 	Engine      string          `json:"engine" doc:"simulator or whatsapp" example:"simulator"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
@@ -43,7 +43,7 @@ type SessionResource struct {
 
 func sessionResource(s *models.Session) SessionResource {
 	return SessionResource{ID: s.ID, Name: s.Name, Status: models.SessionStatusName(s.Status), Desired: strings.ToLower(s.Desired), Reason: s.Reason,
-		PhoneNumber: s.PhoneNumber, WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, Settings: settingsInUse(s), Sending: sendingOf(s, time.Now()), LinkedAt: utc(s.LinkedAt),
+		PhoneNumber: s.LinkedNumber(), WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, Settings: settingsInUse(s), Sending: sendingOf(s, time.Now()), LinkedAt: utc(s.LinkedAt),
 		LastSeenAt: utc(s.LastSeenAt), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC()}
 }
 
@@ -269,7 +269,7 @@ type SessionStatus struct {
 	SessionID   string    `json:"sessionId"`
 	Status      string    `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
 	Reason      *string   `json:"reason"`
-	PhoneNumber *string   `json:"phoneNumber"`
+	PhoneNumber *string   `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out"`
 	Source      string    `json:"source" enum:"worker,database" doc:"worker: asked just now; database: the last known, because the worker did not answer"`
 	AsOf        time.Time `json:"asOf"`
 }
@@ -281,7 +281,7 @@ func (a *API) sessionStatus(ctx context.Context, in *SessionPath) (*Reply[Sessio
 	if err != nil {
 		return nil, err
 	}
-	answer := SessionStatus{ID: s.ID, SessionID: s.ID, Status: models.SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.PhoneNumber,
+	answer := SessionStatus{ID: s.ID, SessionID: s.ID, Status: models.SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.LinkedNumber(),
 		Source: "database", AsOf: s.UpdatedAt.UTC()}
 	if s.WorkerID == nil {
 		return reply(answer), nil

@@ -69,7 +69,7 @@ type DayUsage struct {
 // UsageData is what an account used in a month.
 type UsageData struct {
 	Month    string         `json:"month" example:"2026-01"`
-	Closed   bool           `json:"closed" doc:"The figures are final. Until then they are some seconds behind"`
+	Closed   bool           `json:"closed" doc:"The month was closed: its figures are final, and until then some seconds behind. One before the first that was counted is never closed, and has none"`
 	Totals   UsageTotals    `json:"totals"`
 	Limits   UsageLimits    `json:"limits" doc:"At present"`
 	Sessions []SessionUsage `json:"sessions" doc:"Most used first, 1,000 at most; the totals have all, and requests about no session too"`

@@ -39,7 +39,7 @@ type AccountUsage struct {
 // AdminUsageData is a page of what accounts used.
 type AdminUsageData struct {
 	Month      string         `json:"month" example:"2026-01"`
-	Closed     bool           `json:"closed" doc:"The figures are final"`
+	Closed     bool           `json:"closed" doc:"The month was closed: its figures are final. One before the first that was counted is never closed, and has none"`
 	Usage      []AccountUsage `json:"usage" doc:"Newest account first; those that used nothing are left out"`
 	NextCursor *string        `json:"nextCursor"`
 }

@@ -65,7 +65,7 @@ func TestUsageOfAnAccount(t *testing.T) {
 	require.Equal(t, []any{map[string]any{"day": time.Now().UTC().Format(time.DateOnly), "messages": 1.0, "apiHits": 11.0}}, d["days"])
 	require.Equal(t, map[string]any{"messages": 0.0, "apiHits": 0.0}, again.do("GET", usagePath+"?month="+month, other.auth(), nil).ok(200)["totals"])
 	before := again.do("GET", usagePath+"?month="+monthBegan().AddDate(0, -1, 0).Format("2006-01"), bearer(u.key), nil).ok(200)
-	require.Equal(t, []any{true, []any{}}, []any{before["closed"], before["days"]}, "before anything was counted")
+	require.Equal(t, []any{false, []any{}}, []any{before["closed"], before["days"]}, "nobody closed a month before anything was counted")
 	for _, wrong := range []string{"2026-1", "2026-13", "1999-12", monthBegan().AddDate(0, 1, 0).Format("2006-01"), "now", "2026-01'", "%00"} {
 		again.do("GET", usagePath+"?month="+url.QueryEscape(wrong), u.auth(), nil).refused(422, "invalid_request")
 	}

@@ -19,10 +19,12 @@ func TestVersions(t *testing.T) {
 
 	// /api is the same as the version that it stands for.
 	for _, method := range []string{"GET", "DELETE"} {
-		v1, alias := w.do(method, "/api/v1/webhook?limit=3", u.auth(), nil), w.do(method, "/api/webhook?limit=3", u.auth(), nil)
+		v1, alias := w.do(method, "/api/v1/webhook", u.auth(), nil), w.do(method, "/api/webhook", u.auth(), nil)
 		v1.refused(404, "webhook_not_found")
 		alias.refused(404, "webhook_not_found")
 	}
+	require.Equal(t, w.do("GET", "/api/v1/webhook/deliveries?limit=300", u.auth(), nil).refused(422, "invalid_request").body["details"],
+		w.do("GET", "/api/webhook/deliveries?limit=300", u.auth(), nil).refused(422, "invalid_request").body["details"], "with what is behind the question mark")
 	require.Equal(t, w.do("GET", "/api/v1/users/me", u.auth(), nil).text, w.do("GET", "/api/users/me", u.auth(), nil).text)
 
 	for _, path := range []string{"/api/v2/users/me", "/api/v2", "/api/v2/", "/api/v0/sessions?limit=1", "/api/v01/users/me", "/api/v999999/x/../y"} {

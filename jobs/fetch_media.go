@@ -177,9 +177,18 @@ func ours(err error) bool {
 func (f *fetcher) outage(ctx context.Context, m *models.Message, cause error) error {
 	pause := untilExpiry(m, backoff(f.carries.again(m.ID)+2, fetchRest))
 	f.log.Warn("medium not fetched for now", "message", m.ID, "session", m.SessionUID, "again", pause, "error", cause)
-	_, _, _, err := models.BeginFetch(ctx, f.db.Pool, m.ID, pause)
-	return err
+	why := errNotFetched
+	switch {
+	case errors.Is(cause, context.Canceled): // this process ends: that was no try
+		why = new(fault.Error)
+	case errors.Is(cause, media.ErrShare): // its server is slow
+		_ = errors.As(cause, &why)
+	}
+	return models.PutOffFetch(ctx, f.db.Pool, m, pause, why.Code, why.Sentence)
 }
+
+// errNotFetched is told of a message whose medium is not here through us.
+var errNotFetched = fault.New(fault.Unavailable, media.ErrStore.Code, "The medium could not be fetched or stored at this moment, through no fault of its server.")
 
 // untilExpiry shortens a hold to the time that the message has: at its end the lane sees that it has expired.
 func untilExpiry(m *models.Message, hold time.Duration) time.Duration {
@@ -197,7 +206,7 @@ func (r *sendRoundState) awaitMedium(m *models.Claimed, now time.Time) {
 		return
 	}
 	r.fetch = append(r.fetch, m.ID)
-	r.holdFor(m, r.clock().Add(fetchHold), now)
+	r.holdFor(m, r.clock().Add(fetchHold), now, nil)
 }
 
 // startFetches enqueues fetches of messages that are held for them. If Redis does not take one, the end of the hold will make it

@@ -156,6 +156,85 @@ func TestAMediumThatIsNotAtHandInDoubtAndAtItsEnd(t *testing.T) {
 	require.Equal(t, "EXPIRED - 0", b.state(late))
 }
 
+// why is what a message tells of its last try.
+func (b *paceBench) why(id uuid.UUID) string {
+	b.t.Helper()
+	return modelstest.Scalar[string](b.t, b.db, `SELECT concat_ws(': ', error_code, error_message) FROM messages WHERE id = $1`, id)
+}
+
+// meets has the lane meet a held message anew.
+func (b *paceBench) meets(id uuid.UUID) {
+	b.t.Helper()
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, id)
+	_, err := models.EndHolds(b.t.Context(), b.db.Pool, 10)
+	require.NoError(b.t, err)
+	b.drain()
+}
+
+// A message tells why it still waits from the first try that failed until its medium is here, and whoever has cancelled it is told
+// nothing of that.
+func TestAMessageTellsWhyItWaitsForItsMedium(t *testing.T) {
+	b := newPaceBench(t)
+	s := &store{fail: fault.New(fault.Unavailable, media.CodeUnreachable, "It is down.")}
+	b.sender.media = s
+	f := &fetcher{b.sender}
+	id, given := b.image("a"), b.image("b")
+	b.drain()
+	require.Empty(t, b.why(id), "nothing was tried")
+	for _, m := range []uuid.UUID{id, given} {
+		require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: m}))
+		require.Equal(t, "media_unreachable: It is down.", b.why(m))
+	}
+	b.meets(id)
+	require.Equal(t, "PENDING media 0", b.state(id))
+	require.Equal(t, "media_unreachable: It is down.", b.why(id), "while it is fetched again, too")
+
+	s.fail = unreachableThrough(context.Canceled)
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	require.Equal(t, "media_unreachable: It is down.", b.why(id), "a fetch that was ended from here was no try")
+	s.fail = unreachableThrough(media.ErrShare)
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	require.Equal(t, "media_unreachable: No.", b.why(id))
+	s.fail = media.ErrStore.WithCause(errors.New("the disk is full"))
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	require.Equal(t, errNotFetched.Code+": "+errNotFetched.Sentence, b.why(id))
+
+	m := &models.Message{ID: given, SessionUID: b.session.UID}
+	m.ErrorCode, m.ErrorMessage = &errNotFetched.Code, &errNotFetched.Sentence // as who cancels has read it
+	ok, _, err := models.CancelMessage(t.Context(), b.db, m, "shop")
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Empty(t, b.why(given))
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM events WHERE type = 'message.cancelled' AND data->'errorCode' = 'null'`))
+
+	s.fail = nil
+	require.NoError(t, f.run(t.Context(), FetchMedia{MessageID: id}))
+	require.Empty(t, b.why(id), "the medium is here")
+	b.drain()
+	require.Equal(t, []string{"image"}, b.shown())
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM events WHERE type = 'message.sent' AND data->'errorCode' = 'null'`))
+}
+
+// What a worker could not send yet, or never said anything of, tells so until it is sent.
+func TestAMessageThatIsTriedAgainTellsWhy(t *testing.T) {
+	b := newPaceBench(t)
+	carried, doubted := b.send("a", "with a medium"), b.send("b", "in doubt")
+	b.net.verdicts = []verdict{noMedium, unknownUnseen}
+	b.drain()
+	require.Equal(t, errNotAtHand.Code+": "+errNotAtHand.Sentence, b.why(carried))
+	require.Contains(t, b.why(doubted), "outcome_unknown: ")
+	b.meets(carried)
+	b.exec(`UPDATE messages SET next_attempt_at = now() WHERE id = $1`, doubted)
+	b.drain()
+	require.Equal(t, []string{"with a medium", "in doubt"}, b.shown())
+	require.Empty(t, b.why(carried)+b.why(doubted))
+	require.Zero(t, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM events WHERE data->>'errorCode' IS NOT NULL`))
+}
+
+func unreachableThrough(cause error) error {
+	return fault.New(fault.Unavailable, media.CodeUnreachable, "No.").WithCause(cause)
+}
+
 // What is our doing is no try of the message's, however long it lasts; only its expiry ends that.
 func TestAnOutageOfOursFailsNoMedium(t *testing.T) {
 	b := newPaceBench(t)

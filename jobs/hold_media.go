@@ -6,8 +6,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"kurir/fault"
 	"kurir/models"
 	"kurir/recent"
+	"kurir/wire"
 )
 
 const (
@@ -37,15 +39,22 @@ func (r *sendRoundState) awaitCarried(m *models.Claimed, now time.Time, cause er
 		until = *m.ExpiresAt
 	}
 	r.log.Info("medium not at hand", "session", r.hold.Lane, "message", m.ID, "until", until, "reason", cause)
-	r.holdFor(m, until, now)
+	r.holdFor(m, until, now, errNotAtHand)
 }
 
-// holdFor holds a message until then for its medium.
-func (r *sendRoundState) holdFor(m *models.Claimed, until, now time.Time) {
+// errNotAtHand is told of a message whose medium the worker can't send yet.
+var errNotAtHand = fault.New(fault.Unavailable, wire.CodeMediaUnavailable, "The session's worker is carrying the medium to the network, or cannot have it at this moment.")
+
+// holdFor holds a message until then for its medium. why is that of the last try, nil if there was none.
+func (r *sendRoundState) holdFor(m *models.Claimed, until, now time.Time, why *fault.Error) {
 	r.blocked[m.Chat] = until
 	status := models.MessagePending
 	if !m.Fresh { // later ones of its chat may be in doubt, and it must not fall behind them
 		status = models.MessageSending
 	}
-	r.add(models.Outcome{Message: &m.Message, Status: status, NextAttemptAt: &until, WaitingFor: models.WaitingMedia, At: now})
+	o := models.Outcome{Message: &m.Message, Status: status, NextAttemptAt: &until, WaitingFor: models.WaitingMedia, At: now}
+	if why != nil {
+		o.Code, o.Error = why.Code, why.Sentence
+	}
+	r.add(o)
 }

@@ -218,7 +218,8 @@ func (r *sendRoundState) inDoubt(m *models.Claimed, now time.Time, cause error) 
 	}
 	next := now.Add(backoff(tries, sendBackoff))
 	r.blocked[m.Chat] = next
-	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &next, Tried: true, At: now})
+	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &next, Tried: true, At: now,
+		Code: "outcome_unknown", Error: "The worker did not say whether the message went out. It is sent again, as the same message."})
 	var timeout interface{ Timeout() bool }
 	if errors.As(cause, &timeout) && timeout.Timeout() {
 		r.pause = sendPause // a worker that hangs must not hold the slot for one timeout after another
@@ -255,4 +256,7 @@ func (r *sendRoundState) putBack(m *models.Claimed, until time.Time) {
 	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &until, At: until})
 }
 
-func (r *sendRoundState) add(o models.Outcome) { r.outcomes = append(r.outcomes, o) }
+func (r *sendRoundState) add(o models.Outcome) {
+	o.KeepError()
+	r.outcomes = append(r.outcomes, o)
+}

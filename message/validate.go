@@ -102,8 +102,8 @@ func (d *Draft) texts(p *problems) {
 		switch kind := d.Kind(); {
 		case kind == Reaction && *d.Message != "" && !IsEmoji(*d.Message):
 			p.add("message", "expected one emoji, or nothing to take the reaction back")
-		case (kind == Text || kind == Edit) && *d.Message == "":
-			p.add("message", "expected at least one character")
+		case (kind == Text || kind == Edit) && Blank(*d.Message):
+			p.add("message", "expected a text: there is nothing but white space")
 		}
 	}
 	if d.Filename != "" && !plainName(d.Filename) {
@@ -125,6 +125,9 @@ func (d *Draft) texts(p *problems) {
 		p.add("replyTo", "expected a message's ID, ours or WhatsApp's")
 	}
 }
+
+// Blank reports whether a text shows nothing: a phone would show an empty bubble, and WhatsApp's own clients don't send it.
+func Blank(text string) bool { return strings.TrimSpace(text) == "" }
 
 var (
 	mimeType = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*(; ?[a-z]+=[A-Za-z0-9-]+)?$`)

@@ -92,6 +92,7 @@ func TestValidate(t *testing.T) {
 		`{"to":"6281234567890","type":"image","mediaUrl":"https://e.com/x","filename":"a\nb"}`:                                   {"filename"},
 		`{"to":"6281234567890","type":"image","mediaUrl":"https://e.com/x","mimetype":"jpeg"}`:                                   {"mimetype"},
 		`{"to":"6281234567890","type":"location","location":{"latitude":90.01,"longitude":-180.01}}`:                             {"location.latitude", "location.longitude"},
+		`{"to":"6281234567890","message":" \n"}`:                                                                                 {"message"},
 		`{"to":"6281234567890","type":"contact","contact":{"name":" ","phone":"1","vcard":"x"}}`:                                 {"contact.name", "contact.phone"},
 		`{"to":"6281234567890","type":"contact","contacts":[{"name":"a","vcard":"x"},{"name":"b","phone":"0812"},{"name":"c"}]}`: {"contacts[0].vcard", "contacts[1].phone", "contacts[2].phone"},
 		`{"to":"6281234567890","type":"contact","contacts":[` + many(51, `{"name":"a","phone":"6281234567890"}`) + `]}`:          {"contacts"},

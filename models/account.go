@@ -12,7 +12,7 @@ import (
 
 // Faults of changes of an account.
 var (
-	ErrEmailTaken        = fault.New(fault.Conflict, "email_taken", "There is an account with this mail address. Log in instead.")
+	ErrEmailTaken        = fault.New(fault.Conflict, "email_taken", "There is an account with this mail address already.")
 	ErrLastAdministrator = fault.New(fault.Conflict, "last_administrator", "This is the last administrator. Make another one first.")
 	ErrAccountChanged    = fault.New(fault.Conflict, "account_changed", "The account was changed at the same moment. Read it and try again.")
 )

@@ -68,7 +68,8 @@ func CancelTo(ctx context.Context, tx pgx.Tx, session uuid.UUID, p *Person, belo
 	rows, err := tx.Query(ctx, `WITH late AS (
 			SELECT m.id FROM (`+waitingMessages("m.id", his)+`) w JOIN messages m ON m.id = w.id
 			WHERE m.session_uid = $1 AND m.status = 'PENDING' ORDER BY m.id LIMIT $4 FOR UPDATE OF m SKIP LOCKED)
-		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), next_attempt_at = NULL, waiting_for = NULL
+		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), next_attempt_at = NULL, waiting_for = NULL,
+			error_code = NULL, error_message = NULL
 		FROM late, sessions s WHERE m.session_uid = $1 AND m.id = late.id AND m.status = 'PENDING' AND s.uid = $1
 		RETURNING s.id, `+messageColumns, session, p.Chats, below, limit)
 	if err != nil {

@@ -90,7 +90,7 @@ func Fetched(ctx context.Context, db *DB, m *Message, media uuid.UUID, item mess
 		return false, err
 	}
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE messages SET media_id = $2, media = $3, waiting_for = NULL, updated_at = now(),
+		tag, err := tx.Exec(ctx, `UPDATE messages SET media_id = $2, media = $3, waiting_for = NULL, error_code = NULL, error_message = NULL, updated_at = now(),
 				next_attempt_at = CASE status WHEN 'SENDING' THEN now() END
 			WHERE id = $1 AND session_uid = $4 AND (status = 'PENDING' OR status = 'SENDING' AND waiting_for = 'media') AND media_id IS NULL`, m.ID, media, string(body), m.SessionUID)
 		if ok = err == nil && tag.RowsAffected() == 1; !ok {
@@ -102,14 +102,27 @@ func Fetched(ctx context.Context, db *DB, m *Message, media uuid.UUID, item mess
 	return ok, err
 }
 
-// FetchFailed counts a fetch that came to nothing. The hold goes on for wait(tries), at the end of which the lane has it tried
-// again; if that is 0, the message has failed. It returns the webhooks to wake.
+// PutOffFetch holds a message for so long again after a fetch that counts for nothing, and notes why it came to nothing; without
+// a code what is noted stays.
+func PutOffFetch(ctx context.Context, q Querier, m *Message, hold time.Duration, code, sentence string) error {
+	_, err := q.Exec(ctx, `UPDATE messages SET next_attempt_at = now() + make_interval(secs => $3),
+			error_code = coalesce(nullif($4, ''), error_code), error_message = CASE $4 WHEN '' THEN error_message ELSE $5 END
+		WHERE id = $1 AND session_uid = $2 AND status IN ('PENDING', 'SENDING') AND media_id IS NULL AND waiting_for = 'media'`,
+		m.ID, m.SessionUID, hold.Seconds(), code, sentence)
+	if err != nil {
+		return fmt.Errorf("put off fetch of message %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// FetchFailed counts a fetch that came to nothing, and notes why. The hold goes on for wait(tries), at the end of which the lane
+// has it tried again; if that is 0, the message has failed. It returns the webhooks to wake.
 func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string, wait func(tries int) time.Duration) (failed bool, woken []uuid.UUID, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		failed, woken = false, nil
 		var tries int
-		err := tx.QueryRow(ctx, `UPDATE messages SET media_tries = media_tries + 1 WHERE id = $1 AND session_uid = $2
-			AND status IN ('PENDING', 'SENDING') AND media_id IS NULL AND waiting_for = 'media' RETURNING media_tries`, m.ID, m.SessionUID).Scan(&tries)
+		err := tx.QueryRow(ctx, `UPDATE messages SET media_tries = media_tries + 1, error_code = $3, error_message = $4 WHERE id = $1 AND session_uid = $2
+			AND status IN ('PENDING', 'SENDING') AND media_id IS NULL AND waiting_for = 'media' RETURNING media_tries`, m.ID, m.SessionUID, code, sentence).Scan(&tries)
 		if ok, err := Found(err); err != nil || !ok {
 			return err
 		}
@@ -119,9 +132,9 @@ func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string,
 			return err
 		}
 		f, session := new(Message), ""
-		err = tx.QueryRow(ctx, `UPDATE messages m SET status = 'FAILED', error_code = $3, error_message = $4, waiting_for = NULL, next_attempt_at = NULL,
+		err = tx.QueryRow(ctx, `UPDATE messages m SET status = 'FAILED', waiting_for = NULL, next_attempt_at = NULL,
 				finished_at = now(), updated_at = now() FROM sessions s
-			WHERE m.id = $1 AND m.session_uid = $2 AND s.uid = m.session_uid RETURNING s.id, `+messageColumns, m.ID, m.SessionUID, code, sentence).
+			WHERE m.id = $1 AND m.session_uid = $2 AND s.uid = m.session_uid RETURNING s.id, `+messageColumns, m.ID, m.SessionUID).
 			Scan(scanMessage(f, &session)...)
 		if err != nil {
 			return err

@@ -169,7 +169,7 @@ func (g *ingestion) around(p *parsed) {
 
 func (p *parsed) presenceResource() webhook.Presence {
 	d := &p.presence
-	return webhook.Presence{Chat: d.Chat, From: contact(d.From), Presence: d.Presence, LastSeen: d.LastSeen}
+	return webhook.Presence{Chat: d.Chat, From: contact(d.From), State: d.Presence, LastSeen: d.LastSeen}
 }
 
 func (p *parsed) callResource() webhook.Call {
@@ -179,7 +179,7 @@ func (p *parsed) callResource() webhook.Call {
 
 func (p *parsed) groupResource() webhook.Group {
 	d := &p.group
-	r := webhook.Group{ID: d.Group, Action: d.Action, Members: make([]webhook.Contact, 0, len(d.Members)), Name: d.Name, Description: d.Description}
+	r := webhook.Group{ID: d.Group, Action: d.Action, Members: make([]webhook.Contact, 0, len(d.Members)), Subject: d.Name, Description: d.Description}
 	if d.By != nil {
 		by := contact(*d.By)
 		r.By = &by

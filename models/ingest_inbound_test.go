@@ -212,7 +212,7 @@ func TestPresenceIsOfTheMoment(t *testing.T) {
 		return r.event(wire.EventPresence, wire.PresenceData{Chat: "c", Sender: who, Presence: what})
 	}
 	r.send(presence("a", wire.PresenceComposing), presence("b", wire.PresenceAvailable), presence("a", wire.PresencePaused), at(presence("c", wire.PresenceAvailable), time.Hour))
-	require.Equal(t, "available paused", r.text(`SELECT string_agg(data->>'presence', ' ' ORDER BY id) FROM events WHERE type = 'presence.updated'`))
+	require.Equal(t, "available paused", r.text(`SELECT string_agg(data->>'state', ' ' ORDER BY id) FROM events WHERE type = 'presence.updated'`))
 }
 
 func TestCallsAreAnsweredOnce(t *testing.T) {
@@ -273,7 +273,7 @@ func TestGroupsAreToldOnce(t *testing.T) {
 	r.send(change, change)
 	r.send(change)
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
-	require.Equal(t, "g@g.us changed +6281 Bandung", r.text(`SELECT concat_ws(' ', data->>'id', data->>'action', data->'by'->>'phone', data->>'name') FROM events WHERE type = 'group.updated'`))
+	require.Equal(t, "g@g.us changed +6281 Bandung", r.text(`SELECT concat_ws(' ', data->>'id', data->>'action', data->'by'->>'phone', data->>'subject') FROM events WHERE type = 'group.updated'`))
 }
 
 // A call or a change of a group that is handed over days late, or by a phone with a wrong clock, stands where streams read, and

@@ -67,7 +67,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
 			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 THEN coalesce(trouble_at, now()) END
 		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
-	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.PhoneNumber}, p.Timestamp, optional(p.Trace))
+	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber()}, p.Timestamp, optional(p.Trace))
 	return nil
 }
 
@@ -88,6 +88,9 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 			}
 		}
 		s.PhoneNumber = phone
+	}
+	if s.LinkedAt == nil {
+		s.LinkedAt = &g.now
 	}
 	g.last.Queue(`UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()) WHERE uid = $1`, s.UID, s.PhoneNumber)
 	queueLinkEnd(g.last, s.UID)
@@ -111,6 +114,7 @@ func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
 	if _, err := g.tx.Exec(ctx, `UPDATE lanes SET open = false WHERE id = $1`, s.UID); err != nil {
 		return err
 	}
+	s.LinkedAt = nil
 	tag, err := g.tx.Exec(ctx, `UPDATE sessions SET linked_at = NULL WHERE uid = $1 AND linked_at IS NOT NULL`, s.UID)
 	if err != nil || tag.RowsAffected() == 0 {
 		return err

@@ -179,8 +179,12 @@ func EndSession(ctx context.Context, db *DB, s *Session) (ended bool, webhooks [
 		if _, err := tx.Exec(ctx, `UPDATE sessions SET moved_from = NULL, moved_reason = NULL WHERE uid = $1`, s.UID); err != nil {
 			return err
 		}
+		after := *s
+		if s.Desired == DesiredLoggedOut {
+			after.LinkedAt = nil
+		}
 		webhooks, err = Emit(ctx, tx, []Event{{Session: s.UID, Type: "session.status", At: time.Now(),
-			Data: webhook.SessionStatus{Status: SessionStatusName(SessionDisconnected), Reason: &reason, PhoneNumber: s.PhoneNumber}}})
+			Data: webhook.SessionStatus{Status: SessionStatusName(SessionDisconnected), Reason: &reason, PhoneNumber: after.LinkedNumber()}}})
 		return err
 	})
 	return ended, webhooks, err

@@ -224,13 +224,13 @@ func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (o
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		c := *m
 		held := false
-		err := tx.QueryRow(ctx, `UPDATE messages m SET status = 'CANCELLED', next_attempt_at = NULL, waiting_for = NULL, finished_at = now(), updated_at = now()
+		err := tx.QueryRow(ctx, `UPDATE messages m SET status = 'CANCELLED', next_attempt_at = NULL, waiting_for = NULL, error_code = NULL, error_message = NULL, finished_at = now(), updated_at = now()
 			FROM (SELECT id, next_attempt_at FROM messages WHERE id = $1 AND status = 'PENDING' FOR NO KEY UPDATE) f WHERE m.id = $1 AND f.id = m.id AND m.status = 'PENDING'
 			RETURNING m.status, m.finished_at, f.next_attempt_at IS NOT NULL`, m.ID).Scan(&c.Status, &c.FinishedAt, &held)
 		if ok, err = Found(err); err != nil || !ok {
 			return cmp.Or(err, errNothingDone)
 		}
-		c.WaitingFor, c.NextAttemptAt = nil, nil
+		c.WaitingFor, c.NextAttemptAt, c.ErrorCode, c.ErrorMessage = nil, nil, nil, nil
 		if held { // it blocked its chat
 			if err := LanesDue(ctx, tx, []uuid.UUID{m.SessionUID}); err != nil {
 				return err

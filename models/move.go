@@ -79,7 +79,7 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (e
 			status = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.status WHEN s.linked_at IS NULL THEN 'INIT' ELSE 'RECONNECTING' END,
 			reason = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.reason WHEN was.worker IS NULL THEN 'no_worker_available' ELSE $4 END
 		FROM was WHERE s.uid = was.uid
-		RETURNING s.uid, s.status, s.reason, s.phone_number, was.status IS DISTINCT FROM s.status OR was.reason IS DISTINCT FROM s.reason`,
+		RETURNING s.uid, s.status, s.reason, s.phone_number, s.linked_at, was.status IS DISTINCT FROM s.status OR was.reason IS DISTINCT FROM s.reason`,
 		uids, workers, reason, shown)
 	if err != nil {
 		return nil, err
@@ -87,10 +87,10 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (e
 	now := time.Now()
 	var s Session
 	var news bool
-	_, err = pgx.ForEachRow(rows, []any{&s.UID, &s.Status, &s.Reason, &s.PhoneNumber, &news}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&s.UID, &s.Status, &s.Reason, &s.PhoneNumber, &s.LinkedAt, &news}, func() error {
 		if news {
 			events = append(events, Event{Session: s.UID, Type: "session.status", At: now,
-				Data: webhook.SessionStatus{Status: SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.PhoneNumber}})
+				Data: webhook.SessionStatus{Status: SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.LinkedNumber()}})
 		}
 		return nil
 	})

@@ -20,11 +20,18 @@ import (
 type Outcome struct {
 	Message       *Message
 	Status        string     // PENDING: put back, nothing was sent; SENDING: in doubt or to be tried again, at NextAttemptAt
-	Code, Error   string     // of a failure
+	Code, Error   string     // of a failure, or of a try that came to nothing
 	NextAttemptAt *time.Time // with SENDING; with PENDING: held until then
 	WaitingFor    string     // why it is held
 	Tried         bool       // counts as an attempt without final outcome
 	At            time.Time  // when it was sent or ended
+}
+
+// KeepError has a message that goes on waiting tell still why its last try came to nothing.
+func (o *Outcome) KeepError() {
+	if m := o.Message; o.Code == "" && m.ErrorCode != nil && m.ErrorMessage != nil && !Final(o.Status) {
+		o.Code, o.Error = *m.ErrorCode, *m.ErrorMessage
+	}
 }
 
 // eventOf is the event that tells of a final status.
@@ -230,7 +237,7 @@ func (o *Outcome) message() Message {
 	} else {
 		m.FinishedAt = &o.At
 	}
-	if o.Code != "" {
+	if m.ErrorCode, m.ErrorMessage = nil, nil; o.Code != "" {
 		m.ErrorCode, m.ErrorMessage = &o.Code, &o.Error
 	}
 	if o.Tried {

@@ -149,7 +149,7 @@ func cancelFitting(ctx context.Context, tx pgx.Tx, s *Session, ids []uuid.UUID, 
 				AND ($5::timestamptz IS NULL OR m.id >= kurir_uuid_from($5)) AND ($6::timestamptz IS NULL OR m.id < kurir_uuid_from($6))
 				AND ($7::jsonb IS NULL OR m.metadata @> $7)
 			ORDER BY m.id FOR UPDATE SKIP LOCKED)
-		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), waiting_for = NULL, next_attempt_at = NULL
+		UPDATE messages m SET status = 'CANCELLED', finished_at = now(), updated_at = now(), waiting_for = NULL, next_attempt_at = NULL, error_code = NULL, error_message = NULL
 		FROM fit WHERE m.session_uid = $1 AND m.id = fit.id AND m.status = 'PENDING'
 		RETURNING fit.held, `+messageColumns, s.UID, ids, f.Chat, f.Type, after, before, metadata)
 	if err != nil {

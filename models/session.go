@@ -68,6 +68,15 @@ type Session struct {
 	HeldBack        bool       `bun:",scanonly"` // by an administrator: it, its owner's or everybody's sending; where the query asks for it
 }
 
+// LinkedNumber is the number that is linked now. PhoneNumber outlives a log-out: by it we see that another one is linked next, and
+// what comes late is told of the number that it came to.
+func (s *Session) LinkedNumber() *string {
+	if s.LinkedAt == nil {
+		return nil
+	}
+	return s.PhoneNumber
+}
+
 // Faults of the making of sessions.
 var (
 	ErrSessionTaken    = fault.New(fault.Conflict, "session_exists", "This sessionId is taken. Choose another one, or leave it out.")

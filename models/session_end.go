@@ -48,7 +48,7 @@ func endOfSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) error {
 		events = append(events, Event{Session: uid, Type: eventOf[m.Status], Data: m.Resource(s.ID), At: *m.FinishedAt})
 	}
 	return emitIn(ctx, tx, append(events, Event{Session: uid, Type: webhook.EventSessionStatus, At: time.Now(),
-		Data: webhook.SessionStatus{Status: SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.PhoneNumber}}))
+		Data: webhook.SessionStatus{Status: SessionStatusName(s.Status), Reason: s.Reason, PhoneNumber: s.LinkedNumber()}}))
 }
 
 // emitIn is Emit in a transaction of bun's. The webhooks are left to the sweep.

@@ -62,9 +62,9 @@ func UsageOf(ctx context.Context, db *DB, user uuid.UUID, month time.Time) (*Usa
 	return u, err
 }
 
-// MonthClosed reports whether the figures of a month are final.
+// MonthClosed reports whether a month was closed: its figures are final. A month before the first that was counted never was.
 func MonthClosed(ctx context.Context, q Querier, month time.Time) (closed bool, err error) {
-	err = q.QueryRow(ctx, `SELECT $1::date < open_from FROM usage_state`, month).Scan(&closed)
+	err = q.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM billing_periods WHERE month = $1::date)`, month).Scan(&closed)
 	return closed, err
 }
 

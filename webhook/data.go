@@ -31,8 +31,8 @@ type Message struct {
 	Media     *message.Media `json:"media,omitempty" doc:"The medium, once it is in our store"`
 	message.Details
 	Status      string            `json:"status" enum:"pending,sending,sent,delivered,read,failed,unknown,cancelled,expired"`
-	ErrorCode   *string           `json:"errorCode" doc:"Why it failed, for programs" example:"not_on_whatsapp"`
-	Error       *string           `json:"error" doc:"Why it failed, for people"`
+	ErrorCode   *string           `json:"errorCode" doc:"Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs" example:"not_on_whatsapp"`
+	Error       *string           `json:"error" doc:"The same for people"`
 	WaitingFor  *string           `json:"waitingFor" doc:"Why a pending one waits: session, paused (by its owner), paused_by_administrator, schedule, media, pacing, new_chat_limit, cooldown, retry or turn"`
 	Priority    string            `json:"priority" enum:"high,normal" doc:"Chooses between chats that wait"`
 	Attempts    int               `json:"attempts" doc:"Sends that ended without a final outcome"`
@@ -78,7 +78,7 @@ type Reaction struct {
 type SessionStatus struct {
 	Status      string  `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
 	Reason      *string `json:"reason"`
-	PhoneNumber *string `json:"phoneNumber"`
+	PhoneNumber *string `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out"`
 }
 
 // SessionQR is the data of session.qr.

@@ -18,7 +18,7 @@ type Group struct {
 	Action      string    `json:"action" enum:"created,added,removed,left,promoted,demoted,changed" doc:"created: it is new, or the session was added to it; changed: name or description"`
 	By          *Contact  `json:"by" doc:"Who did it, null where WhatsApp does not tell"`
 	Members     []Contact `json:"members" doc:"Whom it happened to"`
-	Name        *string   `json:"name" doc:"The new name, null if it has not changed"`
+	Subject     *string   `json:"subject" doc:"The new name, null if it has not changed"`
 	Description *string   `json:"description" doc:"The new description, null if it has not changed"`
 }
 
@@ -26,6 +26,6 @@ type Group struct {
 type Presence struct {
 	Chat     string     `json:"chat" doc:"JID of the conversation" example:"6281234567890@s.whatsapp.net"`
 	From     Contact    `json:"from" doc:"Whom it is about"`
-	Presence string     `json:"presence" enum:"available,unavailable,composing,recording,paused"`
+	State    string     `json:"state" enum:"available,unavailable,composing,recording,paused"`
 	LastSeen *time.Time `json:"lastSeen" doc:"Of an unavailable one, where the person shows it"`
 }

@@ -15,7 +15,7 @@ export type Kurir = Client<paths>;
 
 /** Makes a client of one Kurir with one credential. Its calls are openapi-fetch's: `kurir.GET("/api/v1/sessions")`. */
 export function createKurir(options: Options): Kurir {
-  return createClient<paths>({ baseUrl: options.baseUrl, fetch: transport(options), bodySerializer: asJSON });
+  return createClient<paths>({ baseUrl: options.baseUrl, fetch: transport(options), bodySerializer: asJSON, querySerializer: { array: { style: "form", explode: false } } });
 }
 
 /** All bodies but forms are objects of JSON. A file is none, and would be stored as what JSON makes of it. */

@@ -65,3 +65,17 @@ test("two sends are two messages", async () => {
   await kurir.send();
   assert.notEqual(kurir.got[0]?.key, kurir.got[1]?.key);
 });
+
+test("a list in an address has commas, as Kurir reads it", async () => {
+  let asked = "";
+  const kurir = createKurir({
+    baseUrl: "https://kurir.example.com",
+    credential: "kur_example",
+    fetch: (request) => {
+      asked = request.url;
+      return Promise.resolve(Response.json({ success: true, data: { messages: [], nextCursor: null } }));
+    },
+  });
+  await kurir.GET("/api/v1/sessions/{id}/messages", { params: { path: { id: "shop" }, query: { status: ["failed", "expired"] } } });
+  assert.deepEqual(new URL(asked).searchParams.getAll("status"), ["failed,expired"]);
+});

@@ -53,7 +53,7 @@ func ofLane(part, lane, generation string) string {
 // with a message that is backing off or held is passed over; the others go on. It finds nothing in guarded lanes.
 var claimPlain = `
 WITH lane AS MATERIALIZED (
-	SELECT l.id, l.generation, w.size FROM unnest($1::uuid[], $2::bigint[], $3::int[]) AS w (id, generation, size)
+	SELECT l.id, l.generation, w.size FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS w (id, generation, size)
 	JOIN lanes l ON l.id = w.id AND l.generation = w.generation JOIN sessions s ON s.uid = l.id
 	WHERE ` + connectedLane + ` AND NOT ` + guardedSession("$4") + `
 ), pick AS MATERIALIZED (
@@ -132,9 +132,9 @@ func (c *Claim) Anew(h *Hold) bool {
 // place. Where a lane turns out to be guarded, its hold says so, and mostly nothing is claimed.
 func ClaimPlain(ctx context.Context, q Batcher, wants []Want) (claims []*Claim, err error) {
 	lanes, generations := holdsOf(wants)
-	limits := make([]int32, len(wants))
+	limits := make([]int, len(wants))
 	for i := range wants {
-		limits[i] = int32(wants[i].Limit)
+		limits[i] = wants[i].Limit
 	}
 	err = retryDeadlock(func() error {
 		claims, err = claimMessages(ctx, q, wants, claimPlain, lanes, generations, limits, pacing.GentleEngines())

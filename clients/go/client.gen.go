@@ -468,19 +468,6 @@ const (
 	CreateKeyInputBodyScopesSend   CreateKeyInputBodyScopes = "send"
 )
 
-// Defines values for CreateUserInputBodyRole.
-const (
-	CreateUserInputBodyRoleAdministrator CreateUserInputBodyRole = "administrator"
-	CreateUserInputBodyRoleUser          CreateUserInputBodyRole = "user"
-)
-
-// Defines values for CreateUserInputBodyTier.
-const (
-	CreateUserInputBodyTierBasic CreateUserInputBodyTier = "basic"
-	CreateUserInputBodyTierMax   CreateUserInputBodyTier = "max"
-	CreateUserInputBodyTierPro   CreateUserInputBodyTier = "pro"
-)
-
 // Defines values for CreatedSessionDesired.
 const (
 	CreatedSessionDesiredDeleted   CreatedSessionDesired = "deleted"
@@ -915,19 +902,6 @@ const (
 	UpdateKeyInputBodyScopesSend   UpdateKeyInputBodyScopes = "send"
 )
 
-// Defines values for UpdateUserInputBodyRole.
-const (
-	UpdateUserInputBodyRoleAdministrator UpdateUserInputBodyRole = "administrator"
-	UpdateUserInputBodyRoleUser          UpdateUserInputBodyRole = "user"
-)
-
-// Defines values for UpdateUserInputBodyTier.
-const (
-	UpdateUserInputBodyTierBasic UpdateUserInputBodyTier = "basic"
-	UpdateUserInputBodyTierMax   UpdateUserInputBodyTier = "max"
-	UpdateUserInputBodyTierPro   UpdateUserInputBodyTier = "pro"
-)
-
 // Defines values for UsageLimitsTier.
 const (
 	UsageLimitsTierBasic UsageLimitsTier = "basic"
@@ -1239,7 +1213,9 @@ type AdminSession struct {
 	Name  string       `json:"name"`
 	Owner SessionOwner `json:"owner"`
 
-	// PhoneNumber Examples: +6281234567890
+	// PhoneNumber The number that is linked; null before that, and after a log-out
+	//
+	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
 	// Reason Why it is not connected
@@ -1272,7 +1248,7 @@ type AdminSessionList struct {
 
 // AdminUsageData defines model for AdminUsageData.
 type AdminUsageData struct {
-	// Closed The figures are final
+	// Closed The month was closed: its figures are final. One before the first that was counted is never closed, and has none
 	Closed bool `json:"closed"`
 
 	// Month Examples: 2026-01
@@ -2582,26 +2558,16 @@ type CreateUserInputBody struct {
 	// Examples: correct horse battery
 	Password *string `json:"password,omitempty"`
 
-	// Role Default: user
+	// Role user or administrator; default: user
 	//
 	// Examples: user
-	Role *CreateUserInputBodyRole `json:"role,omitempty"`
+	Role *string `json:"role,omitempty"`
 
-	// Tier Default: basic
+	// Tier basic, pro or max; default: basic
 	//
 	// Examples: pro
-	Tier *CreateUserInputBodyTier `json:"tier,omitempty"`
+	Tier *string `json:"tier,omitempty"`
 }
-
-// CreateUserInputBodyRole Default: user
-//
-// Examples: user
-type CreateUserInputBodyRole string
-
-// CreateUserInputBodyTier Default: basic
-//
-// Examples: pro
-type CreateUserInputBodyTier string
 
 // CreatedGroup defines model for CreatedGroup.
 type CreatedGroup struct {
@@ -2652,7 +2618,9 @@ type CreatedSession struct {
 	// Name Examples: Shop
 	Name string `json:"name"`
 
-	// PhoneNumber Examples: +6281234567890
+	// PhoneNumber The number that is linked; null before that, and after a log-out
+	//
+	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
 	// Reason Why it is not connected
@@ -3232,10 +3200,10 @@ type Message struct {
 	Direction   MessageDirection `json:"direction"`
 	EditedAt    *time.Time       `json:"editedAt,omitempty"`
 
-	// Error Why it failed, for people
+	// Error The same for people
 	Error *string `json:"error"`
 
-	// ErrorCode Why it failed, for programs
+	// ErrorCode Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
 	//
 	// Examples: not_on_whatsapp
 	ErrorCode *string    `json:"errorCode"`
@@ -4963,7 +4931,9 @@ type SessionResource struct {
 	// Name Examples: Shop
 	Name string `json:"name"`
 
-	// PhoneNumber Examples: +6281234567890
+	// PhoneNumber The number that is linked; null before that, and after a log-out
+	//
+	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
 	// Reason Why it is not connected
@@ -4987,11 +4957,13 @@ type SessionResourceStatus string
 
 // SessionStatus defines model for SessionStatus.
 type SessionStatus struct {
-	AsOf        time.Time `json:"asOf"`
-	ID          string    `json:"id"`
-	PhoneNumber *string   `json:"phoneNumber"`
-	Reason      *string   `json:"reason"`
-	SessionID   string    `json:"sessionId"`
+	AsOf time.Time `json:"asOf"`
+	ID   string    `json:"id"`
+
+	// PhoneNumber The number that is linked; null before that, and after a log-out
+	PhoneNumber *string `json:"phoneNumber"`
+	Reason      *string `json:"reason"`
+	SessionID   string  `json:"sessionId"`
 
 	// Source worker: asked just now; database: the last known, because the worker did not answer
 	Source SessionStatusSource `json:"source"`
@@ -5177,7 +5149,9 @@ type Transition struct {
 	// Name Examples: Shop
 	Name string `json:"name"`
 
-	// PhoneNumber Examples: +6281234567890
+	// PhoneNumber The number that is linked; null before that, and after a log-out
+	//
+	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
 	// Reason Why it is not connected
@@ -5247,26 +5221,20 @@ type UpdateUserInputBody struct {
 	// Name Examples: John
 	Name *string `json:"name,omitempty"`
 
-	// Role Examples: user
-	Role *UpdateUserInputBodyRole `json:"role,omitempty"`
+	// Role user or administrator
+	//
+	// Examples: user
+	Role *string `json:"role,omitempty"`
 
-	// Tier Sessions beyond a lower tier stay; new ones are refused
+	// Tier basic, pro or max. Sessions beyond a lower tier stay; new ones are refused
 	//
 	// Examples: pro
-	Tier *UpdateUserInputBodyTier `json:"tier,omitempty"`
+	Tier *string `json:"tier,omitempty"`
 }
-
-// UpdateUserInputBodyRole Examples: user
-type UpdateUserInputBodyRole string
-
-// UpdateUserInputBodyTier Sessions beyond a lower tier stay; new ones are refused
-//
-// Examples: pro
-type UpdateUserInputBodyTier string
 
 // UsageData defines model for UsageData.
 type UsageData struct {
-	// Closed The figures are final. Until then they are some seconds behind
+	// Closed The month was closed: its figures are final, and until then some seconds behind. One before the first that was counted is never closed, and has none
 	Closed bool `json:"closed"`
 
 	// Days Those on which there was anything, oldest first

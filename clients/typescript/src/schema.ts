@@ -2666,7 +2666,7 @@ export interface webhooks {
                      *             "phone": "+6281234567890"
                      *           }
                      *         ],
-                     *         "name": null
+                     *         "subject": null
                      *       },
                      *       "id": "0199c0de-0000-7000-8000-000000000001",
                      *       "metadata": {
@@ -2697,7 +2697,7 @@ export interface webhooks {
                             /** @description Whom it happened to */
                             members: components["schemas"]["Contact"][];
                             /** @description The new name, null if it has not changed */
-                            name: string | null;
+                            subject: string | null;
                         };
                         /**
                          * Format: uuid
@@ -2890,10 +2890,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -3148,10 +3148,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -3406,10 +3406,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -3664,10 +3664,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -3922,10 +3922,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -4180,10 +4180,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -4449,10 +4449,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -4708,10 +4708,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -4966,10 +4966,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -5224,10 +5224,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -5482,10 +5482,10 @@ export interface webhooks {
                             direction: "inbound" | "outbound";
                             /** Format: date-time */
                             editedAt?: string;
-                            /** @description Why it failed, for people */
+                            /** @description The same for people */
                             error: string | null;
                             /**
-                             * @description Why it failed, for programs
+                             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
                              * @example not_on_whatsapp
                              */
                             errorCode: string | null;
@@ -5617,7 +5617,7 @@ export interface webhooks {
                      *           "phone": "+6281234567890"
                      *         },
                      *         "lastSeen": "2026-03-01T09:30:00Z",
-                     *         "presence": "available"
+                     *         "state": "available"
                      *       },
                      *       "id": "0199c0de-0000-7000-8000-000000000001",
                      *       "metadata": {
@@ -5644,7 +5644,7 @@ export interface webhooks {
                              */
                             lastSeen: string | null;
                             /** @enum {string} */
-                            presence: "available" | "unavailable" | "composing" | "recording" | "paused";
+                            state: "available" | "unavailable" | "composing" | "recording" | "paused";
                         };
                         /**
                          * Format: uuid
@@ -5989,6 +5989,7 @@ export interface webhooks {
                      */
                     "application/json": {
                         data: {
+                            /** @description The number that is linked; null before that, and after a log-out */
                             phoneNumber: string | null;
                             reason: string | null;
                             /** @enum {string} */
@@ -6256,7 +6257,10 @@ export interface components {
             /** @example Shop */
             name: string;
             owner: components["schemas"]["SessionOwner"];
-            /** @example +6281234567890 */
+            /**
+             * @description The number that is linked; null before that, and after a log-out
+             * @example +6281234567890
+             */
             phoneNumber: string | null;
             /** @description Why it is not connected */
             reason: string | null;
@@ -6282,7 +6286,7 @@ export interface components {
             sessions: components["schemas"]["AdminSession"][];
         };
         AdminUsageData: {
-            /** @description The figures are final */
+            /** @description The month was closed: its figures are final. One before the first that was counted is never closed, and has none */
             closed: boolean;
             /** @example 2026-01 */
             month: string;
@@ -7366,7 +7370,10 @@ export interface components {
             metadata?: unknown;
             /** @example Shop */
             name: string;
-            /** @example +6281234567890 */
+            /**
+             * @description The number that is linked; null before that, and after a log-out
+             * @example +6281234567890
+             */
             phoneNumber: string | null;
             /** @description Why it is not connected */
             reason: string | null;
@@ -7448,17 +7455,15 @@ export interface components {
              */
             password?: string;
             /**
-             * @description Default: user
+             * @description user or administrator; default: user
              * @example user
-             * @enum {string}
              */
-            role?: "user" | "administrator";
+            role?: string;
             /**
-             * @description Default: basic
+             * @description basic, pro or max; default: basic
              * @example pro
-             * @enum {string}
              */
-            tier?: "basic" | "pro" | "max";
+            tier?: string;
         };
         DayUsage: {
             /**
@@ -8139,10 +8144,10 @@ export interface components {
             direction: "inbound" | "outbound";
             /** Format: date-time */
             editedAt?: string;
-            /** @description Why it failed, for people */
+            /** @description The same for people */
             error: string | null;
             /**
-             * @description Why it failed, for programs
+             * @description Why it failed, or, while it is pending or sending, why the last try came to nothing; for programs
              * @example not_on_whatsapp
              */
             errorCode: string | null;
@@ -10031,7 +10036,10 @@ export interface components {
             metadata?: unknown;
             /** @example Shop */
             name: string;
-            /** @example +6281234567890 */
+            /**
+             * @description The number that is linked; null before that, and after a log-out
+             * @example +6281234567890
+             */
             phoneNumber: string | null;
             /** @description Why it is not connected */
             reason: string | null;
@@ -10051,6 +10059,7 @@ export interface components {
             /** Format: date-time */
             asOf: string;
             id: string;
+            /** @description The number that is linked; null before that, and after a log-out */
             phoneNumber: string | null;
             reason: string | null;
             sessionId: string;
@@ -10257,7 +10266,10 @@ export interface components {
             metadata?: unknown;
             /** @example Shop */
             name: string;
-            /** @example +6281234567890 */
+            /**
+             * @description The number that is linked; null before that, and after a log-out
+             * @example +6281234567890
+             */
             phoneNumber: string | null;
             /** @description Why it is not connected */
             reason: string | null;
@@ -10324,19 +10336,18 @@ export interface components {
             /** @example John */
             name?: string;
             /**
+             * @description user or administrator
              * @example user
-             * @enum {string}
              */
-            role?: "user" | "administrator";
+            role?: string;
             /**
-             * @description Sessions beyond a lower tier stay; new ones are refused
+             * @description basic, pro or max. Sessions beyond a lower tier stay; new ones are refused
              * @example pro
-             * @enum {string}
              */
-            tier?: "basic" | "pro" | "max";
+            tier?: string;
         };
         UsageData: {
-            /** @description The figures are final. Until then they are some seconds behind */
+            /** @description The month was closed: its figures are final, and until then some seconds behind. One before the first that was counted is never closed, and has none */
             closed: boolean;
             /** @description Those on which there was anything, oldest first */
             days: components["schemas"]["DayUsage"][];

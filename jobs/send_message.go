@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -73,7 +74,8 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	if s.workers.resting(h.Worker) {
 		return step{pause: sendPause}, nil // what would be claimed would have to be put back
 	}
-	claim, err := s.lanes.claim(ctx, h, *size)
+	asked := *size
+	claim, err := s.lanes.claim(ctx, h, asked)
 	switch {
 	case err != nil:
 		return step{}, err
@@ -105,7 +107,9 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	if err := r.write(settle); err != nil {
 		return step{}, err
 	}
-	return step{lost: r.lost, pause: r.pause, left: r.left}, nil
+	// A claim that came back short has seen all that is due; the release notices what came since.
+	idle := len(claim.Messages) < asked && !h.Guarded && r.ended()
+	return step{lost: r.lost, pause: r.pause, left: r.left, idle: idle}, nil
 }
 
 func (s *sender) newRound(h models.Hold, claim *models.Claim) *sendRoundState {
@@ -254,6 +258,13 @@ func (r *sendRoundState) putBack(m *models.Claimed, until time.Time) {
 	}
 	r.blocked[m.Chat] = until
 	r.add(models.Outcome{Message: &m.Message, Status: models.MessageSending, NextAttemptAt: &until, At: until})
+}
+
+// ended reports whether all that was claimed has come to its end.
+func (r *sendRoundState) ended() bool {
+	return !slices.ContainsFunc(r.outcomes, func(o models.Outcome) bool {
+		return o.Status == models.MessagePending || o.Status == models.MessageSending
+	})
 }
 
 func (r *sendRoundState) add(o models.Outcome) {

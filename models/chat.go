@@ -142,17 +142,22 @@ func latest(a, b *time.Time) *time.Time {
 }
 
 // queueBegun notes chats to which something went out for the first time. What else was parked for them is held no longer.
-func queueBegun(b *pgx.Batch, session uuid.UUID, chats []string) {
+func queueBegun(b *pgx.Batch, list []Settlement) {
+	var sessions []uuid.UUID
+	var chats []string
+	for _, s := range list {
+		for _, chat := range slices.Compact(slices.Sorted(slices.Values(s.Begun))) {
+			sessions, chats = append(sessions, s.Hold.Lane), append(chats, chat)
+		}
+	}
 	if len(chats) == 0 {
 		return
 	}
-	chats = slices.Clone(chats)
-	slices.Sort(chats)
-	chats = slices.Compact(chats)
-	b.Queue(`INSERT INTO chats AS c (session_uid, chat, first_sent_at) SELECT $1, chat, now() FROM unnest($2::text[]) AS t (chat)
-		ON CONFLICT (session_uid, chat) DO UPDATE SET first_sent_at = now(), updated_at = now() WHERE c.first_sent_at IS NULL`, session, chats)
-	b.Queue(`UPDATE messages SET waiting_for = NULL, next_attempt_at = NULL WHERE session_uid = $1 AND chat = ANY($2)
-		AND status = 'PENDING' AND waiting_for = 'new_chat_limit' AND next_attempt_at IS NOT NULL`, session, chats)
+	b.Queue(`INSERT INTO chats AS c (session_uid, chat, first_sent_at) SELECT session_uid, chat, now() FROM unnest($1::uuid[], $2::text[]) AS t (session_uid, chat)
+		ON CONFLICT (session_uid, chat) DO UPDATE SET first_sent_at = now(), updated_at = now() WHERE c.first_sent_at IS NULL`, sessions, chats)
+	b.Queue(`UPDATE messages m SET waiting_for = NULL, next_attempt_at = NULL FROM unnest($1::uuid[], $2::text[]) AS t (session_uid, chat)
+		WHERE m.session_uid = t.session_uid AND m.chat = t.chat
+		AND m.status = 'PENDING' AND m.waiting_for = 'new_chat_limit' AND m.next_attempt_at IS NOT NULL`, sessions, chats)
 }
 
 // knownChat says that somebody was written to before, or wrote; c is a message to him.

@@ -171,8 +171,8 @@ func settle(ctx context.Context, q Batcher, query string, list []Settlement) (id
 		if s.Pace != nil {
 			queuePace(&b, s.Hold.Lane, *s.Pace)
 		}
-		queueBegun(&b, s.Hold.Lane, s.Begun)
 	}
+	queueBegun(&b, list)
 	if err := queueOutcomes(&b, query, list, &ids); err != nil || b.Len() == 0 {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 
 const (
 	groupLanes = 64 // that share a statement
-	groupSides = 2  // statements of a kind side by side
+	groupSides = 1  // statements of a kind side by side
 )
 
 // laneGroups lets lanes that need the same of PostgreSQL at the same time share a statement and a commit: most have a message or

@@ -26,7 +26,7 @@ type Config struct {
 	BackoffMax time.Duration // 0 means 5 s
 
 	DialTimeout time.Duration // for the WebSocket to open; 0 means 5 s
-	Silence     time.Duration // ends a link on which nothing came, not even the ping of each second; 0 means 5 s
+	Silence     time.Duration // ends a link on which nothing came, not even a ping of the network's; 0 means 10 s
 }
 
 // Engine implements worker.Engine.
@@ -64,7 +64,7 @@ func New(cfg Config) *Engine {
 		e.cfg.DialTimeout = 5 * time.Second
 	}
 	if e.cfg.Silence <= 0 {
-		e.cfg.Silence = 5 * time.Second
+		e.cfg.Silence = 10 * time.Second
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e

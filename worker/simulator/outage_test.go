@@ -81,7 +81,7 @@ func (c *cable) carry(from, to net.Conn) {
 }
 
 func TestASilentNetworkIsNoticed(t *testing.T) {
-	n := start(t, simnet.Config{})
+	n := start(t, simnet.Config{PingInterval: time.Second})
 	c := lay(t, n.url)
 	e := simulator.New(simulator.Config{
 		SimnetURL: c.url, WorkerID: "w", BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond,

@@ -248,7 +248,7 @@ func (c *conn) replace(by *conn) {
 
 func (c *conn) write(ctx context.Context) {
 	defer c.cancel()
-	tick := time.NewTicker(pingInterval)
+	tick := time.NewTicker(c.net.pingEach)
 	defer tick.Stop()
 	var out bytes.Buffer
 	for {
@@ -258,6 +258,9 @@ func (c *conn) write(ctx context.Context) {
 		case <-c.wake:
 		case <-tick.C:
 			c.ping()
+		}
+		if c.replaced.Load() {
+			tick.Reset(min(c.net.pingEach, replacedPingInterval))
 		}
 		last := c.swap(&out)
 		if err := c.writeMessage(ctx, out.Bytes()); err != nil {

@@ -33,7 +33,7 @@ const (
 	OpResult    = "result"    // N of the send, Result
 	OpAnswer    = "answer"    // N of the ask, Answer
 	OpEvent     = "event"     // Event, delivered again upon each login until it is acknowledged; once only if its N is 0
-	OpPing      = "ping"      // N; each second
+	OpPing      = "ping"      // N
 	OpReplaced  = "replaced"  // another login of this session took over; hang up
 	OpLoggedOut = "loggedOut" // the device was unlinked; the network hangs up
 	OpBanned    = "banned"    // the number was banned; the network hangs up

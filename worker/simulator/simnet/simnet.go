@@ -23,6 +23,7 @@ type Config struct {
 	ReceiptDelay time.Duration // from the showing to the delivered receipt
 	ReadDelay    time.Duration // from the delivered receipt to the read one
 	QRInterval   time.Duration // how long a QR code is good for; 0 means 20 s, as on WhatsApp
+	PingInterval time.Duration // of each connection; 0 means 3 s
 	Reply        string        // ReplyEcho or ReplyNone; "" is none
 	StatePath    string        // the journal, see journal.go, and beside it the media; "": it forgets everything at its end
 	Logger       *slog.Logger
@@ -36,7 +37,9 @@ const (
 
 const (
 	defaultQRInterval = 20 * time.Second
-	pingInterval      = time.Second
+	// A thousand connections cost a fifth of a core when each is pinged every second.
+	defaultPingInterval  = 3 * time.Second
+	replacedPingInterval = time.Second
 	// writeTimeout ends a connection whose worker reads nothing.
 	writeTimeout = 10 * time.Second
 	// replacedGrace is how long a replaced connection is kept to see whether its holder still answers. A worker
@@ -48,6 +51,7 @@ const (
 type Network struct {
 	log        *slog.Logger
 	qrInterval time.Duration
+	pingEach   time.Duration
 	change     sync.Mutex // of settings, between POSTs
 	settings   atomic.Pointer[settings]
 	faults     faults
@@ -85,7 +89,7 @@ func New(cfg Config) (*Network, error) {
 		return nil, err
 	}
 	n := &Network{
-		log: cfg.Logger, qrInterval: cfg.QRInterval,
+		log: cfg.Logger, qrInterval: cfg.QRInterval, pingEach: cfg.PingInterval,
 		ledger: newLedger(), sessions: map[string]*session{}, media: mediaStore{dir: cfg.StatePath},
 	}
 	if n.log == nil {
@@ -93,6 +97,9 @@ func New(cfg Config) (*Network, error) {
 	}
 	if n.qrInterval <= 0 {
 		n.qrInterval = defaultQRInterval
+	}
+	if n.pingEach <= 0 {
+		n.pingEach = defaultPingInterval
 	}
 	n.settings.Store(&set)
 	n.phones.init()

@@ -29,7 +29,7 @@ type codeLink struct {
 
 // hello takes a client's wish to be linked by a code. The caller has the lock.
 func (s *Server) hello(c *conn, n *node) node {
-	reg := n.GetChildByTag("link_code_companion_reg")
+	reg := child(n, "link_code_companion_reg")
 	c.link.code = &codeLink{
 		number: address(&reg, "jid").User,
 		ref:    []byte(s.id()),
@@ -108,7 +108,7 @@ func (s *Server) greet(c *conn, phone *Person, code string) error {
 
 // finishCode takes the client's keys, which it has sealed for who knows the code, and links it.
 func (s *Server) finishCode(c *conn, n *node) {
-	reg := n.GetChildByTag("link_code_companion_reg")
+	reg := child(n, "link_code_companion_reg")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	phone := s.people[c.link.code.number].person

@@ -49,15 +49,13 @@ func (c *conn) serve() {
 		<-written
 		c.server.gone(c)
 	}()
-	if !c.server.arrive(c) {
-		return
-	}
+	c.server.arrive(c)
 	for {
 		n, err := c.read()
 		if err != nil {
 			return
 		}
-		if c.muted() {
+		if c.muted() || c.over() {
 			continue
 		}
 		c.server.handle(c, n)
@@ -71,6 +69,10 @@ func (c *conn) send(n node) {
 	c.out = append(c.out, n)
 	c.wake.Signal()
 }
+
+// grace is how long a client has to take the last stanza and to go by itself. whatsmeow forgets stanzas that it has read and
+// not yet handled when its connection ends.
+const grace = time.Second
 
 // finish lets what is queued go out, and then ends the connection.
 func (c *conn) finish() {
@@ -87,7 +89,13 @@ func (c *conn) close() {
 }
 
 func (c *conn) writer() {
-	defer c.end(errDropped)
+	defer func() {
+		select {
+		case <-c.ctx.Done():
+		case <-time.After(grace):
+		}
+		c.end(errDropped)
+	}()
 	for {
 		c.outMu.Lock()
 		for len(c.out) == 0 && !c.closed {
@@ -101,8 +109,8 @@ func (c *conn) writer() {
 				continue
 			}
 			if err := c.write(n); err != nil {
-				over = true
-				break
+				c.end(err)
+				return
 			}
 		}
 		if over {
@@ -115,6 +123,12 @@ func (c *conn) muted() bool {
 	c.outMu.Lock()
 	defer c.outMu.Unlock()
 	return c.mute
+}
+
+func (c *conn) over() bool {
+	c.outMu.Lock()
+	defer c.outMu.Unlock()
+	return c.closed
 }
 
 // handle takes one node of a client.
@@ -160,8 +174,17 @@ func address(n *node, key string) types.JID {
 	return value
 }
 
+// child is the node at a path, an empty one if there is none.
+func child(n *node, path ...string) node {
+	found, ok := n.GetOptionalChildByTag(path...)
+	if !ok {
+		return node{}
+	}
+	return found
+}
+
 func content(n *node, path ...string) []byte {
-	child := n.GetChildByTag(path...)
-	raw, _ := child.Content.([]byte)
+	found := child(n, path...)
+	raw, _ := found.Content.([]byte)
 	return raw
 }

@@ -75,7 +75,7 @@ func (s *Server) groupsQuery(me *account, what *node, kind string) (node, string
 		}
 		return node{Tag: "groups", Content: mine}, ""
 	case "leave":
-		one := what.GetChildByTag("group")
+		one := child(what, "group")
 		g := s.groups[address(&one, "id")]
 		if g == nil || g.member(me) == nil {
 			return node{}, "404"

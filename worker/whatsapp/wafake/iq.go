@@ -73,16 +73,16 @@ func (s *Server) answer(c *conn, n *node) (node, string) {
 // after does what has to follow the answer on the wire.
 func (s *Server) after(c *conn, n *node) {
 	switch {
-	case text(n, "xmlns") == "passive" && n.GetChildByTag("active").Tag != "":
+	case text(n, "xmlns") == "passive" && child(n, "active").Tag != "":
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.activate(c)
 	case text(n, "xmlns") == "md" && c.link != nil && c.link.code != nil && content(n, "link_code_companion_reg", "link_code_pairing_wrapped_key_bundle") != nil:
 		s.finishCode(c, n)
-	case text(n, "xmlns") == "md" && n.GetChildByTag("remove-companion-device").Tag != "":
+	case text(n, "xmlns") == "md" && child(n, "remove-companion-device").Tag != "":
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		whom := n.GetChildByTag("remove-companion-device")
+		whom := child(n, "remove-companion-device")
 		if d := s.device(address(&whom, "jid")); d != nil && c.device != nil && d.account == c.device.account && d.id != 0 {
 			s.remove(d)
 		}
@@ -93,7 +93,7 @@ func (s *Server) after(c *conn, n *node) {
 func (s *Server) companion(c *conn, n *node) (node, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	reg := n.GetChildByTag("link_code_companion_reg")
+	reg := child(n, "link_code_companion_reg")
 	switch {
 	case reg.Tag == "":
 		return node{}, ""
@@ -107,7 +107,7 @@ func (s *Server) companion(c *conn, n *node) (node, string) {
 
 // appState is an account without any settings.
 func (s *Server) appState(n *node) node {
-	asked := n.GetChildByTag("sync", "collection")
+	asked := child(n, "sync", "collection")
 	return node{Tag: "sync", Content: []node{{
 		Tag: "collection", Attrs: attrs{"name": text(&asked, "name"), "version": "0", "type": "result"},
 	}}}

@@ -47,8 +47,8 @@ func (s *Server) encrypt(c *conn, n *node) (node, string) {
 
 func (b *bundle) take(n *node) {
 	b.registration, b.identity = content(n, "registration"), content(n, "identity")
-	b.signed = n.GetChildByTag("skey")
-	list := n.GetChildByTag("list")
+	b.signed = child(n, "skey")
+	list := child(n, "list")
 	for _, key := range list.GetChildren() {
 		known := slices.ContainsFunc(b.single, func(have node) bool { return slices.Equal(content(&have, "id"), content(&key, "id")) })
 		if !known {

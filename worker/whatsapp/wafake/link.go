@@ -138,7 +138,7 @@ func (s *Server) link(c *conn, phone *Person, identity, secret []byte) (types.JI
 // linked takes a client's answer to being linked: its signature, or that it won't have it.
 func (s *Server) linked(c *conn, n *node) {
 	if text(n, "type") == "error" {
-		refusal := n.GetChildByTag("error")
+		refusal := child(n, "error")
 		c.link.settle(fmt.Errorf("the client refuses to be linked: %s", refusal.XMLString()))
 		return
 	}

@@ -6,27 +6,27 @@ import (
 	"go.mau.fi/whatsmeow/types"
 )
 
-// arrive lets a device log in, or shows QR codes to one that is not linked. False: the connection is over.
-func (s *Server) arrive(c *conn) bool {
+// arrive lets a device log in, or shows QR codes to one that is not linked.
+func (s *Server) arrive(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.faults.outdated {
 		c.fail(attrs{"reason": "405"})
-		return false
+		return
 	}
 	if c.who.payload.GetUsername() == 0 {
 		s.showCodes(c)
-		return true
+		return
 	}
 	number := strconv.FormatUint(c.who.payload.GetUsername(), 10)
 	d := s.device(types.JID{User: number, Device: uint16(c.who.payload.GetDevice()), Server: types.DefaultUserServer}) //nolint:gosec // 16 bits by the protocol
 	switch {
 	case d == nil || d.static != c.who.static:
 		c.fail(attrs{"reason": "401"})
-		return false
+		return
 	case d.account.ban != nil:
 		c.fail(d.account.ban.failure())
-		return false
+		return
 	}
 	if old := d.conn; old != nil {
 		s.end(old, "replaced")
@@ -37,7 +37,6 @@ func (s *Server) arrive(c *conn) bool {
 	c.send(node{Tag: "success", Attrs: attrs{
 		"t": now(), "props": "1", "location": "wafake", "lid": d.lid(), "display_name": d.account.name,
 	}})
-	return true
 }
 
 func (b *ban) failure() attrs {

@@ -61,7 +61,7 @@ func (s *Server) route(from *device, n *node) string {
 	if s.account(to) == nil {
 		return "404"
 	}
-	if to.Device != 0 || n.GetChildByTag("participants").Tag == "" {
+	if to.Device != 0 || child(n, "participants").Tag == "" {
 		if d := s.device(to); d != nil { // a resend for one device, or one for the own phone
 			s.deliver(d, direct(from, to, d, n, sealed(n)))
 		}
@@ -110,7 +110,7 @@ func envelope(from *device, n *node) attrs {
 }
 
 func recipients(n *node) []node {
-	list := n.GetChildByTag("participants")
+	list := child(n, "participants")
 	return list.GetChildrenByTag("to")
 }
 

@@ -123,7 +123,7 @@ func (s *Server) Companion(number string) (*Person, error) {
 	case <-time.After(patience):
 		return nil, errors.New("the companion shows no code")
 	}
-	return p, p.Until(func() bool { return p.online })
+	return p, p.Until(p.isOnline)
 }
 
 // patience is how long a person waits for what ought to happen at once.
@@ -142,18 +142,17 @@ func (p *Person) connect() error {
 	if err := p.Client.ConnectContext(p.server.ctx); err != nil {
 		return err
 	}
-	return p.Until(func() bool { return p.online })
+	return p.Until(p.isOnline)
 }
 
-// Until waits for a condition, which is looked at when anything changes for the person, and in which the person's
-// methods must not be called but for its fields' sake: see Await for conditions on what was shown.
+// Until waits for a condition, which is looked at again whenever something comes to the person.
 func (p *Person) Until(condition func() bool) error {
 	late := time.After(patience)
 	for {
 		p.mu.Lock()
-		met, changed := condition(), p.changed
+		changed := p.changed
 		p.mu.Unlock()
-		if met {
+		if condition() {
 			return nil
 		}
 		select {
@@ -162,6 +161,12 @@ func (p *Person) Until(condition func() bool) error {
 			return fmt.Errorf("%s has waited for too long", p.Number)
 		}
 	}
+}
+
+func (p *Person) isOnline() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.online
 }
 
 func (p *Person) change(do func()) {
@@ -231,9 +236,26 @@ func (p *Person) Receipts(id types.MessageID) []types.ReceiptType {
 	return out
 }
 
+// Told tells whether the person has had such a receipt for a message.
+func (p *Person) Told(id types.MessageID, kind types.ReceiptType) bool {
+	return slices.Contains(p.Receipts(id), kind)
+}
+
 // Unreadable are the IDs of messages that came and could not be decrypted, once for each time.
 func (p *Person) Unreadable() []types.MessageID {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.failures)
+}
+
+// ForgetSessions makes the phone lose its sessions, as a phone does that was set back: what others send under the old ones
+// cannot be read, until they are asked to send it again.
+func (p *Person) ForgetSessions() {
+	m, ok := p.Client.Store.Sessions.(*memory)
+	if !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.sessions)
 }

@@ -50,7 +50,7 @@ func (s *Server) handleReceipt(c *conn, n *node) {
 // receiptIDs are the messages that a receipt speaks of.
 func receiptIDs(n *node) []string {
 	ids := []string{text(n, "id")}
-	list := n.GetChildByTag("list")
+	list := child(n, "list")
 	for _, item := range list.GetChildrenByTag("item") {
 		ids = append(ids, text(&item, "id"))
 	}

@@ -128,11 +128,12 @@ func (p *Person) Shown() []Shown {
 
 // Await waits until the phone has been shown a message, and returns it.
 func (p *Person) Await(id types.MessageID) (Shown, error) {
-	if err := p.Until(func() bool { return p.at(id) != nil }); err != nil {
-		return Shown{}, err
-	}
-	m, _ := p.find(id)
-	return m, nil
+	var m Shown
+	err := p.Until(func() (found bool) {
+		m, found = p.find(id)
+		return found
+	})
+	return m, err
 }
 
 // Download is a message's medium.

@@ -120,7 +120,7 @@ func (s *Server) Typing(number string) []string {
 func (s *Server) handleCall(c *conn, n *node) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	reject := n.GetChildByTag("reject")
+	reject := child(n, "reject")
 	if a := s.account(address(n, "to")); a != nil && reject.Tag != "" {
 		a.rejected = append(a.rejected, text(&reject, "call-id"))
 	}

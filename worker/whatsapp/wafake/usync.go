@@ -9,7 +9,7 @@ import (
 
 // usync answers what a client asks of numbers: whether they are on WhatsApp, their devices, their LID, their profile.
 func (s *Server) usync(n *node) node {
-	query, list := n.GetChildByTag("usync", "query"), n.GetChildByTag("usync", "list")
+	query, list := child(n, "usync", "query"), child(n, "usync", "list")
 	var users []node
 	for _, user := range list.GetChildren() {
 		users = append(users, s.about(&user, &query))

@@ -61,7 +61,6 @@ func (s *subject) scan(server *wafake.Server, number string) {
 	require.NoError(s.t, s.Connect())
 	_, err := server.Scan(number, await[*events.QR](s).Codes[0])
 	require.NoError(s.t, err)
-	await[*events.PairSuccess](s)
 	await[*events.Connected](s)
 }
 

@@ -45,7 +45,7 @@ func (l *Login) over(why string) {
 func (w *witness) sent(c *conn, n *node) {
 	w.sends = append(w.sends, Send{
 		ID: text(n, "id"), Device: c.device.jid(), To: address(n, "to"), Client: c.from, At: time.Now(),
-		Resend: n.GetChildByTag("participants").Tag == "" && text(n, "category") == "",
+		Resend: child(n, "participants").Tag == "" && text(n, "category") == "",
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"go.mau.fi/libsignal/ecc"
+	"go.mau.fi/libsignal/logger"
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waCert"
 	"go.mau.fi/whatsmeow/util/keys"
@@ -19,10 +20,25 @@ var root = keys.NewKeyPairFromPrivateKey(sha256.Sum256([]byte("wafake: root of t
 var trust sync.Once
 
 // Trust makes whatsmeow take the fake's certificates instead of WhatsApp's, in the whole process. Call it before the
-// first client connects.
+// first client connects; New does.
 func Trust() {
-	trust.Do(func() { whatsmeow.WACertPubKey = *root.Pub })
+	trust.Do(func() {
+		whatsmeow.WACertPubKey = *root.Pub
+		if logger.Logger == nil { // libsignal would set it at its first use, by two goroutines at once
+			var none logger.Loggable = quiet{}
+			logger.Setup(&none)
+		}
+	})
 }
+
+// quiet is libsignal's logger for tests, which provoke what it would complain of.
+type quiet struct{}
+
+func (quiet) Debug(string, string)   {}
+func (quiet) Info(string, string)    {}
+func (quiet) Warning(string, string) {}
+func (quiet) Error(string, string)   {}
+func (quiet) Configure(string)       {}
 
 const intermediateSerial = 1
 

@@ -92,19 +92,22 @@ func (s *Server) Unlink(number string) int {
 	removed := 0
 	for id, d := range a.devices {
 		if id != 0 {
-			s.remove(d)
+			s.remove(d, node{Tag: "conflict", Attrs: attrs{"type": "device_removed"}})
 			removed++
 		}
 	}
 	return removed
 }
 
-// remove takes a device from its account. The caller has the lock.
-func (s *Server) remove(d *device) {
+// remove takes a device from its account, and tells it why if there is a reason. The caller has the lock.
+func (s *Server) remove(d *device, why ...node) {
 	delete(d.account.devices, d.id)
 	if c := d.conn; c != nil {
 		s.end(c, "unlinked")
-		c.streamError("401", node{Tag: "conflict", Attrs: attrs{"type": "device_removed"}})
+		if len(why) > 0 {
+			c.streamError("401", why...)
+		}
+		c.finish()
 	}
 	s.announceDevices(d.account)
 }

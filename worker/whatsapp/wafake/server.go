@@ -81,10 +81,10 @@ func (s *Server) Close() error {
 	}
 	s.closed = true
 	s.mu.Unlock()
-	s.stop()
 	for _, p := range s.everybody() {
 		p.Client.Disconnect()
 	}
+	s.stop()
 	err := s.http.Close()
 	s.conns.Wait()
 	return err

@@ -33,17 +33,21 @@ func (s *suite) receiveEveryType(t *testing.T) {
 		{Type: message.Poll, Details: message.Details{Poll: &message.Question{Question: "?", Options: []string{"a", "b"}}}},
 		{Type: message.Vote, Details: message.Details{Poll: &message.Question{Options: []string{"a"}}}},
 		{Type: message.Reaction, Text: "❤️", Details: message.Details{Target: target}},
-		{Type: message.Edit, Text: "corrected", Details: message.Details{Target: target}},
-		{Type: message.Delete, Details: message.Details{Target: target}},
+		{Type: message.Edit, Text: "corrected"},
+		{Type: message.Delete},
 		{Type: message.Text, Text: "written on the phone", FromMe: true},
 		{Type: "of a later version", Text: "?"},
 	}
-	var last string
+	var ids []string
 	for i := range list {
-		if list[i].From = from; list[i].Type == message.Vote { // in the poll before it
-			list[i].Details.Target = &message.Ref{WhatsappID: last, Sender: jid(from)}
+		list[i].From = from
+		switch list[i].Type {
+		case message.Vote: // in the poll before it
+			list[i].Details.Target = &message.Ref{WhatsappID: ids[i-1], Sender: jid(from)}
+		case message.Edit, message.Delete: // people change what is theirs
+			list[i].Details.Target = &message.Ref{WhatsappID: ids[0], Sender: jid(from)}
 		}
-		last = h.net.Deliver(t, h.session.ID, list[i])
+		ids = append(ids, h.net.Deliver(t, h.session.ID, list[i]))
 	}
 	for i, got := range h.messages(len(list)) {
 		want := list[i]

@@ -101,10 +101,27 @@ func (c *conn) Logout(ctx context.Context) error {
 		return err
 	}
 	c.startClosing()
+	c.forget()
+	return c.finish(ctx, reasonLoggedOut)
+}
+
+// forget deletes the credentials of a device that WhatsApp has unlinked. If it fails, WhatsApp refuses them the next time.
+func (c *conn) forget() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), storeTimeout)
+	defer cancel()
 	if err := c.holder.forget(ctx); err != nil {
 		c.log.Warn("what a device leaves behind is not deleted", "error", redact(err.Error()))
 	}
-	return c.finish(ctx, reasonLoggedOut)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unlinked = true
+}
+
+// nothingLinked tells whether the session has no device, as far as is known.
+func (c *conn) nothingLinked() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unlinked || c.state.Status == wire.StatusQRRequired || c.state.Reason == reasonQRTimeout || c.state.Reason == reasonLoggedOut
 }
 
 const logoutPoll = 20 * time.Millisecond
@@ -114,7 +131,7 @@ func (c *conn) unlink(ctx context.Context) error {
 	tick := time.NewTicker(logoutPoll)
 	defer tick.Stop()
 	for {
-		if s := c.State(); s.Status == wire.StatusQRRequired || nothingLinked(s.Reason) {
+		if c.nothingLinked() {
 			return nil
 		}
 		l, leave, err := c.enter()
@@ -133,7 +150,7 @@ func (c *conn) unlink(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("log out: %w: %w", worker.ErrNotConnected, ctx.Err())
 		case <-c.done:
-			if nothingLinked(c.State().Reason) {
+			if c.nothingLinked() {
 				return nil
 			}
 			return fmt.Errorf("log out: %w", worker.ErrNotConnected)

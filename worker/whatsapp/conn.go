@@ -36,10 +36,12 @@ type conn struct {
 	ready   bool  // it takes sends
 	closing bool
 	renew   bool          // the present link is to be followed by another at once
-	inHand  int           // sends and calls
+	inHand  int           // sends, calls and acknowledgements
 	idle    chan struct{} // closed when none is in hand; nil unless somebody waits
 	qrLimit *time.Timer   // runs from the first QR code
 	qrOver  bool          // it has run out
+
+	unlinked bool // the device is no more
 
 	recipients   *lru.Cache[string, types.JID] // looked up
 	replacements replacements                  // of run's goroutine and its link's
@@ -91,6 +93,9 @@ func (c *conn) run() {
 		var end *ending
 		switch {
 		case errors.As(err, &end):
+			if end.unlinked {
+				c.forget()
+			}
 			c.setStatus(end.status, end.reason)
 			c.log.Warn("the session's connection ended", "status", end.status, "reason", end.reason, "until", end.until)
 			if end.until.IsZero() || !c.pause(time.Until(end.until)) {
@@ -218,6 +223,17 @@ func (c *conn) enter() (l *link, leave func(), err error) {
 	}
 	c.inHand++
 	return c.link, c.leave, nil
+}
+
+// busy counts an acknowledgement on a link in hand, until leave. False: the link has ended.
+func (c *conn) busy(l *link) (leave func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return nil, false
+	}
+	c.inHand++
+	return c.leave, true
 }
 
 func (c *conn) leave() {

@@ -10,6 +10,7 @@ import (
 	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
+	"kurir/worker"
 )
 
 // CheckContacts implements worker.Contacts.
@@ -190,6 +191,8 @@ func person(text string) (types.JID, error) {
 // refusal tells what WhatsApp refuses from what went wrong.
 func refusal(err error) error {
 	switch {
+	case errors.Is(err, whatsmeow.ErrNoPushName): // the phone has not told it yet
+		return worker.ErrNotConnected
 	case errors.Is(err, whatsmeow.ErrIQRateOverLimit):
 		return wire.Refuse(wire.CodeRateLimited, "WhatsApp asks for fewer calls")
 	case errors.Is(err, whatsmeow.ErrGroupNotFound), errors.Is(err, whatsmeow.ErrNotInGroup):

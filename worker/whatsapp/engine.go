@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
 
 	"kurir/worker"
@@ -58,6 +59,8 @@ type Engine struct {
 	reconnects atomic.Int64
 	fenced     atomic.Int64 // sends that the database refused
 	retries    atomic.Int64 // messages that phones have asked for again
+
+	prepare func(*store.Device) // what a phone tells its devices, where there is none; nil but in tests
 
 	mu   sync.Mutex
 	open map[string]*conn // by session

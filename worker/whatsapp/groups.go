@@ -11,6 +11,7 @@ import (
 	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
+	"kurir/worker"
 )
 
 // ListGroups implements worker.Groups.
@@ -46,7 +47,11 @@ func (c *conn) Group(ctx context.Context, in wire.GroupRef) (out wire.Group, err
 		return out, err
 	}
 	defer leave()
-	jid, err := groupJID(in.Group)
+	return l.groupOf(ctx, in.Group)
+}
+
+func (l *link) groupOf(ctx context.Context, group string) (out wire.Group, err error) {
+	jid, err := groupJID(group)
 	if err != nil {
 		return out, err
 	}
@@ -82,8 +87,8 @@ func (l *link) group(ctx context.Context, g *types.GroupInfo) wire.Group {
 	return out
 }
 
-// CreateGroup implements worker.Groups. Two creations with one key are two as far as WhatsApp is known to tell, but it is
-// given the key.
+// CreateGroup implements worker.Groups. WhatsApp is given the key but not known to heed it; so we remember the group of a key, by
+// WhatsApp's answer or by its notification, which has the key too.
 func (c *conn) CreateGroup(ctx context.Context, in wire.NewGroup) (out wire.NewGroupResult, err error) {
 	l, leave, err := c.enter()
 	if err != nil {
@@ -94,14 +99,26 @@ func (c *conn) CreateGroup(ctx context.Context, in wire.NewGroup) (out wire.NewG
 	if err != nil {
 		return out, err
 	}
+	key := strings.ReplaceAll(in.Key, "-", "")
+	made, err := c.holder.madeGroup(ctx, key)
+	if err != nil {
+		return out, worker.ErrNotConnected
+	}
+	if made != "" {
+		out.Group, err = l.groupOf(ctx, made)
+		return out, err
+	}
 	out.Results = make([]wire.ParticipantResult, len(members))
 	there, err := l.reachable(ctx, members, out.Results)
 	if err != nil {
 		return out, err
 	}
-	info, err := l.client.CreateGroup(ctx, whatsmeow.ReqCreateGroup{Name: in.Subject, Participants: there, CreateKey: strings.ReplaceAll(in.Key, "-", "")})
+	info, err := l.client.CreateGroup(ctx, whatsmeow.ReqCreateGroup{Name: in.Subject, Participants: there, CreateKey: key})
 	if err != nil {
 		return out, refusal(err)
+	}
+	if err := c.holder.keepGroup(ctx, key, info.JID.String()); err != nil {
+		c.log.Warn("a group's key is not kept", "error", redact(err.Error()))
 	}
 	for _, p := range info.Participants {
 		for i, m := range members {
@@ -183,12 +200,24 @@ func (c *conn) ChangeParticipants(ctx context.Context, in wire.ParticipantChange
 	if !ok || err != nil {
 		return out, wire.Refuse(wire.CodeInvalidRequest, "expected a change, and the JIDs of people")
 	}
-	done, err := l.client.UpdateGroupParticipants(ctx, jid, members, change)
-	if err != nil {
-		return out, l.asAdmin(ctx, jid, err)
+	there := map[types.JID]bool{}
+	if change == whatsmeow.ParticipantChangeAdd {
+		if there, err = l.members(ctx, jid, members); err != nil {
+			return out, err
+		}
+	}
+	asked := slices.DeleteFunc(slices.Clone(members), func(m types.JID) bool { return there[m] })
+	var done []types.GroupParticipant
+	if len(asked) > 0 {
+		if done, err = l.client.UpdateGroupParticipants(ctx, jid, asked, change); err != nil {
+			return out, l.asAdmin(ctx, jid, err)
+		}
 	}
 	for _, m := range members {
 		one := wire.ParticipantResult{JID: m.String()}
+		if there[m] {
+			one.Code = "already_member"
+		}
 		for _, p := range done {
 			if same(p, m) {
 				one.Code = participantCode(p.Error)
@@ -197,6 +226,19 @@ func (c *conn) ChangeParticipants(ctx context.Context, in wire.ParticipantChange
 		out.Participants = append(out.Participants, one)
 	}
 	return out, nil
+}
+
+// members are those of some people who are in a group.
+func (l *link) members(ctx context.Context, jid types.JID, some []types.JID) (map[types.JID]bool, error) {
+	info, err := l.client.GetGroupInfo(ctx, jid)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	there := map[types.JID]bool{}
+	for _, m := range some {
+		there[m] = slices.ContainsFunc(info.Participants, func(p types.GroupParticipant) bool { return same(p, m) })
+	}
+	return there, nil
 }
 
 // asAdmin tells what only an administrator may do from what nobody can.

@@ -86,6 +86,7 @@ func (l *link) ending(evt any) error {
 		return endLoggedOut
 	case *events.TemporaryBan:
 		banned := *endBanned
+		banned.unlinked = false
 		banned.until = time.Now().Add(max(e.Expire, time.Minute))
 		l.c.log.Warn("WhatsApp has banned the number for a while", "code", int(e.Code), "why", e.Code.String(), "until", banned.until)
 		return &banned

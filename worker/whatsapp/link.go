@@ -86,6 +86,9 @@ func (c *conn) open() (*link, error) {
 	l := &link{c: c, device: device, people: people{device}, over: make(chan struct{})}
 	l.ctx, l.end = context.WithCancelCause(c.ctx)
 	l.intake = worker.NewIntake(l.ctx, c.session, c.sink, c.engine.log)
+	if c.engine.prepare != nil {
+		c.engine.prepare(device)
+	}
 	if device.ID != nil {
 		l.buffer = &buffer{EventBuffer: device.EventBuffer}
 		device.EventBuffer = l.buffer

@@ -1,12 +1,10 @@
 package whatsapp
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -20,9 +18,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
@@ -75,6 +73,7 @@ func (n *network) engine(t *testing.T, change ...func(*Config)) *Engine {
 	}
 	e, err := New(context.Background(), cfg)
 	require.NoError(t, err)
+	e.prepare = func(d *store.Device) { d.PushName = "Conformance" }
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.open = append(n.open, e)
@@ -109,7 +108,30 @@ func (n *network) person(t *testing.T, phone string) *wafake.Person {
 	t.Helper()
 	p, err := n.Person(phone)
 	require.NoError(t, err)
+	if _, ok := p.Client.Store.MsgSecrets.(*secrets); !ok {
+		p.Client.Store.MsgSecrets = &secrets{kept: map[string][]byte{}}
+	}
 	return p
+}
+
+// secrets keeps what a person needs to vote in a poll.
+type secrets struct {
+	store.NoopStore
+	mu   sync.Mutex
+	kept map[string][]byte // by message
+}
+
+func (s *secrets) PutMessageSecret(_ context.Context, _, _ types.JID, id types.MessageID, secret []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept[id] = secret
+	return nil
+}
+
+func (s *secrets) GetMessageSecret(_ context.Context, _, sender types.JID, id types.MessageID) ([]byte, types.JID, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[id], sender, nil
 }
 
 // of is the number of a session.
@@ -277,9 +299,10 @@ func (n *network) Phone(t *testing.T, phone string) []enginetest.Message {
 	if err != nil {
 		return nil // nobody has the number
 	}
+	// What the network has taken reaches the phone a moment later.
+	require.Eventually(t, func() bool { return n.Waiting(address(phone)) == 0 }, patience, time.Millisecond)
 	var list []enginetest.Message
-	shown := p.Shown()
-	for _, s := range shown {
+	for _, s := range p.Shown() {
 		if s.IsFromMe {
 			continue
 		}
@@ -401,7 +424,4 @@ func (n *network) Pair(t *testing.T, phone, code string) {
 var (
 	_ enginetest.Network = (*network)(nil)
 	_ enginetest.Witness = (*network)(nil)
-	_                    = cmp.Or[string]
-	_                    = io.EOF
-	_                    = whatsmeow.MediaImage
 )

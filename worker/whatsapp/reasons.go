@@ -36,12 +36,9 @@ func (e *ending) Error() string { return "the connection ended: " + e.reason }
 var (
 	endReplaced  = &ending{status: wire.StatusDisconnected, reason: reasonReplaced}
 	endLoggedOut = &ending{status: wire.StatusDisconnected, reason: reasonLoggedOut, unlinked: true}
-	endLocked    = &ending{status: wire.StatusError, reason: reasonLocked}
-	endBanned    = &ending{status: wire.StatusError, reason: reasonBanned}
+	endLocked    = &ending{status: wire.StatusError, reason: reasonLocked, unlinked: true}
+	endBanned    = &ending{status: wire.StatusError, reason: reasonBanned, unlinked: true}
 	endOutdated  = &ending{status: wire.StatusError, reason: reasonOutdated}
 	endQRTimeout = &ending{status: wire.StatusDisconnected, reason: reasonQRTimeout}
 	endProxy     = &ending{status: wire.StatusError, reason: reasonProxy}
 )
-
-// nothingLinked tells whether a session that ended for this reason has no device any more.
-func nothingLinked(reason string) bool { return reason == reasonLoggedOut || reason == reasonQRTimeout }

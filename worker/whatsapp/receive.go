@@ -34,7 +34,14 @@ func (l *link) message(e *events.Message) bool {
 	if e.SourceWebMsg != nil { // the phone has told it again, which it will not do a second time
 		return l.settled(event)
 	}
-	event.Ack = sync.OnceFunc(func() { go l.acknowledge(info, hash) })
+	event.Ack = sync.OnceFunc(func() {
+		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
+			go func() {
+				defer leave()
+				l.acknowledge(info, hash)
+			}()
+		}
+	})
 	l.intake.Message(event, l.fetch(said.medium))
 	return false
 }

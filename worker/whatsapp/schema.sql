@@ -20,6 +20,16 @@ CREATE TABLE IF NOT EXISTS kurir_sent (
 );
 CREATE INDEX IF NOT EXISTS kurir_sent_old ON kurir_sent (session, begun_at);
 
+-- Groups that were made, by the key of who asked for them: asked again, he gets the same one.
+CREATE TABLE IF NOT EXISTS kurir_groups (
+    session text NOT NULL REFERENCES kurir_sessions (session) ON DELETE CASCADE,
+    key     text NOT NULL,
+    jid     text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session, key)
+);
+CREATE INDEX IF NOT EXISTS kurir_groups_old ON kurir_groups (session, made_at);
+
 -- The options of polls: a vote names only their hashes.
 CREATE TABLE IF NOT EXISTS kurir_polls (
     session  text NOT NULL REFERENCES kurir_sessions (session) ON DELETE CASCADE,

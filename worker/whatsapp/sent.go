@@ -14,7 +14,8 @@ import (
 const (
 	keepSent  = 14 * 24 * time.Hour
 	keepPolls = 90 * 24 * time.Hour
-	sweepRows = 1000 // of one session, at a time
+	keepMade  = 7 * 24 * time.Hour // keys of groups
+	sweepRows = 1000               // of one session, at a time
 )
 
 // kept finds a message that was begun before, by this worker or another one, and when it was accepted, if it was. It goes out
@@ -114,6 +115,21 @@ func (h *holder) poll(ctx context.Context, id string) (options []string, err err
 	return options, rows.Err()
 }
 
+// keepGroup remembers which group was made for a key.
+func (h *holder) keepGroup(ctx context.Context, key, jid string) error {
+	_, err := h.db.ExecContext(ctx, "INSERT INTO kurir_groups (session, key, jid) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING", h.session, key, jid)
+	return err
+}
+
+// madeGroup is the group that was made for a key, "" if none was.
+func (h *holder) madeGroup(ctx context.Context, key string) (jid string, err error) {
+	err = h.db.QueryRowContext(ctx, "SELECT jid FROM kurir_groups WHERE session = $1 AND key = $2", h.session, key).Scan(&jid)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return jid, err
+}
+
 // sweep deletes what nobody will ask for any more, some rows at a time.
 func (h *holder) sweep(ctx context.Context, now time.Time) error {
 	for _, old := range []struct {
@@ -122,6 +138,7 @@ func (h *holder) sweep(ctx context.Context, now time.Time) error {
 	}{
 		{`DELETE FROM kurir_sent WHERE session = $1 AND id IN (SELECT id FROM kurir_sent WHERE session = $1 AND begun_at < $2 LIMIT $3)`, now.Add(-keepSent)},
 		{`DELETE FROM kurir_polls WHERE session = $1 AND id IN (SELECT id FROM kurir_polls WHERE session = $1 AND seen_at < $2 LIMIT $3)`, now.Add(-keepPolls)},
+		{`DELETE FROM kurir_groups WHERE session = $1 AND key IN (SELECT key FROM kurir_groups WHERE session = $1 AND made_at < $2 LIMIT $3)`, now.Add(-keepMade)},
 	} {
 		if _, err := h.db.ExecContext(ctx, old.statement, h.session, old.before, sweepRows); err != nil {
 			return err

@@ -130,6 +130,13 @@ func changesOf(e *events.GroupInfo) (list []groupStep) {
 
 // joined hands over that the session is in a group now.
 func (l *link) joined(e *events.JoinedGroup) bool {
+	if e.CreateKey != "" {
+		ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+		defer cancel()
+		if err := l.c.holder.keepGroup(ctx, e.CreateKey, e.JID.String()); err != nil {
+			l.c.log.Warn("a group's key is not kept", "error", redact(err.Error()))
+		}
+	}
 	return l.tellGroup(e.JID, e.Sender, e.SenderPN, time.Now(), groupStep{action: wire.GroupCreated, name: &e.Name, version: e.ParticipantVersionID})
 }
 

@@ -15,6 +15,7 @@ type account struct {
 	about   string
 	devices map[uint16]*device
 	ban     *ban
+	hidden  bool // others are told its LID, not its number
 	social
 }
 
@@ -99,6 +100,18 @@ func (s *Server) Absent(number string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.absent[digits(number)] = true
+}
+
+// Hide lets a person's messages come from its LID, and nobody is told its number.
+func (s *Server) Hide(number string) error {
+	p, err := s.Person(number)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.accounts[p.Number].hidden = true
+	return nil
 }
 
 // LID is the other address of a number.

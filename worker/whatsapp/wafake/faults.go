@@ -12,6 +12,7 @@ type faults struct {
 	refusals   int
 	refuseCode string
 	duplicates int
+	grouped    bool
 	holds      map[string][]node // by number: messages that are held back from its linked devices
 }
 
@@ -68,6 +69,9 @@ func (s *Server) Refuse(messages int, code string) {
 
 // Duplicate hands each of the next messages to the linked devices twice.
 func (s *Server) Duplicate(messages int) { s.with(func(f *faults) { f.duplicates = messages }) }
+
+// GroupReceipts tells receipts of groups in the form that can speak for several members at once, or no longer.
+func (s *Server) GroupReceipts(yes bool) { s.with(func(f *faults) { f.grouped = yes }) }
 
 // Outdated refuses every login because of the client's version, from now on or no longer.
 func (s *Server) Outdated(yes bool) { s.with(func(f *faults) { f.outdated = yes }) }

@@ -19,6 +19,23 @@ type group struct {
 	created time.Time
 	members []*member
 	flags   map[string]bool // "announcement", "locked"
+	lids    bool            // its members know each other by their LIDs
+}
+
+// mode is how the group's members address each other.
+func (g *group) mode() string {
+	if g.lids {
+		return "lid"
+	}
+	return "pn"
+}
+
+// as is a device's address in the group, and its other one.
+func (g *group) as(d *device) (same, other types.JID) {
+	if g.lids {
+		return d.lid(), d.jid()
+	}
+	return d.jid(), d.lid()
 }
 
 type member struct {
@@ -43,14 +60,15 @@ func (g *group) remove(a *account) {
 func (g *group) describe() node {
 	a := attrs{
 		"id": g.jid.User, "subject": g.subject, "creation": strconv.FormatInt(g.created.Unix(), 10),
-		"s_t": strconv.FormatInt(g.created.Unix(), 10), "addressing_mode": "pn", "size": len(g.members),
+		"s_t": strconv.FormatInt(g.created.Unix(), 10), "addressing_mode": g.mode(), "size": len(g.members),
 	}
 	if len(g.members) > 0 {
-		a["creator"], a["s_o"] = g.members[0].account.jid(), g.members[0].account.jid()
+		same, _ := g.as(&device{account: g.members[0].account})
+		a["creator"], a["s_o"] = same, same
 	}
 	var children []node
 	for _, m := range g.members {
-		children = append(children, participant(m))
+		children = append(children, g.participant(m))
 	}
 	for flag := range g.flags {
 		children = append(children, node{Tag: flag})
@@ -64,8 +82,11 @@ func (g *group) describe() node {
 	return node{Tag: "group", Attrs: a, Content: children}
 }
 
-func participant(m *member) node {
+func (g *group) participant(m *member) node {
 	a := attrs{"jid": m.account.jid(), "lid": m.account.lidJID()}
+	if g.lids {
+		a = attrs{"jid": m.account.lidJID(), "phone_number": m.account.jid()}
+	}
 	if m.rank != "" {
 		a["type"] = m.rank
 	}
@@ -81,7 +102,7 @@ func (s *Server) routeGroup(from *device, to types.JID, n *node) string {
 	common := sealed(n)
 	if one := address(n, "participant"); !one.IsEmpty() { // a resend for one device
 		if d := s.device(one); d != nil {
-			s.deliver(d, inGroup(from, to, n, common))
+			s.deliver(d, g.message(from, n, common))
 		}
 		return ""
 	}
@@ -94,21 +115,33 @@ func (s *Server) routeGroup(from *device, to types.JID, n *node) string {
 	for _, m := range g.members {
 		for _, d := range m.account.devices {
 			if d != from {
-				s.deliver(d, inGroup(from, to, n, append(slices.Clone(own[d]), common...)))
+				s.deliver(d, g.message(from, n, append(slices.Clone(own[d]), common...)))
 			}
 		}
 	}
 	return ""
 }
 
-func inGroup(from *device, to types.JID, n *node, enc []node) node {
+// message is a group's message as one device gets it.
+func (g *group) message(from *device, n *node, enc []node) node {
 	a := envelope(from, n)
-	a["from"], a["participant"], a["participant_lid"], a["addressing_mode"] = to, from.jid(), from.lid().ToNonAD(), "pn"
+	same, other := g.as(from)
+	a["from"], a["participant"], a["addressing_mode"] = g.jid, same, g.mode()
+	a[map[string]string{"pn": "participant_lid", "lid": "participant_pn"}[g.mode()]] = other.ToNonAD()
 	return node{Tag: "message", Attrs: a, Content: append(enc, companions(n, enc)...)}
 }
 
-// NewGroup lets a number make a group.
+// NewGroup lets a number make a group, whose members know each other's numbers.
 func (s *Server) NewGroup(owner, subject string, members ...string) (types.JID, error) {
+	return s.newGroup(owner, subject, false, members)
+}
+
+// NewLIDGroup lets a number make a group whose members know each other by their LIDs.
+func (s *Server) NewLIDGroup(owner, subject string, members ...string) (types.JID, error) {
+	return s.newGroup(owner, subject, true, members)
+}
+
+func (s *Server) newGroup(owner, subject string, lids bool, members []string) (types.JID, error) {
 	for _, number := range append([]string{owner}, members...) {
 		if _, err := s.Person(number); err != nil {
 			return types.EmptyJID, err
@@ -120,14 +153,14 @@ func (s *Server) NewGroup(owner, subject string, members ...string) (types.JID, 
 	for _, number := range members {
 		others = append(others, s.accounts[digits(number)])
 	}
-	return s.createGroup(s.accounts[digits(owner)], subject, others, "").jid, nil
+	return s.createGroup(s.accounts[digits(owner)], subject, others, "", lids).jid, nil
 }
 
 // createGroup makes a group and tells its members. The caller has the lock.
-func (s *Server) createGroup(owner *account, subject string, others []*account, key string) *group {
+func (s *Server) createGroup(owner *account, subject string, others []*account, key string, lids bool) *group {
 	g := &group{
 		jid:     types.NewJID(strconv.Itoa(120363000000000000+len(s.groups)+1), types.GroupServer),
-		subject: subject, created: time.Now(), invite: rand.Text(), flags: map[string]bool{},
+		subject: subject, created: time.Now(), invite: rand.Text(), flags: map[string]bool{}, lids: lids,
 		members: []*member{{owner, "superadmin"}},
 	}
 	for _, a := range others {
@@ -145,12 +178,13 @@ func (s *Server) createGroup(owner *account, subject string, others []*account, 
 
 // notifyGroup tells one account's devices of a change of a group.
 func (s *Server) notifyGroup(g *group, by, to *account, change node) {
+	same, _ := g.as(&device{account: by})
 	for _, d := range to.devices {
 		s.deliver(d, node{
 			Tag: "notification",
 			Attrs: attrs{
-				"id": s.id(), "type": "w:gp2", "from": g.jid, "participant": by.jid(), "participant_pn": by.jid(),
-				"t": now(), "notify": by.name, "addressing_mode": "pn",
+				"id": s.id(), "type": "w:gp2", "from": g.jid, "participant": same, "participant_pn": by.jid(),
+				"t": now(), "notify": by.name, "addressing_mode": g.mode(),
 			},
 			Content: []node{change},
 		})
@@ -208,7 +242,7 @@ func (s *Server) alter(g *group, by, whom *account, action string) {
 	if m == nil {
 		return
 	}
-	s.tell(g, by, node{Tag: action, Content: []node{participant(m)}})
+	s.tell(g, by, node{Tag: action, Content: []node{g.participant(m)}})
 	if action == "remove" {
 		g.remove(whom)
 	}

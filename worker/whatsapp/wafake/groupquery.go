@@ -65,7 +65,7 @@ func (s *Server) groupsQuery(me *account, what *node, kind string) (node, string
 				others = append(others, a)
 			}
 		}
-		return s.createGroup(me, text(what, "subject"), others, text(what, "key")).describe(), ""
+		return s.createGroup(me, text(what, "subject"), others, text(what, "key"), false).describe(), ""
 	case "participating":
 		var mine []node
 		for _, g := range s.groups {

@@ -39,8 +39,10 @@ const refsShown = 6
 
 // showCodes sends a client that is not linked its QR codes. The caller has the lock.
 func (s *Server) showCodes(c *conn) {
-	c.link = &linking{done: make(chan error, 1)}
-	s.pairing[c] = true
+	if c.link == nil {
+		c.link = &linking{done: make(chan error, 1)}
+	}
+	s.pairing[c], c.link.refs = true, nil
 	refs := make([]node, refsShown)
 	for i := range refs {
 		ref := "2@" + rand.Text() + rand.Text()
@@ -52,6 +54,15 @@ func (s *Server) showCodes(c *conn) {
 		Attrs:   attrs{"from": types.ServerJID, "type": "set", "id": s.id(), "xmlns": "md"},
 		Content: []node{{Tag: "pair-device", Content: refs}},
 	})
+}
+
+// FreshCodes gives every client that shows QR codes new ones. The old ones are worth nothing any more.
+func (s *Server) FreshCodes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.pairing {
+		s.showCodes(c)
+	}
 }
 
 // Scan links the client that shows a QR code to a number, as the number's phone does, and returns when the client has

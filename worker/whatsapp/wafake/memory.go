@@ -26,6 +26,13 @@ type memory struct {
 	lastKey    uint32
 	lids, pns  map[string]string
 	migrated   map[string]bool
+	secrets    map[types.MessageID]secret
+}
+
+// secret is what a poll's votes are sealed with.
+type secret struct {
+	sender types.JID
+	key    []byte
 }
 
 // NewDevice is a device that is not linked and keeps its keys in memory, where a database is not what is tested.
@@ -33,13 +40,14 @@ func NewDevice() *store.Device {
 	m := &memory{
 		identities: map[string][32]byte{}, sessions: map[string][]byte{}, senderKeys: map[string][]byte{},
 		preKeys: map[uint32]*keys.PreKey{}, lids: map[string]string{}, pns: map[string]string{}, migrated: map[string]bool{},
+		secrets: map[types.MessageID]secret{},
 	}
-	secret := make([]byte, 36)
-	_, _ = rand.Read(secret)
+	random := make([]byte, 36)
+	_, _ = rand.Read(random)
 	d := &store.Device{
 		Log: waLog.Noop, Initialized: true,
 		NoiseKey: keys.NewKeyPair(), IdentityKey: keys.NewKeyPair(),
-		RegistrationID: binary.BigEndian.Uint32(secret), AdvSecretKey: secret[4:],
+		RegistrationID: binary.BigEndian.Uint32(random), AdvSecretKey: random[4:],
 		Account:    &waAdv.ADVSignedDeviceIdentity{},
 		Identities: m, Sessions: m, PreKeys: m, SenderKeys: m, LIDs: m, Container: m, AppStateKeys: m, AppState: m,
 		Contacts: m, ChatSettings: m, MsgSecrets: m, PrivacyTokens: m, EventBuffer: m,
@@ -188,6 +196,19 @@ func (m *memory) GetSenderKey(_ context.Context, group, user string) ([]byte, er
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.senderKeys[group+" "+user], nil
+}
+
+func (m *memory) PutMessageSecret(_ context.Context, _, sender types.JID, id types.MessageID, key []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.secrets[id] = secret{sender, key}
+	return nil
+}
+
+func (m *memory) GetMessageSecret(_ context.Context, _, _ types.JID, id types.MessageID) ([]byte, types.JID, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.secrets[id].key, m.secrets[id].sender, nil
 }
 
 func (m *memory) PutLIDMapping(_ context.Context, lid, pn types.JID) error {

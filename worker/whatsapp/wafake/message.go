@@ -1,9 +1,12 @@
 package wafake
 
 import (
+	"fmt"
 	"time"
 
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
 )
 
 // handleMessage takes a message that a device sends, hands it to every device that it is for, and acknowledges it.
@@ -77,6 +80,10 @@ func (s *Server) route(from *device, n *node) string {
 
 // direct is a message of a chat of two as one device gets it, which the sender knows under an address.
 func direct(from *device, known types.JID, to *device, n *node, enc []node) node {
+	hidden := from.account.hidden && to.account != from.account
+	if hidden {
+		known = from.lid()
+	}
 	same, other := from.as(known)
 	a := envelope(from, n)
 	a["from"] = same
@@ -84,7 +91,8 @@ func direct(from *device, known types.JID, to *device, n *node, enc []node) node
 	if same.Server == types.HiddenUserServer {
 		suffix = "pn"
 	}
-	if to.account == from.account {
+	switch {
+	case to.account == from.account:
 		recipient := address(n, "to").ToNonAD()
 		if r := address(n, "recipient"); !r.IsEmpty() {
 			recipient = r
@@ -92,7 +100,7 @@ func direct(from *device, known types.JID, to *device, n *node, enc []node) node
 		if category := text(n, "category"); category == "" {
 			a["recipient"] = recipient
 		}
-	} else {
+	case !hidden:
 		a["sender_"+suffix] = other.ToNonAD()
 	}
 	return node{Tag: "message", Attrs: a, Content: append(enc, companions(n, enc)...)}
@@ -132,4 +140,29 @@ func companions(n *node, enc []node) []node {
 		}
 	}
 	return out
+}
+
+// Publish lets a channel write to those who follow it, and returns the message's ID. It is not encrypted.
+func (s *Server) Publish(channel types.JID, m *waE2E.Message, followers ...string) (types.MessageID, error) {
+	plain, err := proto.Marshal(m)
+	if err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id := fmt.Sprintf("CHANNEL%08X", s.number())
+	for _, number := range followers {
+		a := s.accounts[digits(number)]
+		if a == nil {
+			return "", fmt.Errorf("%s is nobody", number)
+		}
+		for _, d := range a.devices {
+			s.deliver(d, node{
+				Tag:     "message",
+				Attrs:   attrs{"from": channel, "id": id, "server_id": s.number() + 99, "t": now(), "type": "text"},
+				Content: []node{{Tag: "plaintext", Content: plain}},
+			})
+		}
+	}
+	return id, nil
 }

@@ -40,11 +40,27 @@ func (s *Server) handleReceipt(c *conn, n *node) {
 	if a == nil || kind == "peer_msg" || kind == "hist_sync" {
 		return
 	}
+	if to.Server == types.GroupServer && kind != "retry" && s.faults.grouped {
+		out = s.inOne(out)
+	}
 	for _, d := range a.devices {
 		if d != c.device && (kind != "retry" || d.id == target.Device) {
 			s.deliver(d, out)
 		}
 	}
+}
+
+// inOne is a group's receipt in the form that can speak for several members at once.
+func (s *Server) inOne(r node) node {
+	who := node{Tag: "user", Attrs: attrs{"jid": r.Attrs["participant"], "t": r.Attrs["t"]}}
+	var each []node
+	for _, id := range receiptIDs(&r) {
+		each = append(each, node{Tag: "participants", Attrs: attrs{"key": id}, Content: []node{who}})
+	}
+	a := clone(r.Attrs)
+	delete(a, "participant")
+	a["id"] = s.id()
+	return node{Tag: "receipt", Attrs: a, Content: each}
 }
 
 // receiptIDs are the messages that a receipt speaks of.

@@ -11,19 +11,20 @@ import (
 // labelHeader tells the witness whose connection it is.
 const labelHeader = "X-Wafake-Client"
 
-// Client is an HTTP client for which every host is the network at addr. Hand it to SetPreLoginHTTPClient,
-// SetWebsocketHTTPClient and SetMediaHTTPClient of a whatsmeow client; label is what the witness calls its connections.
-func Client(addr, label string) *http.Client {
+// Transport is one for which every host is the network at addr.
+func Transport(addr string) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}
-	return &http.Client{Transport: labelled{label, &http.Transport{DialContext: dial, DialTLSContext: dial}}}
+	return &http.Transport{DialContext: dial, DialTLSContext: dial}
 }
 
-// labelled says who asks.
+// Label tells the witness that what passes is a client's, of a worker for example.
+func Label(label string, to http.RoundTripper) http.RoundTripper { return labelled{label, to} }
+
 type labelled struct {
 	label string
-	to    *http.Transport
+	to    http.RoundTripper
 }
 
 func (l labelled) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -32,13 +33,9 @@ func (l labelled) RoundTrip(r *http.Request) (*http.Response, error) {
 	return l.to.RoundTrip(r)
 }
 
-// CloseIdleConnections is for http.Client.
-func (l labelled) CloseIdleConnections() { l.to.CloseIdleConnections() }
-
-// Configure points a whatsmeow client at the network. Call it before Connect. label is what the witness calls its
-// connections, of a worker for example.
+// Configure points a whatsmeow client at the network, under a label. Call it before Connect.
 func (s *Server) Configure(client *whatsmeow.Client, label string) {
-	h := Client(s.addr, label)
+	h := &http.Client{Transport: Label(label, Transport(s.addr))}
 	client.SetPreLoginHTTPClient(h)
 	client.SetWebsocketHTTPClient(h)
 	client.SetMediaHTTPClient(h)

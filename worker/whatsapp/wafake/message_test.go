@@ -3,6 +3,7 @@ package wafake_test
 import (
 	"bytes"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,11 +116,12 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 	s := wafake.Start(t)
 	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
 	device := sub.Store.GetJID()
-	refuse := true
+	var refuse atomic.Bool
+	refuse.Store(true)
 	sub.SynchronousAck = true
 	sub.AddEventHandlerWithSuccessStatus(func(e any) bool {
 		if m, ok := e.(*events.Message); ok {
-			return m.Message.GetConversation() != "again" || !refuse
+			return m.Message.GetConversation() != "again" || !refuse.Load()
 		}
 		return true
 	})
@@ -131,7 +133,7 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 	await(sub, texted("taken"))
 	require.Eventually(t, func() bool { return s.Waiting(device) == 1 }, 20*time.Second, 10*time.Millisecond)
 	sub.Disconnect()
-	refuse = false
+	refuse.Store(false)
 	require.NoError(t, sub.Connect())
 	await[*events.OfflineSyncPreview](sub, func(e *events.OfflineSyncPreview) bool { return e.Total == 1 })
 }

@@ -37,6 +37,11 @@ VULNDB ?= https://vuln.go.dev
 run: build-kurir ## build, and run everything in one process on private embedded PostgreSQL and Redis
 	@exec ./bin/kurir up
 
+.PHONY: run-whatsapp
+run-whatsapp: build-kurir ## the same with a worker that speaks to WhatsApp; QR codes appear in the terminal. Read docs/whatsapp.md first
+	@$(BUILD) -o bin/kurir-whatsapp ./cmd/kurir-whatsapp
+	@exec ./bin/kurir-whatsapp up
+
 .PHONY: build
 build: ## build the programs into bin/
 	$(BUILD) -o bin/ ./cmd/...

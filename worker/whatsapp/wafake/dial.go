@@ -11,6 +11,9 @@ import (
 // labelHeader tells the witness whose connection it is.
 const labelHeader = "X-Wafake-Client"
 
+// personLabel begins the labels of the people's own clients.
+const personLabel = "person "
+
 // Transport is one for which every host is the network at addr.
 func Transport(addr string) *http.Transport {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

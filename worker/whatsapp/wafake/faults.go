@@ -5,6 +5,8 @@ import "time"
 // faults is how the network fails those under test: the linked devices.
 type faults struct {
 	outdated   bool
+	down       bool
+	uploads    int
 	lose       int
 	loseAck    int
 	breaks     int
@@ -72,6 +74,12 @@ func (s *Server) Duplicate(messages int) { s.with(func(f *faults) { f.duplicates
 
 // GroupReceipts tells receipts of groups in the form that can speak for several members at once, or no longer.
 func (s *Server) GroupReceipts(yes bool) { s.with(func(f *faults) { f.grouped = yes }) }
+
+// Down lets no client connect, from now on or no longer. Who is connected stays so.
+func (s *Server) Down(yes bool) { s.with(func(f *faults) { f.down = yes }) }
+
+// RefuseUploads takes none of the next media.
+func (s *Server) RefuseUploads(media int) { s.with(func(f *faults) { f.uploads = media }) }
 
 // Outdated refuses every login because of the client's version, from now on or no longer.
 func (s *Server) Outdated(yes bool) { s.with(func(f *faults) { f.outdated = yes }) }

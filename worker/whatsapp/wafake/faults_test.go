@@ -50,6 +50,11 @@ func TestHowALoginEnds(t *testing.T) {
 	}
 	require.Equal(t, []string{"dropped", "replaced", "unlinked"}, ends)
 	require.Empty(t, s.Fights("4917012345"))
+	refused := s.Refused("4917012345")
+	require.Equal(t, []string{"405", "402"}, []string{refused[0].End, refused[1].End})
+	s.Down(true)
+	require.Error(t, follow(t, s, whatsmeow.NewClient(wafake.NewDevice(), nil), "worker").Connect())
+	person(t, s, "4917099999") // the people's phones are not under test
 }
 
 func TestTwoClientsWithOneDeviceAreSeen(t *testing.T) {

@@ -2,6 +2,7 @@ package wafake
 
 import (
 	"strconv"
+	"time"
 
 	"go.mau.fi/whatsmeow/types"
 )
@@ -10,8 +11,9 @@ import (
 func (s *Server) arrive(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.faults.outdated {
-		c.fail(attrs{"reason": "405"})
+	phone := c.who.payload.GetUsername() != 0 && c.who.payload.GetDevice() == 0
+	if s.faults.outdated && !phone {
+		s.turnAway(c, attrs{"reason": "405"})
 		return
 	}
 	if c.who.payload.GetUsername() == 0 {
@@ -22,10 +24,10 @@ func (s *Server) arrive(c *conn) {
 	d := s.device(types.JID{User: number, Device: uint16(c.who.payload.GetDevice()), Server: types.DefaultUserServer}) //nolint:gosec // 16 bits by the protocol
 	switch {
 	case d == nil || d.static != c.who.static:
-		c.fail(attrs{"reason": "401"})
+		s.turnAway(c, attrs{"reason": "401"})
 		return
-	case d.account.ban != nil:
-		c.fail(d.account.ban.failure())
+	case d.account.ban != nil && !phone:
+		s.turnAway(c, d.account.ban.failure())
 		return
 	}
 	if old := d.conn; old != nil {
@@ -50,8 +52,15 @@ func (b *ban) failure() attrs {
 	return a
 }
 
-// fail refuses a login.
-func (c *conn) fail(why attrs) {
+// turnAway refuses a login. The caller has the lock.
+func (s *Server) turnAway(c *conn, why attrs) {
+	who := types.JID{
+		User:   strconv.FormatUint(c.who.payload.GetUsername(), 10),
+		Device: uint16(c.who.payload.GetDevice()), //nolint:gosec // 16 bits by the protocol
+		Server: types.DefaultUserServer,
+	}
+	at := time.Now()
+	s.witness.refused = append(s.witness.refused, Login{Device: who, Client: c.from, From: at, To: at, End: why["reason"].(string)})
 	c.send(node{Tag: "failure", Attrs: why})
 	c.finish()
 }

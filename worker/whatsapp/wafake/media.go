@@ -39,8 +39,15 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	path := s.keep(blob)
+	refused, path := due(&s.faults.uploads), ""
+	if !refused {
+		path = s.keep(blob)
+	}
 	s.mu.Unlock()
+	if refused {
+		http.Error(w, "not now", http.StatusServiceUnavailable)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(map[string]string{"url": "https://" + mediaHost + path, "direct_path": path, "handle": "", "object_id": ""})
 }

@@ -143,6 +143,9 @@ func TestAMediumIsUploadedAndDownloaded(t *testing.T) {
 	s := wafake.Start(t)
 	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
 	picture := bytes.Repeat([]byte("pixel"), 10_000)
+	s.RefuseUploads(1)
+	_, err := sub.Upload(bg(), picture, whatsmeow.MediaImage)
+	require.Error(t, err)
 	up, err := sub.Upload(bg(), picture, whatsmeow.MediaImage)
 	require.NoError(t, err)
 	id := sub.send(jid(ann.Number), &waE2E.Message{ImageMessage: &waE2E.ImageMessage{

@@ -95,7 +95,7 @@ func (s *Server) makePerson(number string) (*Person, error) {
 
 func (s *Server) newPerson(number string, client *whatsmeow.Client) *Person {
 	p := &Person{Number: number, Client: client, server: s, changed: make(chan struct{})}
-	s.Configure(client, "person "+number)
+	s.Configure(client, personLabel+number)
 	client.EnableAutoReconnect = false
 	client.SetForceActiveDeliveryReceipts(true)
 	client.AddEventHandler(p.handle)

@@ -2,6 +2,7 @@ package wafake
 
 import (
 	"maps"
+	"slices"
 
 	"go.mau.fi/whatsmeow/types"
 )
@@ -41,7 +42,7 @@ func (d *device) settled(tag, id string, participant types.JID) {
 		if from := address(&p.node, "participant"); !participant.IsEmpty() && !from.IsEmpty() && from.User != participant.User {
 			continue
 		}
-		d.queue = append(d.queue[:i:i], d.queue[i+1:]...)
+		d.queue = slices.Delete(d.queue, i, i+1)
 		return
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -92,8 +93,10 @@ func (s *Server) Close() error {
 
 func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.closed {
+	from := r.Header.Get(labelHeader)
+	if s.closed || (s.faults.down && !strings.HasPrefix(from, personLabel)) {
 		s.mu.Unlock()
+		http.Error(w, "down", http.StatusServiceUnavailable)
 		return
 	}
 	s.conns.Add(1)
@@ -110,7 +113,7 @@ func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
 		server: s,
 		frames: &frames{ws: ws, ctx: ctx},
 		end:    cancel,
-		from:   r.Header.Get(labelHeader),
+		from:   from,
 	}
 	c.wake = sync.NewCond(&c.outMu)
 	c.serve()

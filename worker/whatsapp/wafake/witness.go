@@ -26,8 +26,9 @@ type Send struct {
 
 // witness remembers what happened on the network. What the people were shown, they remember themselves: Person.Shown.
 type witness struct {
-	logins []*Login
-	sends  []Send
+	logins  []*Login
+	refused []Login
+	sends   []Send
 }
 
 func (w *witness) login(device types.JID, client string) *Login {
@@ -57,6 +58,20 @@ func (s *Server) Logins(number string) []Login {
 	for _, l := range s.witness.logins {
 		if l.Device.User == digits(number) && l.Device.Device != 0 {
 			out = append(out, *l)
+		}
+	}
+	return out
+}
+
+// Refused are the logins of a number's linked devices that were refused, in order. End is the reason's number: "401" of a
+// device that was removed, "402" or "403" of a number that is banned, "405" of a client that is outdated.
+func (s *Server) Refused(number string) []Login {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Login
+	for _, l := range s.witness.refused {
+		if l.Device.User == digits(number) && l.Device.Device != 0 {
+			out = append(out, l)
 		}
 	}
 	return out

@@ -40,6 +40,8 @@ func TestTheNetworkTakesOrders(t *testing.T) {
 	require.Equal(t, sub.Store.GetJID().String(), device)
 	order("write", http.StatusOK, &id, "number", "4917099999", "to", "4917012345", "text", "by order")
 	require.Equal(t, id, await(sub, texted("by order")).Info.ID)
+	_, err := person(t, s, "4917012345").Await(id)
+	require.NoError(t, err)
 	var shown []wafake.Shown
 	order("shown", http.StatusOK, &shown)
 	require.Equal(t, "by order", shown[0].Text())

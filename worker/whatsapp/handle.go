@@ -71,6 +71,9 @@ func (l *link) connection(evt any) {
 // keepAlives that fail in a row end a link. There is one each 20 to 30 s.
 const keepAlives = 2
 
+// banWithoutEnd is how long a ban is waited for of which WhatsApp does not tell the end.
+const banWithoutEnd = time.Hour
+
 // ending tells what ends a link, other than trouble on the way; nil: nothing.
 func (l *link) ending(evt any) error {
 	switch e := evt.(type) {
@@ -87,7 +90,10 @@ func (l *link) ending(evt any) error {
 	case *events.TemporaryBan:
 		banned := *endBanned
 		banned.unlinked = false
-		banned.until = time.Now().Add(max(e.Expire, time.Minute))
+		if e.Expire <= 0 { // WhatsApp does not say until when
+			e.Expire = banWithoutEnd
+		}
+		banned.until = time.Now().Add(e.Expire)
 		l.c.log.Warn("WhatsApp has banned the number for a while", "code", int(e.Code), "why", e.Code.String(), "until", banned.until)
 		return &banned
 	case *events.ClientOutdated:

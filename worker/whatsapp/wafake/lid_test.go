@@ -2,6 +2,7 @@ package wafake_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/whatsmeow"
@@ -28,6 +29,12 @@ func TestPeopleAreKnownByTheirLIDs(t *testing.T) {
 	got := await(sub, texted("from the LID"))
 	require.Equal(t, lid, got.Info.Chat)
 	require.Equal(t, jid(ann.Number), got.Info.SenderAlt.ToNonAD())
+
+	second := linked(t, s, "4917012345")
+	require.Eventually(t, func() bool { return s.Waiting(ann.Client.Store.GetJID()) == 0 }, 20*time.Second, 10*time.Millisecond)
+	_, err = ann.Write(sub.Store.GetLID().ToNonAD(), "to both")
+	require.NoError(t, err)
+	await(second, texted("to both"))
 
 	bob := person(t, s, "4917088888")
 	require.NoError(t, s.Hide(bob.Number))

@@ -97,6 +97,7 @@ func (s *Server) newPerson(number string, client *whatsmeow.Client) *Person {
 	p := &Person{Number: number, Client: client, server: s, changed: make(chan struct{})}
 	s.Configure(client, personLabel+number)
 	client.EnableAutoReconnect = false
+	client.SynchronousAck = true // so that what a person has acknowledged has had its effect
 	client.SetForceActiveDeliveryReceipts(true)
 	client.AddEventHandler(p.handle)
 	return p

@@ -77,12 +77,16 @@ func (s *Server) announceDevices(a *account) {
 			if d.conn == nil || !d.conn.active {
 				continue // asks anew after its login
 			}
-			change := node{Tag: "update", Attrs: attrs{"device_hash": "2:"}}
-			n := node{Tag: "notification", Attrs: attrs{"id": s.id(), "type": "devices", "from": a.jid(), "t": now()}, Content: []node{change}}
-			if other == a {
-				n.Attrs["type"], n.Content = "account_sync", []node{{Tag: "devices", Attrs: attrs{"dhash": "2:"}}}
+			for _, known := range []types.JID{a.jid(), a.lidJID()} {
+				n := node{
+					Tag: "notification", Attrs: attrs{"id": s.id(), "type": "devices", "from": known, "t": now()},
+					Content: []node{{Tag: "update", Attrs: attrs{"device_hash": "2:"}}},
+				}
+				if other == a && known == a.jid() {
+					n.Attrs["type"], n.Content = "account_sync", []node{{Tag: "devices", Attrs: attrs{"dhash": "2:"}}}
+				}
+				s.deliver(d, n)
 			}
-			s.deliver(d, n)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -59,6 +60,9 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 		}
 	}
 	cfg.ID, cfg.HandOver, cfg.MetricsPort = "whatsapp-1", 0, 0
+	if !slices.ContainsFunc(p.environ, func(line string) bool { return strings.HasPrefix(line, "LOG_LEVEL=") }) {
+		cfg.LogLevel = "warn" // the terminal is for QR codes
+	}
 	if err := cfg.check(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}

@@ -60,7 +60,7 @@ func (l *link) connection(evt any) {
 			l.end(fmt.Errorf("%w: WhatsApp is silent", errLost))
 		}
 	case *events.StreamError:
-		l.end(fmt.Errorf("%w: stream error %s", errLost, e.Code))
+		time.AfterFunc(remoteTimeout, func() { l.end(fmt.Errorf("%w: stream error %s", errLost, e.Code)) }) // WhatsApp closes it sooner
 	default:
 		if end := l.ending(evt); end != nil {
 			l.end(end)

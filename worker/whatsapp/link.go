@@ -25,12 +25,15 @@ type link struct {
 	c      *conn
 	client *whatsmeow.Client
 	device *store.Device
+	linked bool // to a phone, when the link began
 	people people
 	buffer *buffer
 	intake *worker.Intake
 	login  login
 	ctx    context.Context // ends with the link
 	end    context.CancelCauseFunc
+	socket context.Context // whatsmeow's, which ends after it has disconnected
+	unplug context.CancelFunc
 	over   chan struct{} // closed when nothing of it is left
 }
 
@@ -65,9 +68,26 @@ func (l *link) close() (wasReady bool) {
 	wasReady = l.c.ready
 	l.c.link, l.c.ready = nil, false
 	l.c.mu.Unlock()
-	l.client.Disconnect()
+	l.disconnect()
 	l.intake.Close()
 	return wasReady
+}
+
+// remoteTimeout is for WhatsApp to close a connection that it has ended.
+const remoteTimeout = 2 * time.Second
+
+// disconnect lets one side alone close the socket: whatsmeow does not bear that both do at once, and a panic in its own
+// goroutines would end the process. So its context goes on until then, and what WhatsApp ends, WhatsApp closes.
+func (l *link) disconnect() {
+	defer l.unplug()
+	var end *ending
+	if errors.As(context.Cause(l.ctx), &end) {
+		late := time.Now().Add(remoteTimeout)
+		for l.client.IsConnected() && time.Now().Before(late) {
+			time.Sleep(time.Millisecond) // whatsmeow has nothing to wait for
+		}
+	}
+	l.client.Disconnect()
 }
 
 // open claims the session and makes its client.
@@ -83,13 +103,14 @@ func (c *conn) open() (*link, error) {
 		c.log.Error("the session's proxy cannot be used", "error", err)
 		return nil, endProxy
 	}
-	l := &link{c: c, device: device, people: people{device}, over: make(chan struct{})}
+	l := &link{c: c, device: device, linked: device.ID != nil, people: people{device}, over: make(chan struct{})}
 	l.ctx, l.end = context.WithCancelCause(c.ctx)
+	l.socket, l.unplug = context.WithCancel(context.WithoutCancel(c.ctx))
 	l.intake = worker.NewIntake(l.ctx, c.session, c.sink, c.engine.log)
 	if c.engine.prepare != nil {
 		c.engine.prepare(device)
 	}
-	if device.ID != nil {
+	if l.linked {
 		l.buffer = &buffer{EventBuffer: device.EventBuffer}
 		device.EventBuffer = l.buffer
 	}
@@ -134,7 +155,7 @@ func (l *link) configure() {
 	cli.SynchronousAck, cli.EnableDecryptedEventBuffer = true, true
 	cli.AutomaticMessageRerequestFromPhone = true
 	cli.ManualHistorySyncDownload = true // no history is imported
-	cli.BackgroundEventCtx = l.ctx
+	cli.BackgroundEventCtx = l.socket
 	cli.GetMessageForRetry = l.again
 	cli.PrePairCallback = l.adopt
 	cli.AddEventHandlerWithSuccessStatus(l.handle)
@@ -147,14 +168,17 @@ func (l *link) connect() error {
 	}
 	slow := time.AfterFunc(connectTimeout, func() { l.end(errUnreachable) })
 	defer slow.Stop()
-	if err := l.client.ConnectContext(l.ctx); err != nil {
+	given := context.AfterFunc(l.ctx, l.unplug)
+	err := l.client.ConnectContext(l.socket)
+	given()
+	if err != nil {
 		if errors.Is(err, worker.ErrLeaseLost) {
 			return worker.ErrLeaseLost
 		}
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	go l.sweep()
-	if l.device.ID != nil {
+	if l.linked {
 		time.AfterFunc(loginTimeout, func() {
 			if !l.client.IsLoggedIn() {
 				l.end(fmt.Errorf("%w: no answer to the login", errUnreachable))

@@ -1,3 +1,8 @@
+//go:build !race
+
+// Not under the race detector: whatsmeow reads and writes its socket without a lock where a connection breaks while something is
+// sent (socket.FrameSocket), which it is made to here all the time. make test runs these without.
+
 package whatsapp
 
 import (

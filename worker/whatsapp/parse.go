@@ -55,6 +55,8 @@ func internal(m *waE2E.Message) bool {
 
 func parseText(m *waE2E.Message, s *said) bool {
 	switch {
+	case m == nil:
+		return false
 	case m.Conversation != nil:
 		s.Message = m.GetConversation()
 	case m.GetExtendedTextMessage() != nil:

@@ -42,6 +42,7 @@ func main() {
 type program struct {
 	environ        []string
 	stdout, stderr io.Writer
+	transport      *http.Transport // the way to WhatsApp; nil but in tests
 }
 
 // run is main without the globals of the process.
@@ -89,7 +90,7 @@ func (p *program) work(ctx context.Context, cfg *config, codes bool, ready func(
 		return err
 	}
 	defer traces.Close()
-	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName, Logger: log})
+	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName, Logger: log, Transport: p.transport})
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,14 @@ import (
 	"kurir/worker/whatsapp/wafake"
 )
 
-func TestMain(m *testing.M) { embeddedtest.Main(m) }
+// serve is whether this process is not to test but to serve, see memory_test.go.
+var serve = func() bool { return false }
+
+func TestMain(m *testing.M) {
+	if !serve() {
+		embeddedtest.Main(m)
+	}
+}
 
 const patience = 20 * time.Second
 

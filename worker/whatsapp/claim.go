@@ -82,14 +82,9 @@ func (h *holder) adopt(ctx context.Context, device types.JID) error {
 
 // forget lets go of the session's device, and of what was sent from it.
 func (h *holder) forget(ctx context.Context) error {
-	return h.change(ctx, `WITH gone AS (DELETE FROM whatsmeow_device WHERE jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
+	r, err := h.db.ExecContext(ctx, `WITH gone AS (DELETE FROM whatsmeow_device WHERE jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
 		sent AS (DELETE FROM kurir_sent WHERE session = $1), polls AS (DELETE FROM kurir_polls WHERE session = $1), made AS (DELETE FROM kurir_groups WHERE session = $1)
-		UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE session = $1 AND epoch = $2`)
-}
-
-// change runs a statement whose first parameters are session and epoch, and which changes one row if these are current.
-func (h *holder) change(ctx context.Context, statement string, more ...any) error {
-	r, err := h.db.ExecContext(ctx, statement, append([]any{h.session, h.epoch}, more...)...)
+		UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE session = $1 AND epoch = $2`, h.session, h.epoch)
 	if isFenced(err) {
 		return errSuperseded
 	}

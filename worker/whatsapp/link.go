@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.mau.fi/whatsmeow"
@@ -35,6 +36,8 @@ type link struct {
 	socket context.Context // whatsmeow's, which ends after it has disconnected
 	unplug context.CancelFunc
 	over   chan struct{} // closed when nothing of it is left
+
+	addressing sync.Map // of groups: do they name people by LID?
 }
 
 // connectOnce connects, and waits until the link ends. The error is never nil.

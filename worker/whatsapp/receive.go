@@ -23,6 +23,9 @@ import (
 // a handler that waited itself would let one medium hold up all chats.
 func (l *link) message(e *events.Message) bool {
 	info, hash := e.Info, l.buffer.taken()
+	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
+		return true
+	}
 	said, ok := l.read(e)
 	if !ok {
 		return true
@@ -69,6 +72,9 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	}
 	s.WhatsappID, s.FromMe = info.ID, info.IsFromMe
 	s.Chat = l.people.name(ctx, info.Chat, chatAlt)
+	if info.Chat.Server == types.BroadcastServer && !info.IsFromMe { // somebody's list, of which nobody else is to know
+		s.Chat = l.people.name(ctx, info.Sender, info.SenderAlt)
+	}
 	s.Sender = l.people.name(ctx, info.Sender, info.SenderAlt)
 	s.From = l.people.contact(ctx, info.Sender, info.SenderAlt, info.PushName)
 	return s, ok

@@ -28,6 +28,9 @@ func (c *conn) Send(ctx context.Context, m wire.Send) (wire.SendResult, error) {
 	if err != nil || to.User == "" {
 		return *failed(wire.CodeInvalidRequest, "the recipient is no WhatsApp address"), nil
 	}
+	if to.Server == types.NewsletterServer && m.Type != message.Text { // channels have media and edits of another kind
+		return wire.SendResult{}, worker.ErrUnsupported
+	}
 	to, r, err := c.recipient(ctx, l, to.ToNonAD())
 	if err != nil || r != nil {
 		return known(r), err
@@ -75,6 +78,10 @@ func (c *conn) prepare(ctx context.Context, l *link, to types.JID, m *wire.Send)
 		return kept, nil, nil
 	}
 	w := &composer{client: l.client, own: l.people.own(), chat: to}
+	if err := w.address(ctx, l, m); err != nil {
+		c.log.Info("a group cannot be looked up", "error", redact(err.Error()))
+		return nil, nil, worker.ErrNotConnected
+	}
 	if m.Media != nil {
 		medium, r, err := c.carry(ctx, m)
 		if err != nil || r != nil {

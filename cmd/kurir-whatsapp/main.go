@@ -66,7 +66,7 @@ from a file instead: NAME_FILE names it.`,
 			return p.work(cmd.Context(), cfg, codes, nil)
 		}}
 	root.Flags().BoolVar(&codes, "qr", false, "draw QR codes in the terminal, too")
-	root.AddCommand(p.up(), &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
+	root.AddCommand(p.up(), p.adopt(), &cobra.Command{Use: "version", Short: "Print the version", Args: cobra.NoArgs, Run: func(*cobra.Command, []string) {
 		fmt.Fprintln(p.stdout, "kurir-whatsapp", version, "as WhatsApp Web", whatsapp.Version())
 	}})
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -55,6 +55,10 @@ func upgrade(ctx context.Context, pool *pgxpool.Pool, schema string, log waLog.L
 	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil {
 		return fmt.Errorf("create the schema: %w", err)
 	}
+	// whatsmeow looks for its table of versions in all schemas, and would take another program's for its own.
+	if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS whatsmeow_version (version INTEGER, compat INTEGER)"); err != nil {
+		return fmt.Errorf("create the table of versions: %w", err)
+	}
 	db := fenced(pool, fenceUpgrade)
 	defer func() { _ = db.Close() }()
 	if err := sqlstore.NewWithDB(db, "pgx", log).Upgrade(ctx); err != nil {

@@ -36,7 +36,8 @@ type Config struct {
 	SendTimeout time.Duration   // for WhatsApp to acknowledge one message; 0 means 20 s
 	TempFolder  string          // for media on their way, encrypted; the system's if empty
 	Transport   *http.Transport // the way to WhatsApp, which a session's proxy and lease are put around; nil: the internet
-	Through     func(http.RoundTripper) http.RoundTripper
+	// Through is put around that way, for tests that tell engines apart; nil: nothing is.
+	Through func(http.RoundTripper) http.RoundTripper
 }
 
 // Engine implements worker.Engine.

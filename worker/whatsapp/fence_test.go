@@ -160,6 +160,32 @@ func TestAClaimWaitsForTheHolderBefore(t *testing.T) {
 	require.Equal(t, "in time", string(kept))
 }
 
+// Closing takes no further statement and waits for those that run, so that whoever comes next finds all of it.
+func TestClosingWaitsForWriters(t *testing.T) {
+	t.Parallel()
+	ctx, pool := context.Background(), database(t)
+	h := holderOf(t, pool, "s", 1)
+	_, err := h.claim(ctx)
+	require.NoError(t, err)
+	d := device(t, pool, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
+	require.NoError(t, d.EventBuffer.DoDecryptionTxn(ctx, func(tx context.Context) error {
+		soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		require.ErrorIs(t, h.close(soon), context.DeadlineExceeded)
+		require.Error(t, d.Sessions.PutSession(ctx, "6282:0", []byte("too late")))
+		return d.Sessions.PutSession(tx, "6282:0", []byte("begun in time"))
+	}))
+	require.NoError(t, h.close(ctx))
+	next := holderOf(t, pool, "s", 2)
+	jid, err := next.claim(ctx)
+	require.NoError(t, err)
+	d, err = container(next.db, waLog.Noop, nil).GetDevice(ctx, jid)
+	require.NoError(t, err)
+	kept, err := d.Sessions.GetSession(ctx, "6282:0")
+	require.NoError(t, err)
+	require.Equal(t, "begun in time", string(kept))
+}
+
 // A connection that names nobody changes no credentials either: whoever forgets the fence learns it at once.
 func TestCredentialsAreForHoldersOnly(t *testing.T) {
 	t.Parallel()

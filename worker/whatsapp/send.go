@@ -104,13 +104,13 @@ func (c *conn) prepare(ctx context.Context, l *link, to types.JID, m *wire.Send)
 	if text == nil {
 		return nil, nil, worker.ErrUnsupported
 	}
-	if err := c.holder.begin(ctx, m.WhatsappID, to.String(), text); err != nil {
-		return nil, nil, c.storeError(err)
-	}
 	if m.Poll != nil {
 		if err := c.holder.keepPoll(ctx, m.WhatsappID, m.Poll.Options); err != nil {
 			return nil, nil, c.storeError(err)
 		}
+	}
+	if err := c.holder.begin(ctx, m.WhatsappID, to.String(), text); err != nil {
+		return nil, nil, c.storeError(err)
 	}
 	return text, nil, nil
 }

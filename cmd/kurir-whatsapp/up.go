@@ -77,7 +77,7 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 // it fails.
 func (p *program) startKurir(kurir string, cfg *config, ended context.CancelCauseFunc) (stop func(), err error) {
 	var said bytes.Buffer
-	child := exec.Command(kurir, "up") //nolint:gosec // the operator names it
+	child := exec.Command(kurir, "up")
 	child.Env = append(p.environ, "SIM_WORKERS=0", "PORT="+strconv.Itoa(cfg.APIPort))
 	child.Stdout, child.Stderr = &said, &said
 	child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us, who stop it when the worker has left

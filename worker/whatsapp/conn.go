@@ -86,8 +86,9 @@ func (c *conn) run() {
 	for attempt := 0; ; attempt++ {
 		wasReady, err := c.attempt()
 		c.unlinking.Lock() // a logout in hand decides how it goes on
+		closing := c.isClosing()
 		c.unlinking.Unlock()
-		if c.isClosing() || c.ctx.Err() != nil {
+		if closing || c.ctx.Err() != nil {
 			return
 		}
 		var end *ending

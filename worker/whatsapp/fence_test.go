@@ -38,7 +38,7 @@ func holderOf(t testing.TB, pool *pgxpool.Pool, session string, epoch int64) *ho
 }
 
 // device is a linked one, in the store as a holder sees it.
-func device(t testing.TB, pool *pgxpool.Pool, h *holder, jid types.JID) *store.Device {
+func device(t testing.TB, h *holder, jid types.JID) *store.Device {
 	t.Helper()
 	d := container(h.db, waLog.Noop, nil).NewDevice()
 	d.ID, d.Account = &jid, account()
@@ -89,7 +89,7 @@ func TestAZombieChangesNothing(t *testing.T) {
 	_, err := old.claim(ctx)
 	require.NoError(t, err)
 	jid := types.JID{User: "6281", Device: 7, Server: types.DefaultUserServer}
-	d := device(t, pool, old, jid)
+	d := device(t, old, jid)
 	require.NoError(t, d.Sessions.PutSession(ctx, "6282:0", []byte("session")))
 	claimed, err := old.claim(ctx)
 	require.NoError(t, err, "claiming may be repeated")
@@ -132,7 +132,7 @@ func TestAClaimWaitsForTheHolderBefore(t *testing.T) {
 	old, now := holderOf(t, pool, "s", 1), holderOf(t, pool, "s", 2)
 	_, err := old.claim(ctx)
 	require.NoError(t, err)
-	d := device(t, pool, old, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
+	d := device(t, old, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
 	written, goOn, claimed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		<-written
@@ -167,7 +167,7 @@ func TestClosingWaitsForWriters(t *testing.T) {
 	h := holderOf(t, pool, "s", 1)
 	_, err := h.claim(ctx)
 	require.NoError(t, err)
-	d := device(t, pool, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
+	d := device(t, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
 	require.NoError(t, d.EventBuffer.DoDecryptionTxn(ctx, func(tx context.Context) error {
 		soon, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		defer cancel()
@@ -209,10 +209,10 @@ func TestAdoptingADeviceForgetsTheFormerOne(t *testing.T) {
 		require.NoError(t, err)
 	}
 	jid := types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer}
-	stale := device(t, pool, first, jid)
+	stale := device(t, first, jid)
 	require.NoError(t, stale.Sessions.PutSession(ctx, "6282:0", []byte("stale")))
 
-	d := device(t, pool, second, jid)
+	d := device(t, second, jid)
 	has, err := d.Sessions.HasSession(ctx, "6282:0")
 	require.NoError(t, err)
 	require.False(t, has)
@@ -221,7 +221,7 @@ func TestAdoptingADeviceForgetsTheFormerOne(t *testing.T) {
 	require.True(t, none.IsEmpty(), "a device is one session's")
 
 	other := types.JID{User: "6289", Device: 4, Server: types.DefaultUserServer}
-	device(t, pool, second, other)
+	device(t, second, other)
 	gone, err := container(second.db, waLog.Noop, nil).GetDevice(ctx, jid)
 	require.NoError(t, err)
 	require.Nil(t, gone, "a session has one device")
@@ -275,7 +275,7 @@ func BenchmarkFence(b *testing.B) {
 	_, err := h.claim(ctx)
 	require.NoError(b, err)
 	jid := types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer}
-	d := device(b, pool, h, jid)
+	d := device(b, h, jid)
 	key := make([]byte, 2000)
 	b.Run("with", func(b *testing.B) {
 		for i := range b.N {
@@ -287,7 +287,7 @@ func BenchmarkFence(b *testing.B) {
 		other := holderOf(b, pool, fmt.Sprint("s", i), 1)
 		_, err := other.claim(ctx)
 		require.NoError(b, err)
-		others[i] = device(b, pool, other, types.JID{User: fmt.Sprint("6282", i), Device: 1, Server: types.DefaultUserServer})
+		others[i] = device(b, other, types.JID{User: fmt.Sprint("6282", i), Device: 1, Server: types.DefaultUserServer})
 	}
 	b.Run("in turns", func(b *testing.B) { // each write is another session's, and says so first
 		for i := range b.N {

@@ -82,9 +82,10 @@ func (h *held) deliver(m wire.Send) {
 	}, patience, time.Millisecond, m.Message)
 }
 
-func sendOf(to, body string) wire.Send {
+// sendOf is a new text to +491.
+func sendOf(body string) wire.Send {
 	id := uuid.Must(uuid.NewV7()).String()
-	return wire.Send{MessageID: id, WhatsappID: "3EB0" + strings.ToUpper(strings.ReplaceAll(id, "-", ""))[:18], To: number(to) + "@s.whatsapp.net", Type: message.Text, Message: body}
+	return wire.Send{MessageID: id, WhatsappID: "3EB0" + strings.ToUpper(strings.ReplaceAll(id, "-", ""))[:18], To: "491@s.whatsapp.net", Type: message.Text, Message: body}
 }
 
 // linked is a new session that is linked to a number.

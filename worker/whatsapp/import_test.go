@@ -23,7 +23,7 @@ func TestADeviceOfAnotherProgramIsAdopted(t *testing.T) {
 	ctx := context.Background()
 	h := n.linked(t, other)
 	phone, ann := n.of(h.id), n.person(t, "+491")
-	h.deliver(sendOf("+491", "before"))
+	h.deliver(sendOf("before"))
 	_, err := ann.Write(address(phone), "before")
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(h.received()) == 1 }, patience, time.Millisecond)
@@ -56,7 +56,7 @@ func TestADeviceOfAnotherProgramIsAdopted(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(adopted.received()) == 1 }, patience, time.Millisecond)
 	require.Equal(t, "after", adopted.received()[0].Data.(wire.ReceivedData).Message)
-	adopted.deliver(sendOf("+491", "after"))
+	adopted.deliver(sendOf("after"))
 	require.Len(t, n.Phone(t, "+491"), 2)
 	require.Empty(t, ann.Unreadable())
 

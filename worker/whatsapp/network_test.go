@@ -50,6 +50,8 @@ type network struct {
 	url     string // of the engines' database
 	engines atomic.Int64
 
+	migrated int64 // since when the sessions' phones name people by LID; 0: they do not
+
 	mu      sync.Mutex
 	open    []*Engine
 	numbers map[string]string // by session
@@ -81,7 +83,7 @@ func (n *network) engine(t *testing.T, change ...func(*Config)) *Engine {
 	}
 	e, err := New(context.Background(), cfg)
 	require.NoError(t, err)
-	e.prepare = func(d *store.Device) { d.PushName = "Conformance" }
+	e.prepare = func(d *store.Device) { d.PushName, d.LIDMigrationTimestamp = "Conformance", n.migrated }
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.open = append(n.open, e)

@@ -2,9 +2,12 @@ package whatsapp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/appstate"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -53,6 +56,13 @@ func (l *link) connection(evt any) {
 		l.c.log.Warn("the QR code was scanned by a phone that does not link devices: its WhatsApp is too old")
 	case *events.Connected:
 		l.loggedIn()
+		go l.introduce()
+	case *events.PushNameSetting:
+		go l.introduce()
+	case *events.AppStateSyncComplete:
+		if e.Name == appstate.WAPatchCriticalBlock { // the name is in it
+			go l.introduce()
+		}
 	case *events.Disconnected:
 		l.end(errLost)
 	case *events.KeepAliveTimeout:
@@ -65,6 +75,17 @@ func (l *link) connection(evt any) {
 		if end := l.ending(evt); end != nil {
 			l.end(end)
 		}
+	}
+}
+
+// introduce tells WhatsApp the name that the phone has told us: without it, people are shown a dash for one. It says so without
+// being there, so that the phone goes on to ring.
+func (l *link) introduce() {
+	defer l.c.guard("telling the name")
+	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+	defer cancel()
+	if err := l.client.SendPresence(ctx, types.PresenceUnavailable); err != nil && !errors.Is(err, whatsmeow.ErrNoPushName) {
+		l.c.log.Info("the name is not told", "error", redact(err.Error()))
 	}
 }
 
@@ -146,6 +167,7 @@ func (r *replacements) tooMany(now time.Time) bool {
 
 // again finds a message that a phone could not read and asks for once more.
 func (l *link) again(_, _ types.JID, id types.MessageID) *waE2E.Message {
+	defer l.c.guard("finding a message")
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
 	m, err := l.c.holder.message(ctx, id)

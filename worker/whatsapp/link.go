@@ -228,6 +228,7 @@ func (e *Engine) fillLIDs(ctx context.Context) error {
 
 // adopt is called before a pairing is completed.
 func (l *link) adopt(jid types.JID, _, _ string) bool {
+	defer l.c.guard("a pairing")
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
 	if !l.c.session.Lease() {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -259,4 +260,25 @@ func TestAPanicStaysInItsSession(t *testing.T) {
 	good.deliver(sendOf("unharmed"))
 	panicking.Store(false)
 	require.Eventually(t, func() bool { return bad.State().Status == wire.StatusConnected }, patience, time.Millisecond)
+}
+
+// A session that loses its connection often costs no more than one that keeps it.
+func TestLinksLeaveNothingBehind(t *testing.T) {
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	again := func() {
+		logins := len(n.Logins(n.of(h.id)))
+		n.Server.Drop(n.of(h.id))
+		require.Eventually(t, func() bool {
+			return len(n.Logins(n.of(h.id))) > logins && h.State().Status == wire.StatusConnected
+		}, patience, time.Millisecond)
+	}
+	again()
+	before := runtime.NumGoroutine()
+	for range 20 {
+		again()
+	}
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() < before+20 }, patience, 10*time.Millisecond, "goroutines")
 }

@@ -140,8 +140,14 @@ func (h *holder) sweep(ctx context.Context, now time.Time) error {
 		{`DELETE FROM kurir_polls WHERE session = $1 AND id IN (SELECT id FROM kurir_polls WHERE session = $1 AND seen_at < $2 LIMIT $3)`, now.Add(-keepPolls)},
 		{`DELETE FROM kurir_groups WHERE session = $1 AND key IN (SELECT key FROM kurir_groups WHERE session = $1 AND made_at < $2 LIMIT $3)`, now.Add(-keepMade)},
 	} {
-		if _, err := h.db.ExecContext(ctx, old.statement, h.session, old.before, sweepRows); err != nil {
-			return err
+		for deleted := int64(sweepRows); deleted == sweepRows; {
+			r, err := h.db.ExecContext(ctx, old.statement, h.session, old.before, sweepRows)
+			if err != nil {
+				return err
+			}
+			if deleted, err = r.RowsAffected(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -62,6 +62,7 @@ type config struct {
 	TelemetryOff   bool   `env:"OTEL_SDK_DISABLED"`
 
 	level *slog.LevelVar // can be changed while it runs
+	host  string         // where it listens, "" for everywhere
 }
 
 // readConfig reads the environment and reports everything that is wrong with it at once.

@@ -94,7 +94,7 @@ func (p *program) work(ctx context.Context, cfg *config, codes bool, ready func(
 	if err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(cfg.Port)))
+	l, err := net.Listen("tcp", net.JoinHostPort(cfg.host, strconv.Itoa(cfg.Port)))
 	if err != nil {
 		return errors.Join(fmt.Errorf("WORKER_PORT: %w", err), engine.Close())
 	}

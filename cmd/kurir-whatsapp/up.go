@@ -60,7 +60,11 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 		}
 	}
 	cfg.ID, cfg.HandOver, cfg.MetricsPort = "whatsapp-1", 0, 0
-	if !slices.ContainsFunc(p.environ, func(line string) bool { return strings.HasPrefix(line, "LOG_LEVEL=") }) {
+	cfg.host = "127.0.0.1"
+	if !p.given("WORKER_PORT") {
+		cfg.Port = 0 // any
+	}
+	if !p.given("LOG_LEVEL") {
 		cfg.LogLevel = "warn" // the terminal is for QR codes
 	}
 	if err := cfg.check(); err != nil {
@@ -71,6 +75,11 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 		return errors.Join(cause, err)
 	}
 	return err
+}
+
+// given reports whether a variable is set.
+func (p *program) given(name string) bool {
+	return slices.ContainsFunc(p.environ, func(line string) bool { return strings.HasPrefix(line, name+"=") })
 }
 
 // startKurir starts it with the ports that we rely on. What it prints is of simulated phones, so it is kept for the case that

@@ -78,9 +78,9 @@ func TestAPhoneOnKurir(t *testing.T) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "tcp", network.Addr())
 	}
-	api, node := embeddedtest.Port(t), embeddedtest.Port(t)
+	api := embeddedtest.Port(t)
 	home := embeddedtest.NewHome(t)
-	environ := []string{"KURIR_HOME=" + home, fmt.Sprint("PORT=", api), fmt.Sprint("WORKER_PORT=", node), "BCRYPT_ROUNDS=4", "PATH=" + pathOf(t), "HOME=" + home}
+	environ := []string{"KURIR_HOME=" + home, fmt.Sprint("PORT=", api), "BCRYPT_ROUNDS=4", "PATH=" + pathOf(t), "HOME=" + home}
 	var said bytes.Buffer
 	p := &program{environ: environ, stdout: &said, stderr: io.Discard, transport: &http.Transport{DialContext: dial, DialTLSContext: dial}}
 	ctx, stop := context.WithCancel(context.Background())

@@ -83,8 +83,13 @@ func (c *conn) guard(what string) {
 // run keeps the session connected until it is closed or WhatsApp has ended it for good.
 func (c *conn) run() {
 	defer close(c.done)
+	var hurried int
 	for attempt := 0; ; attempt++ {
+		began := time.Now()
 		wasReady, err := c.attempt()
+		if hurried++; wasReady || time.Since(began) > hurry {
+			hurried = 0
+		}
 		c.unlinking.Lock() // a logout in hand decides how it goes on
 		closing := c.isClosing()
 		c.unlinking.Unlock()
@@ -104,8 +109,8 @@ func (c *conn) run() {
 			}
 			attempt = -1
 			continue
-		case errors.Is(err, errPaired):
-			attempt = -1 // WhatsApp wants a new connection after the pairing, now
+		case errors.Is(err, errAnew) && hurried < hurriesAllowed:
+			attempt = -1
 			continue
 		case c.takeRenewal():
 			c.setStatus(wire.StatusReconnecting, reasonAsked)
@@ -122,6 +127,12 @@ func (c *conn) run() {
 		}
 	}
 }
+
+// A new connection that is wanted begins at once, but WhatsApp is not stormed if it wants one after the other.
+const (
+	hurry          = 10 * time.Second
+	hurriesAllowed = 4
+)
 
 // attempt is connectOnce without its panics.
 func (c *conn) attempt() (wasReady bool, err error) {
@@ -144,7 +155,7 @@ func (c *conn) pause(d time.Duration) bool {
 
 // Errors of a link that ended, with which the next one begins by itself.
 var (
-	errPaired      = errors.New("the device was linked")
+	errAnew        = errors.New("a new connection is wanted, after a pairing or for more QR codes")
 	errUnreachable = errors.New("WhatsApp is not reachable")
 	errLost        = errors.New("the connection broke")
 	errStorage     = errors.New("the database does not answer")

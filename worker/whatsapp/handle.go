@@ -51,7 +51,7 @@ func (l *link) connection(evt any) {
 	case *events.PairError:
 		l.end(fmt.Errorf("%w: the pairing failed: %w", errLost, e.Error))
 	case *events.ManualLoginReconnect:
-		l.end(errPaired)
+		l.end(errAnew)
 	case *events.QRScannedWithoutMultidevice:
 		l.c.log.Warn("the QR code was scanned by a phone that does not link devices: its WhatsApp is too old")
 	case *events.Connected:

@@ -50,7 +50,7 @@ func (l *link) turn(lasts time.Duration) {
 	}
 	if len(l.login.codes) == 0 {
 		c.mu.Unlock()
-		l.end(errPaired) // nothing is wrong: the next link begins at once
+		l.end(errAnew) // nothing is wrong: the next link begins at once
 		return
 	}
 	code, until := l.login.codes[0], time.Now().Add(lasts).UTC()

@@ -79,6 +79,9 @@ func (l *link) close() (wasReady bool) {
 // remoteTimeout is for WhatsApp to close a connection that it has ended.
 const remoteTimeout = 2 * time.Second
 
+// settleTime is for whatsmeow to forget a socket that is closed already.
+const settleTime = 20 * time.Millisecond
+
 // disconnect lets one side alone close the socket: whatsmeow does not bear that both do at once, and a panic in its own
 // goroutines would end the process. So its context goes on until then, and what WhatsApp ends, WhatsApp closes.
 func (l *link) disconnect() {
@@ -89,6 +92,7 @@ func (l *link) disconnect() {
 		for l.client.IsConnected() && time.Now().Before(late) {
 			time.Sleep(time.Millisecond) // whatsmeow has nothing to wait for
 		}
+		time.Sleep(settleTime)
 	}
 	l.client.Disconnect()
 }

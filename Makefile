@@ -37,6 +37,11 @@ VULNDB ?= https://vuln.go.dev
 run: build-kurir ## build, and run everything in one process on private embedded PostgreSQL and Redis
 	@exec ./bin/kurir up
 
+.PHONY: run-whatsapp
+run-whatsapp: build-kurir ## the same with a worker that speaks to WhatsApp; QR codes appear in the terminal. Read docs/whatsapp.md first
+	@$(BUILD) -o bin/kurir-whatsapp ./cmd/kurir-whatsapp
+	@exec ./bin/kurir-whatsapp up
+
 .PHONY: build
 build: ## build the programs into bin/
 	$(BUILD) -o bin/ ./cmd/...
@@ -69,7 +74,7 @@ test-race:
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
 	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
 	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
-	set -ex; $(TEST) $$race $(PARTS); $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
+	set -ex; $(TEST) $$race $(PARTS); [[ -z "$$race" ]] || $(TEST) ./worker/whatsapp; $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
 
 .PHONY: check
 check: vulncheck test ## before a commit: test, and a look for known vulnerabilities
@@ -110,6 +115,10 @@ upgrade: ## the version before the newest migration on the new schema, and its r
 .PHONY: isolation
 isolation: ## what webhooks that hang or fail cost the others, in figures
 	go test -tags=isolation -run '^TestIsolation$$' -count=1 -v -timeout 10m ./jobs
+
+.PHONY: whatsapp
+whatsapp: ## a phone on a whole Kurir with the worker for WhatsApp, on a fake WhatsApp; its suite by LID; and what an idle session costs
+	go test -tags=whatsapp -run 'TestAPhoneOnKurir|TestConformanceByLID|TestMemoryOfAnIdleSession' -count=1 -v -timeout 10m ./cmd/kurir-whatsapp ./worker/whatsapp
 
 .PHONY: load
 load: ## a minute of mixed calls on 1,000 connections, and a limit hit by 200 clients at four API processes, in figures

@@ -295,10 +295,13 @@ func (c *config) check() (faults []error) {
 	if c.Heartbeat <= 0 || c.LeaseTTL < 2*c.Heartbeat {
 		bad("LEASE_TTL must be at least twice HEARTBEAT_INTERVAL, which must be above 0")
 	}
-	for name, value := range map[string]int{"RUNNER_CONCURRENCY": c.RunnerConcurrency, "DATABASE_MAX_CONNS": c.DatabaseMaxConns, "SIM_WORKERS": c.SimWorkers} {
+	for name, value := range map[string]int{"RUNNER_CONCURRENCY": c.RunnerConcurrency, "DATABASE_MAX_CONNS": c.DatabaseMaxConns} {
 		if value < 1 {
 			bad("%s: %d is below 1", name, value)
 		}
+	}
+	if c.SimWorkers < 0 {
+		bad("SIM_WORKERS: %d is below 0", c.SimWorkers)
 	}
 	if err := checkOrigins(c.CORSOrigin); err != nil {
 		faults = append(faults, err)

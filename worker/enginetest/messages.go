@@ -47,7 +47,7 @@ func (s *suite) idempotentSend(t *testing.T) {
 
 func (s *suite) notOnWhatsApp(t *testing.T) {
 	h := s.linked(t)
-	to := person() + "0000"
+	to := h.absent(person() + "0000")
 	r := h.send(text(to, "nobody reads this"))
 	require.Equal(t, wire.OutcomeFailed, r.Outcome)
 	require.Equal(t, "not_on_whatsapp", r.Code)
@@ -161,15 +161,16 @@ func (s *suite) lateAnswer(t *testing.T) {
 	h := s.linked(t)
 	to := person()
 	m := text(to, "late")
-	h.net.Slow(t, 300*time.Millisecond)
+	require.NoError(t, h.deliver(text(to, "in time")))
+	h.net.Slow(t, time.Second)
 	defer h.net.Slow(t, 0)
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	r, err := h.Send(ctx, m)
 	require.NoError(t, err, "it was written, so it is not known that nothing was sent")
 	require.Equal(t, wire.OutcomeUnknown, r.Outcome)
 	require.NoError(t, h.deliver(m))
-	require.Len(t, h.net.Phone(t, to), 1)
+	require.Len(t, h.net.Phone(t, to), 2)
 }
 
 // closeFinishesSends closes in the middle of traffic: with time to finish, no outcome is unknown, and what a Send has

@@ -203,6 +203,7 @@ func (s *suite) presenceShown(t *testing.T) {
 		return // an engine may leave it out
 	}
 	w, ctx, friend, own := h.net.(Witness), soon(t), person(), h.State().PhoneNumber
+	require.Empty(t, h.net.Phone(t, friend))
 	for _, state := range []string{wire.PresenceComposing, wire.PresenceRecording, wire.PresencePaused} {
 		_, err := p.SetPresence(ctx, wire.Presence{Chat: jid(friend), State: state})
 		require.NoError(t, err)

@@ -83,6 +83,9 @@ func (s *suite) sendEveryType(t *testing.T) {
 		}
 		want = append(want, shown)
 	}
+	for i := range want {
+		want[i] = h.arrives(want[i])
+	}
 	got := h.net.Phone(t, to)
 	require.Len(t, got, len(want))
 	require.Equal(t, want[1:], got[1:])
@@ -200,7 +203,7 @@ func (s *suite) throttled(t *testing.T) {
 		r := h.send(m)
 		require.Equal(t, wire.OutcomeThrottled, r.Outcome)
 		require.Equal(t, code, r.Code)
-		require.EqualValues(t, 1500, r.RetryAfterMs)
+		require.Equal(t, h.pause(code, 1500*time.Millisecond).Milliseconds(), r.RetryAfterMs)
 		require.Empty(t, h.net.Phone(t, to))
 	}
 	require.Equal(t, wire.OutcomeSent, h.send(m).Outcome, "it was never sent, so it is sent now")

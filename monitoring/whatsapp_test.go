@@ -1,0 +1,21 @@
+package monitoring
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWhatsAppFigures(t *testing.T) {
+	m := New("test")
+	m.WatchWhatsApp(func() WhatsApp {
+		return WhatsApp{Statuses: map[string]int{"connected": 3}, Outdated: true, Reconnects: 4, Fenced: 1}
+	})
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, line := range []string{`kurir_whatsapp_sessions{status="connected"} 3`, "kurir_whatsapp_outdated 1", "kurir_whatsapp_reconnects_total 4",
+		"kurir_whatsapp_fenced_total 1", "kurir_whatsapp_panics_total 0"} {
+		require.Contains(t, w.Body.String(), line)
+	}
+}

@@ -1,0 +1,39 @@
+package whatsapp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+
+	waLog "go.mau.fi/whatsmeow/util/log"
+)
+
+// logger takes what whatsmeow says. Its debugging prints whole stanzas and is left out; the rest names people, whose digits are.
+type logger struct{ log *slog.Logger }
+
+var digits = regexp.MustCompile(`[0-9]{5,}`)
+
+// redact leaves out numbers that may be somebody's.
+func redact(text string) string { return digits.ReplaceAllString(text, "…") }
+
+func (l logger) say(level slog.Level, format string, args []any) {
+	if ctx := context.Background(); l.log.Enabled(ctx, level) {
+		l.log.Log(ctx, level, "whatsmeow", "text", redact(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Errorf implements waLog.Logger. Most of it is about one message or one stanza.
+func (l logger) Errorf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
+
+// Warnf implements waLog.Logger.
+func (l logger) Warnf(format string, args ...any) { l.say(slog.LevelInfo, format, args) }
+
+// Infof implements waLog.Logger.
+func (l logger) Infof(format string, args ...any) { l.say(slog.LevelDebug, format, args) }
+
+// Debugf implements waLog.Logger.
+func (l logger) Debugf(string, ...any) {}
+
+// Sub implements waLog.Logger.
+func (l logger) Sub(module string) waLog.Logger { return logger{l.log.With("module", module)} }

@@ -1,0 +1,267 @@
+package whatsapp
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	waBinary "go.mau.fi/whatsmeow/binary"
+	"go.mau.fi/whatsmeow/proto/waCommon"
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
+
+	"kurir/message"
+	"kurir/wire"
+	"kurir/worker"
+)
+
+// message hands over a message. WhatsApp hears that it has arrived when the gateway has stored it, and not before: until then
+// the handler has failed, as far as whatsmeow knows, and what it has decrypted stays in its buffer. Many may wait so at once;
+// a handler that waited itself would let one medium hold up all chats.
+func (l *link) message(e *events.Message) bool {
+	info, hash := e.Info, l.buffer.taken()
+	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
+		return true
+	}
+	said, ok := l.read(e)
+	if !ok {
+		return true
+	}
+	event := worker.Event{
+		Type: wire.EventMessageReceived, Kind: "message", Message: said.WhatsappID, Sender: said.Sender,
+		Timestamp: e.Info.Timestamp.UTC(), Data: said.ReceivedData,
+	}
+	if e.SourceWebMsg != nil { // the phone has told it again, which it will not do a second time
+		return l.settled(event)
+	}
+	event.Ack = sync.OnceFunc(func() {
+		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
+			go func() {
+				defer leave()
+				l.acknowledge(info, hash)
+			}()
+		}
+	})
+	l.intake.Message(event, l.fetch(said.medium))
+	return false
+}
+
+// read is the message as the gateway wants it. False: it is none of a person's. What can't be read is told all the same, as
+// unknown.
+func (l *link) read(e *events.Message) (s said, ok bool) {
+	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+	defer cancel()
+	done := false
+	func() {
+		defer l.c.guard("reading a message")
+		if s, ok = parse(e.Message); ok {
+			l.about(ctx, e, &s)
+		}
+		done = true
+	}()
+	if !done {
+		s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
+	}
+	info := e.Info
+	chatAlt := info.SenderAlt
+	if info.IsFromMe {
+		chatAlt = info.RecipientAlt
+	}
+	s.WhatsappID, s.FromMe = info.ID, info.IsFromMe
+	s.Chat = l.people.name(ctx, info.Chat, chatAlt)
+	if info.Chat.Server == types.BroadcastServer && !info.IsFromMe { // somebody's list, of which nobody else is to know
+		s.Chat = l.people.name(ctx, info.Sender, info.SenderAlt)
+	}
+	s.Sender = l.people.name(ctx, info.Sender, info.SenderAlt)
+	s.From = l.people.contact(ctx, info.Sender, info.SenderAlt, info.PushName)
+	return s, ok
+}
+
+// about fills in what a message says of others.
+func (l *link) about(ctx context.Context, e *events.Message, s *said) {
+	if s.target != nil {
+		s.Target = l.ref(ctx, e.Info, s.target)
+	}
+	if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
+		s.ReplyTo = l.refTo(ctx, id, s.info.GetParticipant())
+	}
+	switch s.Type {
+	case message.Poll:
+		if err := l.c.holder.keepPoll(ctx, e.Info.ID, s.Poll.Options); err != nil {
+			l.c.log.Warn("a poll's options are not kept, so its votes cannot be read", "error", redact(err.Error()))
+		}
+	case message.Vote:
+		s.Poll.Options = l.votes(ctx, e, s.Target.WhatsappID)
+	}
+}
+
+// ref is the message that another one is about. In its key, "from me" is meant by who sent it.
+func (l *link) ref(ctx context.Context, info types.MessageInfo, key *waCommon.MessageKey) *message.Ref {
+	ref := &message.Ref{WhatsappID: key.GetID()}
+	switch {
+	case key.GetFromMe() && info.IsFromMe, !key.GetFromMe() && !info.IsFromMe && !info.IsGroup:
+		ref.FromMe = true
+	case key.GetFromMe():
+		ref.Sender = l.people.name(ctx, info.Sender, info.SenderAlt)
+	case info.IsGroup:
+		return l.refTo(ctx, key.GetID(), key.GetParticipant())
+	default:
+		ref.Sender = l.people.name(ctx, info.Chat, info.RecipientAlt)
+	}
+	return ref
+}
+
+// refTo is a message of somebody.
+func (l *link) refTo(ctx context.Context, id, author string) *message.Ref {
+	jid, err := types.ParseJID(author)
+	if err != nil || jid.IsEmpty() {
+		return &message.Ref{WhatsappID: id}
+	}
+	if own := l.people; jid.User == own.own().User || jid.User == own.ownLID().User {
+		return &message.Ref{WhatsappID: id, FromMe: true}
+	}
+	return &message.Ref{WhatsappID: id, Sender: l.people.name(ctx, jid, types.EmptyJID)}
+}
+
+// votes are the options that a vote names by their hashes. Nothing is told of a vote in a poll that is not known.
+func (l *link) votes(ctx context.Context, e *events.Message, poll string) []string {
+	vote, err := l.client.DecryptPollVote(ctx, e)
+	if err != nil {
+		l.c.log.Info("a vote cannot be read", "error", redact(err.Error()))
+		return nil
+	}
+	options, err := l.c.holder.poll(ctx, poll)
+	if err != nil {
+		l.c.log.Warn("a vote cannot be read: the database does not answer", "error", redact(err.Error()))
+	}
+	var chosen []string
+	for _, hash := range vote.GetSelectedOptions() {
+		for _, o := range options {
+			if sum := sha256.Sum256([]byte(o)); bytes.Equal(sum[:], hash) {
+				chosen = append(chosen, o)
+			}
+		}
+	}
+	return chosen
+}
+
+// acknowledge tells WhatsApp that a message has arrived, as whatsmeow would have. If the link has ended, WhatsApp delivers the
+// message again, and that delivery is acknowledged.
+func (l *link) acknowledge(info types.MessageInfo, hash *[32]byte) {
+	defer l.c.guard("an acknowledgement")
+	if l.ctx.Err() != nil || !l.c.session.Lease() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+	defer cancel()
+	node := origin(info)
+	inner := l.client.DangerousInternals() //nolint:staticcheck // the only way to acknowledge later than when the handler returns
+	if info.Chat.Server == types.NewsletterServer {
+		inner.SendAck(ctx, node, 0)
+		return
+	}
+	if hash != nil {
+		if err := l.buffer.ClearBufferedEventPlaintext(ctx, *hash); err != nil {
+			l.c.log.Warn("a message stays in the buffer", "error", redact(err.Error()))
+		}
+	}
+	inner.SendMessageReceipt(ctx, &info, node)
+}
+
+// origin is the stanza of a message, as far as its receipt needs it.
+func origin(info types.MessageInfo) *waBinary.Node {
+	attrs := waBinary.Attrs{"id": info.ID, "from": info.Sender}
+	switch {
+	case info.Chat.Server == types.NewsletterServer:
+		attrs["from"] = info.Chat
+	case info.IsGroup:
+		attrs["from"], attrs["participant"] = info.Chat, info.Sender
+		if !info.BroadcastListOwner.IsEmpty() {
+			attrs["recipient"] = info.BroadcastListOwner
+		}
+	case info.IsFromMe && info.Chat != info.Sender.ToNonAD():
+		attrs["recipient"] = info.Chat
+	}
+	return &waBinary.Node{Tag: "message", Attrs: attrs}
+}
+
+// buffer is whatsmeow's buffer of what it has decrypted. It remembers which entry the message belongs to whose handler is about
+// to be called: whatsmeow handles one stanza at a time.
+type buffer struct {
+	store.EventBuffer
+	mu   sync.Mutex
+	last *[32]byte
+}
+
+// GetBufferedEvent implements store.EventBuffer.
+func (b *buffer) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
+	b.mu.Lock()
+	b.last = &hash
+	b.mu.Unlock()
+	return b.EventBuffer.GetBufferedEvent(ctx, hash)
+}
+
+// taken is the entry of the present message, nil if it has none.
+func (b *buffer) taken() *[32]byte {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	last := b.last
+	b.last = nil
+	return last
+}
+
+// receipt statuses that the gateway knows. The others are between the session's own devices.
+var receiptStatuses = map[types.ReceiptType]string{
+	types.ReceiptTypeDelivered: "delivered", types.ReceiptTypeRead: "read", types.ReceiptTypePlayed: wire.StatusPlayed,
+}
+
+// receipt hands over a receipt, which may be of several messages. WhatsApp groups receipts of members of a group; these it
+// is told of at once, whatever becomes of them.
+func (l *link) receipt(e *events.Receipt) bool {
+	status, ok := receiptStatuses[e.Type]
+	if !ok || e.IsFromMe {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+	defer cancel()
+	chat, participant := l.people.name(ctx, e.Chat, e.SenderAlt), ""
+	if e.IsGroup {
+		participant = l.people.name(ctx, e.Sender, e.SenderAlt)
+	}
+	for _, id := range e.MessageIDs {
+		if !l.settled(worker.Event{
+			Type: wire.EventMessageReceipt, Kind: "receipt." + status, Message: id, Sender: participant, Timestamp: e.Timestamp.UTC(),
+			Data: wire.ReceiptData{WhatsappID: id, Chat: chat, Participant: participant, Status: status},
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// sweep deletes old rows of the session, now and every few hours while the link lasts.
+func (l *link) sweep() {
+	defer l.c.guard("deleting old rows")
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		err := l.c.holder.sweep(l.ctx, time.Now())
+		if err == nil && l.buffer != nil {
+			err = l.buffer.DeleteOldBufferedHashes(l.ctx)
+		}
+		if err != nil && l.ctx.Err() == nil {
+			l.c.log.Warn("old rows are not deleted", "error", redact(err.Error()))
+		}
+		select {
+		case <-tick.C:
+		case <-l.ctx.Done():
+			return
+		}
+	}
+}

@@ -16,7 +16,7 @@ import (
 func TestHowALoginEnds(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 
 	require.Equal(t, 1, s.Drop("4917012345"))
 	await[*events.Disconnected](sub)
@@ -60,7 +60,7 @@ func TestHowALoginEnds(t *testing.T) {
 func TestTwoClientsWithOneDeviceAreSeen(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	twin := follow(t, s, whatsmeow.NewClient(sub.Store, nil), "another worker")
 	require.NoError(t, twin.Connect())
 	await[*events.Connected](twin)
@@ -74,13 +74,13 @@ func TestANumberIsLinkedAnewUnderTheSameAddress(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
 	ann := person(t, s, "4917099999")
-	old := linked(t, s, "4917012345")
+	old := linked(t, s)
 	old.send(jid(ann.Number), words("before"))
 	address := old.Store.GetJID()
 	require.Equal(t, 1, s.Unlink("4917012345"))
 	await[*events.LoggedOut](old)
 	require.Empty(t, s.Devices("4917012345"))
-	renewed := linked(t, s, "4917012345")
+	renewed := linked(t, s)
 	require.Equal(t, address, renewed.Store.GetJID())
 	id := renewed.send(jid(ann.Number), words("after"))
 	m, err := ann.Await(id)
@@ -94,7 +94,7 @@ func TestANumberIsLinkedAnewUnderTheSameAddress(t *testing.T) {
 func TestAcksGoAstray(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	within := func(d time.Duration, id types.MessageID, text string) error {
 		ctx, cancel := context.WithTimeout(bg(), d)
 		defer cancel()
@@ -130,7 +130,7 @@ func TestAcksGoAstray(t *testing.T) {
 func TestABlackHoleSwallows(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	require.Equal(t, 1, s.BlackHole("4917012345"))
 	_, err := ann.Write(jid("4917012345"), "anybody there?")
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestABlackHoleSwallows(t *testing.T) {
 func TestMessagesComeTwiceAndInAnotherOrder(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	_, err := ann.Write(jid("4917012345"), "session")
 	require.NoError(t, err)
 	await(sub, texted("session"))
@@ -167,7 +167,7 @@ func TestMessagesComeTwiceAndInAnotherOrder(t *testing.T) {
 func TestAMessageThatCannotBeReadIsSentAgain(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	sub.send(jid(ann.Number), words("session"))
 	_, err := ann.Write(jid("4917012345"), "both ways")
 	require.NoError(t, err)

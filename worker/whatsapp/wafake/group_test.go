@@ -14,7 +14,7 @@ import (
 func TestAGroupsMessagesReachEveryMember(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	ann, bob := person(t, s, "4917099999"), person(t, s, "4917088888")
 	made, err := sub.CreateGroup(bg(), whatsmeow.ReqCreateGroup{Name: "crew", Participants: []types.JID{jid(ann.Number), jid(bob.Number)}})
 	require.NoError(t, err)
@@ -47,7 +47,7 @@ func TestAGroupsMessagesReachEveryMember(t *testing.T) {
 func TestAGroupIsChanged(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	group, err := s.NewGroup("4917099999", "theirs", "4917012345")
 	require.NoError(t, err)
 	require.Equal(t, "theirs", await[*events.JoinedGroup](sub).Name)

@@ -15,7 +15,7 @@ import (
 func TestPeopleAreKnownByTheirLIDs(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	lid, err := s.LID(ann.Number)
 	require.NoError(t, err)
 	id := sub.send(lid, words("to the LID"))
@@ -30,7 +30,7 @@ func TestPeopleAreKnownByTheirLIDs(t *testing.T) {
 	require.Equal(t, lid, got.Info.Chat)
 	require.Equal(t, jid(ann.Number), got.Info.SenderAlt.ToNonAD())
 
-	second := linked(t, s, "4917012345")
+	second := linked(t, s)
 	require.Eventually(t, func() bool { return s.Waiting(ann.Client.Store.GetJID()) == 0 }, 20*time.Second, 10*time.Millisecond)
 	_, err = ann.Write(sub.Store.GetLID().ToNonAD(), "to both")
 	require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestPeopleAreKnownByTheirLIDs(t *testing.T) {
 func TestAGroupUnderLIDsAndItsReceiptsInOne(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	group, err := s.NewLIDGroup("4917099999", "under LIDs", "4917012345", "4917088888")
 	require.NoError(t, err)
 	ann := person(t, s, "4917099999")
@@ -77,7 +77,7 @@ func TestAGroupUnderLIDsAndItsReceiptsInOne(t *testing.T) {
 func TestAChannelWrites(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	channel := types.NewJID("120363001234567890", types.NewsletterServer)
 	id, err := s.Publish(channel, words("news"), "4917012345")
 	require.NoError(t, err)

@@ -44,7 +44,7 @@ func receipt(id types.MessageID, kind types.ReceiptType) func(*events.Receipt) b
 func TestMessagesPassBothWaysWithReceipts(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 
 	id := sub.send(jid(ann.Number), words("hello"))
 	m, err := ann.Await(id)
@@ -75,7 +75,7 @@ func TestMessagesPassBothWaysWithReceipts(t *testing.T) {
 func TestEveryDeviceOfBothSidesIsShownAMessageOnce(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	tablet, err := s.Companion("4917099999")
 	require.NoError(t, err)
 	other, err := s.Companion("4917012345")
@@ -95,7 +95,7 @@ func TestEveryDeviceOfBothSidesIsShownAMessageOnce(t *testing.T) {
 func TestWhatComesMeanwhileWaits(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	device := sub.Store.GetJID()
 	sub.Disconnect()
 	for _, text := range []string{"one", "two", "three"} {
@@ -114,7 +114,7 @@ func TestWhatComesMeanwhileWaits(t *testing.T) {
 func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	device := sub.Store.GetJID()
 	var refuse atomic.Bool
 	refuse.Store(true)
@@ -141,7 +141,7 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 func TestAMediumIsUploadedAndDownloaded(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	picture := bytes.Repeat([]byte("pixel"), 10_000)
 	s.RefuseUploads(1)
 	_, err := sub.Upload(bg(), picture, whatsmeow.MediaImage)

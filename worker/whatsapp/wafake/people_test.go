@@ -38,7 +38,7 @@ func TestWhoIsOnWhatsApp(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
 	s.Absent("4917000000")
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	found, err := sub.IsOnWhatsApp(bg(), []string{"+4917099999", "+4917000000"})
 	require.NoError(t, err)
 	require.Len(t, found, 2)
@@ -57,7 +57,7 @@ func TestWhoIsOnWhatsApp(t *testing.T) {
 func TestPresenceTypingPicturesAndCalls(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub, ann := linked(t, s, "4917012345"), person(t, s, "4917099999")
+	sub, ann := linked(t, s), person(t, s, "4917099999")
 	require.NoError(t, sub.SubscribePresence(bg(), jid(ann.Number)))
 	require.True(t, await[*events.Presence](sub).Unavailable)
 	require.NoError(t, ann.Client.SendPresence(bg(), types.PresenceAvailable))

@@ -48,11 +48,11 @@ func await[E any](s *subject, matching ...func(E) bool) E {
 	}
 }
 
-// linked is a client that is linked to a number by its QR code and connected.
-func linked(t *testing.T, s *wafake.Server, number string) *subject {
+// linked is a client that is linked to 4917012345 by its QR code and connected.
+func linked(t *testing.T, s *wafake.Server) *subject {
 	t.Helper()
 	sub := follow(t, s, whatsmeow.NewClient(wafake.NewDevice(), nil), "worker")
-	sub.scan(s, number)
+	sub.scan(s, "4917012345")
 	return sub
 }
 
@@ -71,7 +71,7 @@ func bg() context.Context { return context.Background() }
 func TestAClientIsLinkedAndLogsIn(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)
-	sub := linked(t, s, "4917012345")
+	sub := linked(t, s)
 	require.Equal(t, types.JID{User: "4917012345", Device: 1, Server: types.DefaultUserServer}, sub.Store.GetJID())
 	require.False(t, sub.Store.GetLID().IsEmpty())
 	require.Equal(t, []types.JID{sub.Store.GetJID()}, s.Devices("4917012345"))

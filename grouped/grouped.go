@@ -7,15 +7,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Calls are calls of one kind. Run and the bounds are set before the first one.
 type Calls[Q, A any] struct {
 	// Run answers a group, each call at its place.
 	Run func(ctx context.Context, group []Q) ([]A, error)
-	// Alone says of an error that one call of the group may have caused it: each is run by itself then. nil: none is.
+	// Alone says of an error that nothing of the group was done: each call is run by itself then. nil: none is.
 	Alone func(error) bool
 
 	Size    int           // of a group, at most
@@ -34,8 +37,8 @@ type call[Q, A any] struct {
 	done   chan struct{}
 }
 
-// Do makes a call. It returns when its group is answered: Timeout bounds that, not the caller's patience, since what was asked for
-// may be done.
+// Do makes a call. It returns when its group is answered, whatever the caller's patience, since what was asked for may be done. Timeout
+// bounds each group, those before it too.
 func (c *Calls[Q, A]) Do(ask Q) (A, error) {
 	mine := &call[Q, A]{ask: ask, done: make(chan struct{})}
 	c.mu.Lock()
@@ -72,9 +75,7 @@ func (c *Calls[Q, A]) run(group []*call[Q, A]) {
 	}
 	answers, err := c.answer(asks)
 	if err != nil && len(group) > 1 && c.Alone != nil && c.Alone(err) {
-		for _, one := range group {
-			go c.run([]*call[Q, A]{one}) // the next group does not wait for these
-		}
+		go c.each(group) // the next group does not wait for these
 		return
 	}
 	for i, one := range group {
@@ -85,12 +86,24 @@ func (c *Calls[Q, A]) run(group []*call[Q, A]) {
 	}
 }
 
+// each runs calls by themselves, some at a time, so that one that hangs holds up few.
+func (c *Calls[Q, A]) each(group []*call[Q, A]) {
+	var g errgroup.Group
+	g.SetLimit(aloneWidth)
+	for _, one := range group {
+		g.Go(func() error { c.run([]*call[Q, A]{one}); return nil })
+	}
+	_ = g.Wait()
+}
+
+const aloneWidth = 8
+
 var errAnswers = errors.New("a group was not answered whole")
 
 func (c *Calls[Q, A]) answer(asks []Q) (answers []A, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic in a group of calls: %v", p)
+			err = fmt.Errorf("panic in a group of calls: %v\n%s", p, debug.Stack())
 		}
 	}()
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)

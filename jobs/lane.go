@@ -73,7 +73,8 @@ func (l *Lanes) Keep(ctx context.Context) {
 
 // step is one round of a lane's holder: look for work, do it, write the outcomes back.
 type step struct {
-	idle  bool          // there was nothing to do
+	idle  bool          // there is nothing to do
+	ended bool          // with idle: that is not known, but all that was found is done
 	lost  bool          // another runner has the lane
 	left  bool          // work stays under this generation that only the next one can take up
 	pause time.Duration // what the lane leads to does not answer: give it back and come again after this
@@ -86,7 +87,7 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 		return false, nil
 	}
 	defer l.leave(lane)
-	taken, err := l.groups.takes.Do(lane)
+	taken, err := l.take(ctx, kind, lane)
 	if err != nil {
 		// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
 		l.stray(models.Hold{Lane: lane})
@@ -102,6 +103,10 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			panic(p)
 		}
 	}()
+	if ctx.Err() != nil { // while it waited for the lane
+		l.yield(ctx, h, 0)
+		return true, nil
+	}
 	sliceEnd := time.Now().Add(laneSlice)
 	for {
 		s, err := work(ctx, &h)
@@ -118,7 +123,7 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			l.yield(ctx, h, 0)
 			return true, nil
 		case s.idle:
-			released, err := l.release(ctx, kind, h)
+			released, err := l.release(ctx, kind, models.Release{Hold: h, UnlessDue: s.ended})
 			if err != nil {
 				l.yield(ctx, h, 0)
 				return false, fmt.Errorf("release lane %s: %w", lane, err)

@@ -226,7 +226,7 @@ func (x *stress) drain(ctx context.Context, lane, runner uuid.UUID) error {
 		case !claim.Held:
 			return nil
 		case len(claim.Messages) == 0:
-			released, err := x.lanes.release(ctx, models.LaneMessages, h)
+			released, err := x.lanes.release(ctx, models.LaneMessages, models.Release{Hold: h})
 			if err != nil || released {
 				return err
 			}

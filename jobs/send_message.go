@@ -107,9 +107,9 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	if err := r.write(settle); err != nil {
 		return step{}, err
 	}
-	// A claim that came back short has seen all that is due; the release notices what came since.
-	idle := len(claim.Messages) < asked && !h.Guarded && r.ended()
-	return step{lost: r.lost, pause: r.pause, left: r.left, idle: idle}, nil
+	// A claim that came back short has seen nearly all that was due: the release looks for the rest.
+	ended := len(claim.Messages) < asked && !h.Guarded && r.ended()
+	return step{lost: r.lost, pause: r.pause, left: r.left, idle: ended, ended: ended}, nil
 }
 
 func (s *sender) newRound(h models.Hold, claim *models.Claim) *sendRoundState {

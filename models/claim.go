@@ -43,7 +43,8 @@ type Want struct {
 	Limit int // messages, at most
 }
 
-// ofLane is a part of a statement about one lane, $1, under its holder's generation, $2, where these are columns.
+// ofLane is a part of a statement about one lane, $1, under its holder's generation, $2, where these are columns. The part must not have a
+// table by that name.
 func ofLane(part, lane, generation string) string {
 	return strings.NewReplacer("$1", lane, "$2", generation).Replace(part)
 }
@@ -119,10 +120,6 @@ func ClaimMessages(ctx context.Context, q Batcher, h *Hold, limit int) (*Claim, 
 	return claims[0], nil
 }
 
-// claimPatience is how long a claim of several lanes waits for a lock. After that it fails, see IsLockTimeout, and each lane should be
-// claimed from by itself.
-const claimPatience = "300ms"
-
 // Anew reports whether a plain claim found nothing for the reason that its lane is guarded.
 func (c *Claim) Anew(h *Hold) bool {
 	return h.Guarded && len(c.Messages) == 0 && c.Held && c.Connected
@@ -169,9 +166,7 @@ func claimMessages(ctx context.Context, q Batcher, wants []Want, claim string, a
 		claims[i], place[term{lanes[i], generations[i]}] = &Claim{}, i
 	}
 	var b pgx.Batch
-	if len(wants) > 1 { // somebody may have a message of one lane in hand for long: it is not to hold up the others
-		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, claimPatience)
-	}
+	impatient(&b, len(wants))
 	b.Queue(`SELECT l.id, l.generation, l.next_seq FROM unnest($1::uuid[], $2::bigint[]) AS w (id, generation)
 		JOIN lanes l ON l.id = w.id AND l.generation = w.generation`, lanes, generations).Query(func(rows pgx.Rows) error {
 		var t term
@@ -186,7 +181,7 @@ func claimMessages(ctx context.Context, q Batcher, wants []Want, claim string, a
 		for rows.Next() {
 			var m Claimed
 			if err := rows.Scan(scanMessage(&m.Message, &m.Fresh, &m.Parked, &m.Begun, &m.Heard, &m.Warm, &m.order[0], &m.order[1])...); err != nil {
-				return err
+				return &LaneError{m.SessionUID, err}
 			}
 			c := claims[place[term{m.SessionUID, m.Generation}]]
 			c.Messages = append(c.Messages, m)

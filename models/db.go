@@ -233,6 +233,12 @@ func IsDeadlock(err error) bool {
 	return errors.As(err, &pg) && (pg.Code == codeDeadlock || pg.Code == codeSerialization)
 }
 
+// IsRolledBack reports whether PostgreSQL answered a transaction with an error, and so did nothing of it.
+func IsRolledBack(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && !strings.HasPrefix(pg.Code, "57P") // it is ending
+}
+
 // IsLockTimeout reports whether a statement gave up waiting for a lock.
 func IsLockTimeout(err error) bool {
 	var pg *pgconn.PgError

@@ -49,7 +49,7 @@ type Hold struct {
 }
 
 // TakeLane is TakeLanes for one.
-func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, bool, error) {
+func TakeLane(ctx context.Context, q Batcher, lane, runner uuid.UUID) (Hold, bool, error) {
 	holds, err := TakeLanes(ctx, q, []uuid.UUID{lane}, runner)
 	if err != nil || holds[0] == nil {
 		return Hold{Lane: lane}, false, err
@@ -59,25 +59,47 @@ func TakeLane(ctx context.Context, q Querier, lane, runner uuid.UUID) (Hold, boo
 
 // TakeLanes makes the runner the holder of lanes, unless a live one has them, or its own lease is over, and answers each at its
 // place, nil for one that it did not get. The caller makes sure that its own process takes a lane once at a time; a lane that
-// is still marked with this runner was given up without release.
-func TakeLanes(ctx context.Context, q Querier, lanes []uuid.UUID, runner uuid.UUID) ([]*Hold, error) {
-	rows, err := q.Query(ctx, `WITH locked AS (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
+// is still marked with this runner was given up without release. All of them are of one kind: webhooks' lanes are locked after others.
+func TakeLanes(ctx context.Context, q Batcher, lanes []uuid.UUID, runner uuid.UUID) ([]*Hold, error) {
+	holds := make([]*Hold, len(lanes))
+	var b pgx.Batch
+	impatient(&b, len(lanes))
+	b.Queue(`WITH locked AS (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)
 		UPDATE lanes l SET holder = $2, generation = generation + 1
 		FROM locked WHERE l.id = locked.id AND (l.holder IS NULL OR l.holder = $2 OR NOT `+liveHolder+`)
 		  AND EXISTS (SELECT 1 FROM runners r WHERE r.id = $2 AND r.expires_at > now())
-		RETURNING l.id, generation, next_seq, coalesce((SELECT s.worker_id FROM sessions s WHERE s.uid = l.id), '')`, lanes, runner)
-	if err != nil {
+		RETURNING l.id, generation, next_seq, coalesce((SELECT s.worker_id FROM sessions s WHERE s.uid = l.id), '')`, lanes, runner).Query(func(rows pgx.Rows) error {
+		var h Hold
+		_, err := pgx.ForEachRow(rows, []any{&h.Lane, &h.Generation, &h.NextSeq, &h.Worker}, func() error {
+			taken := h
+			holds[slices.Index(lanes, h.Lane)] = &taken
+			return nil
+		})
+		return err
+	})
+	if err := q.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, err
 	}
-	holds := make([]*Hold, len(lanes))
-	var h Hold
-	_, err = pgx.ForEachRow(rows, []any{&h.Lane, &h.Generation, &h.NextSeq, &h.Worker}, func() error {
-		taken := h
-		holds[slices.Index(lanes, h.Lane)] = &taken
-		return nil
-	})
-	return holds, err
+	return holds, nil
 }
+
+// impatient is the beginning of a transaction about several lanes. Somebody may have one of them, or a message of it, in hand for long,
+// and one may have much to look through: that is not to hold up the others. It fails after a while, see IsRolledBack, and each lane
+// should be asked for by itself.
+func impatient(b *pgx.Batch, lanes int) {
+	if lanes > 1 {
+		b.Queue(`SELECT set_config('lock_timeout', '300ms', true), set_config('statement_timeout', '1s', true)`)
+	}
+}
+
+// LaneError says which of several lanes is to blame.
+type LaneError struct {
+	Lane  uuid.UUID
+	Cause error
+}
+
+func (e *LaneError) Error() string { return "lane " + e.Lane.String() + ": " + e.Cause.Error() }
+func (e *LaneError) Unwrap() error { return e.Cause }
 
 // unendedOnes are what a lane is owed, held ones left out. Each part is ordered as the index that fits it: otherwise going through all
 // messages of the session may seem as good before the table has grown.
@@ -105,30 +127,38 @@ var dueOf = map[string]string{
 
 // ReleaseLane is ReleaseLanes for one.
 func ReleaseLane(ctx context.Context, q Batcher, kind string, h Hold) (released bool, err error) {
-	all, err := ReleaseLanes(ctx, q, kind, []Hold{h})
+	all, err := ReleaseLanes(ctx, q, kind, []Release{{Hold: h}})
 	return err == nil && all[0], err
+}
+
+// Release is a lane that is to be given back.
+type Release struct {
+	Hold
+	UnlessDue bool // not if it has work now, which its holder has not looked for since it worked
 }
 
 // ReleaseLanes gives lanes back in which there was nothing to do: a compare-and-set on generation and next_seq, which writes
 // when the lane has work next. False: something came meanwhile (drain on), or another runner has the lane (the next claim
 // will tell). The lanes are locked by a statement of its own, so that the next due time is computed of what everyone has
 // committed who made it due while we waited. All of them are guarded, or none.
-func ReleaseLanes(ctx context.Context, q Batcher, kind string, holds []Hold) (released []bool, err error) {
-	due, n := dueOf[kind], len(holds)
-	if holds[0].Guarded {
+func ReleaseLanes(ctx context.Context, q Batcher, kind string, list []Release) (released []bool, err error) {
+	due, n := dueOf[kind], len(list)
+	if list[0].Guarded {
 		due = dueGuarded
 	}
-	lanes, generations, seqs := make([]uuid.UUID, n), make([]int64, n), make([]int64, n)
-	for i, h := range holds {
-		lanes[i], generations[i], seqs[i] = h.Lane, h.Generation, h.NextSeq
+	lanes, generations, seqs, unless := make([]uuid.UUID, n), make([]int64, n), make([]int64, n), make([]bool, n)
+	for i, r := range list {
+		lanes[i], generations[i], seqs[i], unless[i] = r.Lane, r.Generation, r.NextSeq, r.UnlessDue
 	}
-	const asTheyWere = `unnest($1::uuid[], $2::bigint[], $3::bigint[]) AS w (id, generation, next_seq)`
-	const unchanged = `k.id = w.id AND k.generation = w.generation AND k.next_seq = w.next_seq`
+	const asTheyWere = `unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bool[]) AS back (id, generation, next_seq, unless_due)`
+	const unchanged = `k.id = back.id AND k.generation = back.generation AND k.next_seq = back.next_seq`
 	released = make([]bool, n)
 	var b pgx.Batch
-	b.Queue(`SELECT 1 FROM `+asTheyWere+` JOIN lanes k ON `+unchanged+` ORDER BY k.id FOR NO KEY UPDATE OF k`, lanes, generations, seqs)
-	b.Queue(`UPDATE lanes k SET holder = NULL, next_due_at = `+ofLane(due, "k.id", "k.generation")+` FROM `+asTheyWere+`
-		WHERE `+unchanged+` RETURNING k.id`, lanes, generations, seqs).Query(func(rows pgx.Rows) error {
+	impatient(&b, n)
+	b.Queue(`SELECT 1 FROM `+asTheyWere+` JOIN lanes k ON `+unchanged+` ORDER BY k.id FOR NO KEY UPDATE OF k`, lanes, generations, seqs, unless)
+	b.Queue(`UPDATE lanes k SET holder = NULL, next_due_at = back.due
+		FROM (SELECT *, `+ofLane(due, "back.id", "back.generation")+` AS due FROM `+asTheyWere+` OFFSET 0) back
+		WHERE `+unchanged+` AND NOT (back.unless_due AND coalesce(back.due <= now(), false)) RETURNING k.id`, lanes, generations, seqs, unless).Query(func(rows pgx.Rows) error {
 		var lane uuid.UUID
 		_, err := pgx.ForEachRow(rows, []any{&lane}, func() error {
 			released[slices.Index(lanes, lane)] = true

@@ -120,13 +120,12 @@ func SettlePlain(ctx context.Context, db *DB, list []Settlement) ([]Settled, err
 		done, settled[0].Woken = part(list, ids)
 		return err
 	})
-	for i := range list {
-		if err == nil {
-			settled[i].Left, err = list[i].left(ctx, db.Pool, done)
-		}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("settle messages: %w", err)
+	}
+	for i := range list { // what cannot be found out is taken for left: then the next holder looks
+		left, err := list[i].left(ctx, db.Pool, done)
+		settled[i].Left = left || err != nil
 	}
 	return settled, nil
 }
@@ -166,6 +165,7 @@ func part(list []Settlement, ids []uuid.UUID) (messages, webhooks []uuid.UUID) {
 // settle runs a statement that begins as settleSQL and answers IDs, with what else the rounds changed before it.
 func settle(ctx context.Context, q Batcher, query string, list []Settlement) (ids []uuid.UUID, err error) {
 	var b pgx.Batch
+	impatient(&b, len(list))
 	list = slices.SortedFunc(slices.Values(list), func(a, b Settlement) int { return bytes.Compare(a.Hold.Lane[:], b.Hold.Lane[:]) })
 	for _, s := range list {
 		if s.Pace != nil {

@@ -56,7 +56,7 @@ func look(row pgx.Row, into func(t term, guarded bool) *Claim) error {
 	if settings != nil {
 		s = &Settings{}
 		if err := json.Unmarshal(settings, s); err != nil { // of a later version: its fields are passed over, its types are ours
-			return err
+			return &LaneError{t.lane, err}
 		}
 	}
 	g.Pace = paceOf(engine, s)

@@ -77,9 +77,9 @@ func benchSteps(b *testing.B, lanes int) {
 			_, err := models.SettlePlain(ctx, db, done)
 			return err
 		})
-		free := make([]models.Hold, lanes)
+		free := make([]models.Release, lanes)
 		for i := range free {
-			free[i] = *holds[i]
+			free[i] = models.Release{Hold: *holds[i]}
 		}
 		step("5-release", func() error {
 			_, err := models.ReleaseLanes(ctx, db.Pool, models.LaneMessages, free)

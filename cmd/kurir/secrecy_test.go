@@ -153,7 +153,7 @@ func (c *cluster) secretDeeds(s secrecy) {
 	try(http.MethodPost, base+"/sessions/secret-shop/messages", 202, map[string]any{"to": to, "type": "image", "mediaUrl": c.pictures + "/" + s.make("medium's path") + ".png", "caption": s.make("caption")})
 	try(http.MethodPost, base+"/sessions/secret-shop/contacts/check", 200, map[string]any{"numbers": []string{"+" + s.number("checked number")}})
 	try(http.MethodGet, base+"/sessions/secret-shop/messages?q="+s.make("search"), 200, nil)
-	try(http.MethodGet, base+"/sessions/secret-shop?apiKey="+session.APIKey, 200, nil)
+	try(http.MethodGet, base+"/sessions/secret-shop?apiKey="+session.APIKey, 200, nil, "Authorization", "Bearer "+session.APIKey)
 	try(http.MethodGet, base+"/sessions/secret-shop", 401, nil, "Authorization", "Bearer kur_"+s.make("wrong key"))
 	try(http.MethodGet, base+"/sessions/secret-shop", 401, nil, "Authorization", "Bearer ey."+s.make("wrong token"))
 	try(http.MethodPost, base+"/admin/workers/register", 401, map[string]any{"workerId": "evil", "endpoint": "http://x"}, "Authorization", "Bearer "+s.make("wrong worker token"))

@@ -143,8 +143,8 @@ bench: ## what the machine makes of Kurir, in figures (docs/performance.md): SCE
 	go run -C bench . -scenarios=$(SCENARIOS) -runs=$(RUNS) -duration=$(DURATION) -history=$(HISTORY_MESSAGES) $(BENCH)
 
 .PHONY: bench-micro
-bench-micro: ## what a step of the hot path costs: authentication, validation, accept, claim, signature; for benchstat
-	go test -run '^$$' -bench '^Benchmark(Authenticate|Validate|Accept|Claim|Sign)$$' -benchmem -count=$(COUNT) ./api ./message ./models ./webhook
+bench-micro: ## what a step of the hot path costs: authentication, validation, accept, claim, settlement, signature; for benchstat
+	go test -run '^$$' -bench '^Benchmark(Authenticate|Validate|Accept|Claim|Sign|Way)$$' -benchmem -count=$(COUNT) ./api ./message ./models ./webhook
 
 .PHONY: bench-smoke
 bench-smoke: # of make test: does the tool of make bench still work?

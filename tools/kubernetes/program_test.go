@@ -20,11 +20,11 @@ type variable struct {
 	secret bool   // so that NAME_FILE is read too
 }
 
-// variables are all that Kurir reads: the fields of its configuration, by their tags.
+// variables are all that Kurir and kurir-whatsapp read: the fields of their configurations, by their tags.
 func variables(t *testing.T) map[string]variable {
 	t.Helper()
 	all := map[string]variable{}
-	for _, file := range parsed(t, "cmd/kurir/config.go") {
+	for _, file := range parsed(t, "cmd/kurir*/config.go") {
 		ast.Inspect(file, func(n ast.Node) bool {
 			field, ok := n.(*ast.Field)
 			if !ok || field.Tag == nil {

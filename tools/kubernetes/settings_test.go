@@ -158,14 +158,20 @@ func (v *variant) files(t *testing.T, w workload, c corev1.Container, made map[s
 	return all
 }
 
-// A worker has the shared token and no other secret.
-func TestWorkersKnowTheTokenAlone(t *testing.T) {
+// A worker has the shared token and no other secret, but for the database of those that speak to WhatsApp.
+func TestWorkersKnowLittle(t *testing.T) {
 	eachVariant(t, func(t *testing.T, v *variant) {
 		w := v.workload("kurir-worker")
 		files := v.files(t, w, w.template.Spec.Containers[0], secrets(t, v.name))
-		require.Equal(t, map[string]bool{"/run/secrets/kurir/WORKER_AUTH_TOKEN": true}, files)
+		want := map[string]bool{"/run/secrets/kurir/WORKER_AUTH_TOKEN": true}
+		if v.name != "simulator" {
+			want["/run/secrets/kurir/WHATSAPP_DATABASE_URL"] = true
+		}
+		require.Equal(t, want, files)
 		for name := range v.environment(w.template.Spec.Containers[0]) {
-			require.NotContains(t, name, "DATABASE")
+			if v.name == "simulator" || name != "WHATSAPP_DATABASE_URL_FILE" {
+				require.NotContains(t, name, "DATABASE")
+			}
 			require.NotContains(t, name, "REDIS")
 		}
 	})

@@ -81,9 +81,8 @@ func TestGroupsSideBySide(t *testing.T) {
 	var all sync.WaitGroup
 	for n := range 2 {
 		all.Go(func() { _, _ = d.Do(n) })
+		require.Equal(t, []int{n}, <-d.began)
 	}
-	<-d.began
-	<-d.began
 	all.Go(func() { _, _ = d.Do(3) })
 	d.Waits(t, 1)
 	require.Empty(t, d.began, "two groups at most")

@@ -31,7 +31,7 @@ type Lanes struct {
 	groups laneGroups
 
 	mu     sync.Mutex
-	held   map[uuid.UUID]bool        // lanes that this process is draining
+	held   map[uuid.UUID]bool        // lanes that this process is draining; true: it was woken since its holder looked last
 	strays map[uuid.UUID]models.Hold // lanes whose take or release failed: PostgreSQL may believe that we hold them
 	alive  chan struct{}             // closed when the runner has its first lease
 }
@@ -86,7 +86,12 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 	if !l.enter(lane) {
 		return false, nil
 	}
-	defer l.leave(lane)
+	gone := false
+	defer func() {
+		if !gone {
+			l.leave(lane)
+		}
+	}()
 	taken, err := l.take(ctx, kind, lane)
 	if err != nil {
 		// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
@@ -109,6 +114,7 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 	}
 	sliceEnd := time.Now().Add(laneSlice)
 	for {
+		l.looks(lane)
 		s, err := work(ctx, &h)
 		switch {
 		case err != nil:
@@ -128,8 +134,9 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 				l.yield(ctx, h, 0)
 				return false, fmt.Errorf("release lane %s: %w", lane, err)
 			}
-			if released {
-				return false, nil
+			if released { // whoever woke it since then was told that it is held: what came may have come after the release
+				gone = true
+				return l.leave(lane), nil
 			}
 			// Something came since we looked: look again.
 		}
@@ -143,17 +150,28 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 func (l *Lanes) enter(lane uuid.UUID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.held[lane] {
+	if _, held := l.held[lane]; held {
+		l.held[lane] = true
 		return false
 	}
-	l.held[lane] = true
+	l.held[lane] = false
 	return true
 }
 
-func (l *Lanes) leave(lane uuid.UUID) {
+// looks notes that the holder is about to look for work: it sees what it was woken for until now.
+func (l *Lanes) looks(lane uuid.UUID) {
 	l.mu.Lock()
-	delete(l.held, lane)
+	l.held[lane] = false
 	l.mu.Unlock()
+}
+
+// leave says whether the lane was woken since its holder looked last.
+func (l *Lanes) leave(lane uuid.UUID) (woken bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	woken = l.held[lane]
+	delete(l.held, lane)
+	return woken
 }
 
 // yield gives a lane back with work left. If PostgreSQL does not take that, the lane would look held for as long as we
@@ -177,7 +195,7 @@ func (l *Lanes) releaseStrays(ctx context.Context) {
 	l.mu.Lock()
 	strays := make([]models.Hold, 0, len(l.strays))
 	for _, h := range l.strays {
-		if !l.held[h.Lane] { // else it was taken again, and is given back when that is done
+		if _, held := l.held[h.Lane]; !held { // else it was taken again, and is given back when that is done
 			strays = append(strays, h)
 		}
 	}

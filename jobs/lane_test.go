@@ -221,3 +221,30 @@ func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 	}
 	require.Equal(t, models.MessageUnknown, modelstest.Scalar[string](t, db, `SELECT status FROM messages`))
 }
+
+// What comes between a release and the end of its holder wakes the lane once more: its own wake-up was told that the lane is held.
+func TestAWakeUpDuringTheReleaseCounts(t *testing.T) {
+	db := modelstest.DB(t)
+	_, s := modelstest.Ready(t, db)
+	l := alive(t, db)
+	releases := l.groups.releases[models.LaneMessages]
+	release := releases.Run
+	woken := true
+	releases.Run = func(ctx context.Context, list []models.Release) ([]bool, error) {
+		released, err := release(ctx, list)
+		if woken { // after the release, before its answer
+			more, err := l.drain(ctx, s.UID, models.LaneMessages, idle)
+			if more || err != nil {
+				return nil, fmt.Errorf("drained twice: %v, %w", more, err)
+			}
+		}
+		return released, err
+	}
+	more, err := l.drain(t.Context(), s.UID, models.LaneMessages, idle)
+	require.NoError(t, err)
+	require.True(t, more)
+	woken = false
+	more, err = l.drain(t.Context(), s.UID, models.LaneMessages, idle)
+	require.NoError(t, err)
+	require.False(t, more)
+}

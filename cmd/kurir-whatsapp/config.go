@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+
+	"kurir/secretfile"
+	"kurir/tracing"
 )
 
 // duration is Go's; a bare number counts in seconds.
@@ -82,7 +85,7 @@ func parse(environ []string) (*config, error) {
 			values[name] = value
 		}
 	}
-	faults := readSecretFiles(values)
+	_, faults := secretfile.Read(values, reflect.TypeFor[config]())
 	if err := env.ParseWithOptions(c, env.Options{Environment: values}); err != nil {
 		faults = append(faults, err)
 	}
@@ -157,17 +160,9 @@ func (c *config) endpoint(l net.Listener) string {
 	return "http://" + net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 }
 
-// tracesTo is the URL that traces go to, empty if there are none. The one for all signals is a base, as OpenTelemetry has it.
+// tracesTo is the URL that traces go to, empty if there are none.
 func (c *config) tracesTo() string {
-	switch {
-	case c.TelemetryOff || strings.EqualFold(strings.TrimSpace(c.TracesExporter), "none"):
-		return ""
-	case c.OTLPTraces != "":
-		return c.OTLPTraces
-	case c.OTLPEndpoint != "":
-		return strings.TrimSuffix(c.OTLPEndpoint, "/") + "/v1/traces"
-	}
-	return ""
+	return tracing.EndpointOf(c.TelemetryOff, c.TracesExporter, c.OTLPTraces, c.OTLPEndpoint)
 }
 
 // redacted is the configuration for the log. Of secrets it only says whether they are set.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"kurir/secretfile"
 )
 
 const repository = "../.."
@@ -27,7 +29,7 @@ func reads(name string) (known, secret bool) {
 		switch field := t.Field(i); field.Tag.Get("env") {
 		case name:
 			return true, field.Tag.Get("secret") != ""
-		case strings.TrimSuffix(name, fileSuffix):
+		case strings.TrimSuffix(name, secretfile.Suffix):
 			return field.Tag.Get("secret") != "", false
 		}
 	}
@@ -167,7 +169,7 @@ func TestUnitsSetWhatKurirReads(t *testing.T) {
 				require.False(t, secret, "%s has %s in clear", unit, variable)
 				if credential, ok := strings.CutPrefix(value, "%d/"); ok {
 					named[credential] = true
-					require.Equal(t, strings.ToUpper(credential)+fileSuffix, variable)
+					require.Equal(t, strings.ToUpper(credential)+secretfile.Suffix, variable)
 				}
 			}
 		}

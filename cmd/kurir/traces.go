@@ -45,17 +45,9 @@ func (c *config) checkTraces() (faults []error) {
 	return faults
 }
 
-// tracesTo is the URL that traces go to, empty if there are none. The one for all signals is a base, as OpenTelemetry has it.
+// tracesTo is the URL that traces go to, empty if there are none.
 func (c *config) tracesTo() string {
-	switch {
-	case c.TelemetryOff || strings.EqualFold(strings.TrimSpace(c.TracesExporter), "none"):
-		return ""
-	case c.OTLPTraces != "":
-		return c.OTLPTraces
-	case c.OTLPEndpoint != "":
-		return strings.TrimSuffix(c.OTLPEndpoint, "/") + "/v1/traces"
-	}
-	return ""
+	return tracing.EndpointOf(c.TelemetryOff, c.TracesExporter, c.OTLPTraces, c.OTLPEndpoint)
 }
 
 // tracer makes that of a part of the program, nil without an endpoint.

@@ -40,7 +40,7 @@ type program struct {
 func newProgram(t *testing.T, path string, pragmas ...string) *program {
 	t.Helper()
 	dsn := "file:" + path + "?_txlock=immediate"
-	for _, pragma := range append(pragmas, "foreign_keys(1)", "busy_timeout(10000)") {
+	for _, pragma := range append(pragmas, "foreign_keys(1)", "busy_timeout(10000)", "synchronous(OFF)") {
 		dsn += "&_pragma=" + pragma
 	}
 	db, err := sql.Open("sqlite", dsn)
@@ -57,6 +57,7 @@ func (p *program) stop() {
 		c.Disconnect()
 	}
 	require.NoError(p.t, p.db.Close())
+	require.Eventually(p.t, func() bool { return p.db.Stats().OpenConnections == 0 }, patience, time.Millisecond, "what was being written is written")
 }
 
 func (p *program) exec(statement string, args ...any) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.mau.fi/whatsmeow/types"
@@ -93,22 +94,28 @@ func choose(ctx context.Context, from *foreign, wanted string) (string, error) {
 	return "", fmt.Errorf("say which of the other program's devices is meant: %s", strings.Join(all, ", "))
 }
 
-// waiting is the session without a device, if there is one only.
+// waiting is the session without a device, if there is one only. Of several, the one that was held last is likely to be meant.
 func waiting(ctx context.Context, conn *pgx.Conn) (string, error) {
-	rows, err := conn.Query(ctx, "SELECT session FROM kurir_sessions WHERE jid IS NULL ORDER BY changed_at DESC LIMIT 20")
+	rows, err := conn.Query(ctx, "SELECT session, changed_at FROM kurir_sessions WHERE jid IS NULL ORDER BY changed_at DESC LIMIT 20")
 	if err != nil {
 		return "", err
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	var session string
+	var since time.Time
+	var all []string
+	_, err = pgx.ForEachRow(rows, []any{&session, &since}, func() error {
+		all = append(all, fmt.Sprintf("%s, last held at %s", session, since.Local().Format(time.DateTime)))
+		return nil
+	})
 	switch {
 	case err != nil:
 		return "", err
 	case len(all) == 0:
 		return "", errNoSession
 	case len(all) > 1:
-		return "", fmt.Errorf("say which session is meant: %s", strings.Join(all, ", "))
+		return "", fmt.Errorf("say which session is meant:\n%s", strings.Join(all, "\n"))
 	}
-	return all[0], nil
+	return session, nil
 }
 
 func adoptInto(ctx context.Context, from *foreign, tx pgx.Tx, jid, session string) error {

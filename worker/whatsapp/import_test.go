@@ -113,6 +113,10 @@ func TestDevicesInASQLiteFileAreAdopted(t *testing.T) {
 	_, err = engine.Adopt(ctx, from)
 	require.ErrorIs(t, err, errTaken)
 	require.ErrorContains(t, err, ids[1])
+	later := unlinkedSession(t, engine).session
+	from.Session, later = "", later+", last held at 20"
+	_, err = engine.Adopt(ctx, from)
+	require.ErrorContains(t, err, "say which session is meant:\n"+later)
 
 	for i, id := range ids {
 		adopted := open(t, engine, id, 2)

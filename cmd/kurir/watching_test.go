@@ -93,7 +93,7 @@ type prometheus struct {
 	asks map[string]bool // selectors that found something
 }
 
-var intervals = regexp.MustCompile(`(?m)((?:scrape_|evaluation_)?(?:interval|timeout)): \S+$`)
+var intervals = regexp.MustCompile(`(?m)((?:scrape_|evaluation_)?(?:interval|timeout)): \w+$`)
 
 // watchedBy starts Prometheus on what is shipped, but for where the targets are and how often it looks, and waits until it
 // reaches them all.

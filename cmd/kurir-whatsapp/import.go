@@ -18,11 +18,11 @@ IMPORT_DATABASE_URL says where that is: a PostgreSQL, postgres://…, or a SQLit
 
   1. STOP the other program. It must never run again with this device: two who use one device's keys break them.
   2. Create a session in Kurir, and wait until it shows a QR code.
-  3. kurir-whatsapp import --session <uid>    with the uid of the worker's log; not needed if one session waits
+  3. kurir-whatsapp import --session <uid>    not needed if one session waits; else the command lists those that do
   4. POST /sessions/{id}/restart
 
-Both must have the same version of whatsmeow's tables. A SQLite file is only read. Where there is a file of its name and -wal beside it, that
-belongs to it: who copies the one copies the other. A program that runs still is told by Linux, if it may be seen from here.`,
+Both must have the same version of whatsmeow's tables. A SQLite file is only read; a file of its name and -wal beside it belongs to it, so copy
+both. One that a running program is seen to have open is refused; not every one is seen.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := parse(p.environ)
 			if err != nil {

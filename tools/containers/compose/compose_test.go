@@ -4,6 +4,7 @@ package compose
 
 import (
 	"context"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -20,8 +21,14 @@ const repository = "../../.."
 // references looked up.
 func project(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithWorkingDirectory(repository),
-		cli.WithEnv(nil), cli.WithProfiles([]string{"*"}), cli.WithConsistency(true), cli.WithNormalization(true))
+	return load(t, []string{"*"})
+}
+
+func load(t *testing.T, profiles []string, overrides ...string) *types.Project {
+	t.Helper()
+	files := append([]string{filepath.Join(repository, "docker-compose.yml")}, overrides...)
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(repository),
+		cli.WithEnv(nil), cli.WithProfiles(profiles), cli.WithConsistency(true), cli.WithNormalization(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +37,33 @@ func project(t *testing.T) *types.Project {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// simulators leaves the simulated phones out, as docs/whatsapp.md has it.
+const simulators = `  services:
+    simnet: {profiles: [simulator]}
+    worker-1: {profiles: [simulator]}
+    worker-2: {profiles: [simulator]}
+`
+
+// What docs/whatsapp.md says to write into docker-compose.override.yml leaves the real worker and all that it needs.
+func TestComposeWithoutSimulatedPhones(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs/whatsapp.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), simulators) {
+		t.Fatal("docs/whatsapp.md says something else")
+	}
+	override := filepath.Join(t.TempDir(), "docker-compose.override.yml")
+	if err := os.WriteFile(override, []byte(simulators), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	names := load(t, []string{"whatsapp"}, override).ServiceNames()
+	slices.Sort(names)
+	if want := []string{"api", "grafana", "migrate", "postgres", "prometheus", "redis", "runner", "scheduler", "whatsapp-1"}; !slices.Equal(names, want) {
+		t.Errorf("services: %v", names)
+	}
 }
 
 func ours(s types.ServiceConfig) bool { return strings.HasPrefix(s.Image, "kurir") }

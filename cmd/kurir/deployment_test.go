@@ -19,8 +19,9 @@ import (
 
 const repository = "../.."
 
-// ofGo are read by Go's runtime and standard library.
-var ofGo = map[string]bool{"GOMEMLIMIT": true, "GOMAXPROCS": true, "TZ": true, "TMPDIR": true}
+// ofLibraries are read by Go's runtime and standard library, and by OpenTelemetry's SDK.
+var ofLibraries = map[string]bool{"GOMEMLIMIT": true, "GOMAXPROCS": true, "TZ": true, "TMPDIR": true,
+	"OTEL_EXPORTER_OTLP_HEADERS": true, "OTEL_TRACES_SAMPLER": true, "OTEL_TRACES_SAMPLER_ARG": true}
 
 // reads tells whether Kurir reads a variable, and whether it is one for secrets, in clear.
 func reads(name string) (known, secret bool) {
@@ -33,7 +34,7 @@ func reads(name string) (known, secret bool) {
 			return field.Tag.Get("secret") != "", false
 		}
 	}
-	return ofGo[name], false
+	return ofLibraries[name], false
 }
 
 // whatsappReads tells whether kurir-whatsapp reads a variable, which is a program of its own.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"kurir/message"
 	"kurir/secretfile"
 	"kurir/tracing"
 )
@@ -58,6 +59,8 @@ type config struct {
 	ImportFrom     string `env:"IMPORT_DATABASE_URL" secret:"true"` // of `kurir-whatsapp import`
 	DeviceName     string `env:"WHATSAPP_DEVICE_NAME" envDefault:"Kurir"`
 	AppVersion     string `env:"WHATSAPP_VERSION"`
+
+	MediaMax message.Size `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"` // as the gateway's
 
 	OTLPEndpoint   string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" secret:"true"` // these two may hold a token
 	OTLPTraces     string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" secret:"true"`

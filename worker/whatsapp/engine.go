@@ -4,6 +4,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -34,6 +35,7 @@ type Config struct {
 	BackoffMax time.Duration // 0 means 2 min
 
 	SendTimeout time.Duration   // for WhatsApp to acknowledge one message; 0 means 20 s
+	MediaMax    int64           // bytes of a medium that comes in; 0 means 100 MB
 	TempFolder  string          // for media on their way, encrypted; the system's if empty
 	Transport   *http.Transport // the way to WhatsApp, which a session's proxy and lease are put around; nil: the internet
 	// Through is put around that way, for tests that tell engines apart; nil: nothing is.
@@ -108,6 +110,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DeviceName == "" {
 		c.DeviceName = "Kurir"
 	}
+	c.MediaMax = cmp.Or(c.MediaMax, 100<<20)
 	if c.Transport == nil {
 		c.Transport = defaultTransport()
 	}

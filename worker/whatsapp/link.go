@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -124,7 +125,7 @@ func (c *conn) open() (*link, error) {
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)
 	l.client.SetWebsocketHTTPClient(h)
-	l.client.SetMediaHTTPClient(h)
+	l.client.SetMediaHTTPClient(&http.Client{Transport: mediaWay{h.Transport, c.engine.cfg.MediaMax}})
 	l.configure()
 	return l, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
 	"kurir/worker"
@@ -70,16 +71,20 @@ func (e *Engine) tempFile() (*os.File, error) {
 
 // fetch downloads a medium that came in; nil: the message has none. The link may end before it is wanted: WhatsApp's media are
 // at other hosts.
-func (l *link) fetch(medium whatsmeow.DownloadableMessage) worker.Fetch {
+func (l *link) fetch(chat types.JID, medium whatsmeow.DownloadableMessage) worker.Fetch {
 	if medium == nil {
 		return nil
 	}
 	return func(ctx context.Context) (io.ReadCloser, error) {
+		size, err := fetchable(chat, medium, l.c.engine.cfg.MediaMax)
+		if err != nil {
+			return nil, err
+		}
 		file, err := l.c.engine.tempFile()
 		if err != nil {
 			return nil, err
 		}
-		err = l.client.DownloadToFile(ctx, medium, file)
+		err = l.client.DownloadToFile(context.WithValue(ctx, sizeKey{}, size), medium, file)
 		if err == nil {
 			_, err = file.Seek(0, io.SeekStart)
 		}

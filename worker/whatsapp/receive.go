@@ -45,7 +45,7 @@ func (l *link) message(e *events.Message) bool {
 			}()
 		}
 	})
-	l.intake.Message(event, l.fetch(said.medium))
+	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
 }
 

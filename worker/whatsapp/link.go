@@ -119,8 +119,9 @@ func (c *conn) open() (*link, error) {
 		c.engine.prepare(device)
 	}
 	if l.linked {
-		l.buffer = &buffer{EventBuffer: device.EventBuffer}
-		device.EventBuffer = l.buffer
+		broken := func(err error) { l.end(err) }
+		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken}
+		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, sessions{device.Sessions, broken}, senderKeys{device.SenderKeys, broken}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)

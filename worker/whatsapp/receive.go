@@ -9,7 +9,6 @@ import (
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
-	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
@@ -22,6 +21,9 @@ import (
 // the handler has failed, as far as whatsmeow knows, and what it has decrypted stays in its buffer. Many may wait so at once;
 // a handler that waited itself would let one medium hold up all chats.
 func (l *link) message(e *events.Message) bool {
+	if l.ctx.Err() != nil { // WhatsApp tells the next link
+		return false
+	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
 		return true
@@ -186,34 +188,6 @@ func origin(info types.MessageInfo) *waBinary.Node {
 		attrs["recipient"] = info.Chat
 	}
 	return &waBinary.Node{Tag: "message", Attrs: attrs}
-}
-
-// buffer is whatsmeow's buffer of what it has decrypted. It remembers which entry the message belongs to whose handler is about
-// to be called: whatsmeow handles one stanza at a time.
-type buffer struct {
-	store.EventBuffer
-	mu   sync.Mutex
-	last *[32]byte
-}
-
-// GetBufferedEvent implements store.EventBuffer.
-func (b *buffer) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
-	b.mu.Lock()
-	b.last = &hash
-	b.mu.Unlock()
-	return b.EventBuffer.GetBufferedEvent(ctx, hash)
-}
-
-// taken is the entry of the present message, nil if it has none.
-func (b *buffer) taken() *[32]byte {
-	if b == nil {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	last := b.last
-	b.last = nil
-	return last
 }
 
 // receipt statuses that the gateway knows. The others are between the session's own devices.

@@ -68,6 +68,21 @@ func TestNothingIsLostWhileTheDatabaseIsAway(t *testing.T) {
 	require.Equal(t, []string{"before", "0", "1", "2", "3", "4"}, said)
 }
 
+// Who was replaced while the database was away has not lost his session.
+func TestTheHolderComesBackWithTheDatabase(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	end := outage(t, n.url)
+	n.Replace(n.of(h.id))
+	require.Eventually(t, func() bool { return h.State().Status != wire.StatusConnected }, patience, time.Millisecond)
+	require.Equal(t, wire.StatusReconnecting, h.State().Status)
+	end()
+	h.await(wire.StatusConnected, "")
+}
+
 // kill ends every other connection to a pool's database.
 func kill(t *testing.T, pool *pgxpool.Pool) {
 	t.Helper()

@@ -132,14 +132,12 @@ func (l *link) ending(evt any) error {
 
 // replaced decides who is in the right when another client has logged in with the session's credentials: one of a later epoch is;
 // one of an earlier epoch, which does not know yet that it has lost the session, is not, and neither is a stranger. Against
-// a stranger the session gives up after a while.
+// a stranger the session gives up after a while. If the database does not say who is, the claim of the next link will.
 func (l *link) replaced() error {
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	if current, err := l.c.holder.current(ctx); err != nil || !current || !l.c.session.Lease() {
-		return endReplaced
-	}
-	if l.c.replacements.tooMany(time.Now()) {
+	current, err := l.c.holder.current(ctx)
+	if err == nil && !current || !l.c.session.Lease() || l.c.replacements.tooMany(time.Now()) {
 		return endReplaced
 	}
 	return fmt.Errorf("%w: another client had logged in", errLost)

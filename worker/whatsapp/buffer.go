@@ -52,6 +52,10 @@ func (b *buffer) DoDecryptionTxn(ctx context.Context, decrypt func(context.Conte
 	return b.unanswered(err)
 }
 
+// DeleteOldBufferedHashes implements store.EventBuffer. whatsmeow wants it after the first message of each link, and reads all
+// sessions' entries for it: the engine's sweep does it.
+func (b *buffer) DeleteOldBufferedHashes(context.Context) error { return nil }
+
 // unanswered ends the link. Only of an error that says that a context ended does whatsmeow tell nobody.
 func (b *buffer) unanswered(err error) error {
 	err = fmt.Errorf("%w: %w", errStorage, err)

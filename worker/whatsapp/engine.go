@@ -56,6 +56,7 @@ type Engine struct {
 	lidsMu     sync.Mutex
 	lidsAsked  atomic.Int64
 	lidsFilled int64 // who had asked by then has a cache that is new enough
+	lidsRead   time.Time
 
 	outdated   atomic.Bool // WhatsApp takes this version no more
 	panics     atomic.Int64
@@ -67,6 +68,8 @@ type Engine struct {
 
 	mu   sync.Mutex
 	open map[string]*conn // by session
+
+	working sync.WaitGroup // upkeep
 }
 
 var _ worker.Engine = (*Engine)(nil)
@@ -91,6 +94,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	setProps(cfg.DeviceName)
+	e.working.Go(e.upkeep)
 	return e, nil
 }
 
@@ -165,6 +169,7 @@ func (e *Engine) Close() error {
 		failed = append(failed, c.finish(ctx, reasonClosed))
 		cancel()
 	}
+	e.working.Wait()
 	failed = append(failed, e.shared.Close())
 	e.lidPool.Close()
 	e.pool.Close()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"sync"
-	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
@@ -217,25 +216,4 @@ func (l *link) receipt(e *events.Receipt) bool {
 		}
 	}
 	return true
-}
-
-// sweep deletes old rows of the session, now and every few hours while the link lasts.
-func (l *link) sweep() {
-	defer l.c.guard("deleting old rows")
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		err := l.c.holder.sweep(l.ctx, time.Now())
-		if err == nil && l.buffer != nil {
-			err = l.buffer.DeleteOldBufferedHashes(l.ctx)
-		}
-		if err != nil && l.ctx.Err() == nil {
-			l.c.log.Warn("old rows are not deleted", "error", redact(err.Error()))
-		}
-		select {
-		case <-tick.C:
-		case <-l.ctx.Done():
-			return
-		}
-	}
 }

@@ -15,7 +15,6 @@ const (
 	keepSent  = 14 * 24 * time.Hour
 	keepPolls = 90 * 24 * time.Hour
 	keepMade  = 7 * 24 * time.Hour // keys of groups
-	sweepRows = 1000               // of one session, at a time
 )
 
 // kept finds a message that was begun before, by this worker or another one, and when it was accepted, if it was. It goes out
@@ -128,27 +127,4 @@ func (h *holder) madeGroup(ctx context.Context, key string) (jid string, err err
 		return "", nil
 	}
 	return jid, err
-}
-
-// sweep deletes what nobody will ask for any more, some rows at a time.
-func (h *holder) sweep(ctx context.Context, now time.Time) error {
-	for _, old := range []struct {
-		statement string
-		before    time.Time
-	}{
-		{`DELETE FROM kurir_sent WHERE session = $1 AND id IN (SELECT id FROM kurir_sent WHERE session = $1 AND begun_at < $2 LIMIT $3)`, now.Add(-keepSent)},
-		{`DELETE FROM kurir_polls WHERE session = $1 AND id IN (SELECT id FROM kurir_polls WHERE session = $1 AND seen_at < $2 LIMIT $3)`, now.Add(-keepPolls)},
-		{`DELETE FROM kurir_groups WHERE session = $1 AND key IN (SELECT key FROM kurir_groups WHERE session = $1 AND made_at < $2 LIMIT $3)`, now.Add(-keepMade)},
-	} {
-		for deleted := int64(sweepRows); deleted == sweepRows; {
-			r, err := h.db.ExecContext(ctx, old.statement, h.session, old.before, sweepRows)
-			if err != nil {
-				return err
-			}
-			if deleted, err = r.RowsAffected(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

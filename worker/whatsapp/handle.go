@@ -177,15 +177,19 @@ func (l *link) again(_, _ types.JID, id types.MessageID) *waE2E.Message {
 	return m
 }
 
-// settled hands over an event and waits until the gateway has it. False: the link ended first, and WhatsApp tells it again.
-func (l *link) settled(e worker.Event) bool {
-	stored := make(chan struct{})
-	e.Ack = func() { close(stored) }
-	l.c.sink(e)
-	select {
-	case <-stored:
-		return true
-	case <-l.ctx.Done():
-		return false
+// settled hands over events and waits until the gateway has them all. False: the link ended first, and WhatsApp tells them again.
+func (l *link) settled(list ...worker.Event) bool {
+	stored := make(chan struct{}, len(list))
+	for _, e := range list {
+		e.Ack = func() { stored <- struct{}{} }
+		l.c.sink(e)
 	}
+	for range list {
+		select {
+		case <-stored:
+		case <-l.ctx.Done():
+			return false
+		}
+	}
+	return true
 }

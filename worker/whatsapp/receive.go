@@ -207,13 +207,12 @@ func (l *link) receipt(e *events.Receipt) bool {
 	if e.IsGroup {
 		participant = l.people.name(ctx, e.Sender, e.SenderAlt)
 	}
-	for _, id := range e.MessageIDs {
-		if !l.settled(worker.Event{
+	list := make([]worker.Event, len(e.MessageIDs))
+	for i, id := range e.MessageIDs {
+		list[i] = worker.Event{
 			Type: wire.EventMessageReceipt, Kind: "receipt." + status, Message: id, Sender: participant, Timestamp: e.Timestamp.UTC(),
 			Data: wire.ReceiptData{WhatsappID: id, Chat: chat, Participant: participant, Status: status},
-		}) {
-			return false
 		}
 	}
-	return true
+	return l.settled(list...)
 }

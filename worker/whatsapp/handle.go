@@ -163,14 +163,22 @@ func (r *replacements) tooMany(now time.Time) bool {
 	return r.count > replacementsAllowed
 }
 
-// again finds a message that a phone could not read and asks for once more.
-func (l *link) again(_, _ types.JID, id types.MessageID) *waE2E.Message {
+// again finds a message that a phone could not read and asks for once more. Anybody can name an ID: the text is for those only whom it
+// was for, and for the session's own phone.
+func (l *link) again(requester, to types.JID, id types.MessageID) *waE2E.Message {
 	defer l.c.guard("finding a message")
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	m, err := l.c.holder.message(ctx, id)
+	m, chat, err := l.c.holder.sentTo(ctx, id)
 	if err != nil {
 		l.c.log.Warn("a phone asks for a message again, and the database does not answer", "error", redact(err.Error()))
+		return nil
+	}
+	if m == nil {
+		return nil
+	}
+	if !l.people.same(ctx, requester, l.people.own()) && !l.people.same(ctx, to, chat) {
+		l.c.log.Warn("somebody asks for a message that was not sent to him", "message", id)
 		return nil
 	}
 	l.c.engine.retries.Add(1)

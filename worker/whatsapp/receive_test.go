@@ -50,3 +50,34 @@ func TestAReceiptOfManyMessagesWaitsOnce(t *testing.T) {
 	l.end(errLost)
 	require.False(t, <-handled, "one of them is not stored")
 }
+
+// Anybody can name an ID: a message is told again to those only whom it was for, and to the session's own phone.
+func TestAMessageIsToldAgainToItsRecipient(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	l := h.Conn.(*conn).present()
+	m := sendOf("for Ann")
+	h.deliver(m)
+	ann, eve, group := private, types.NewJID("492", types.DefaultUserServer), types.NewJID("1203", types.GroupServer)
+	lid := types.NewJID("77", types.HiddenUserServer)
+	device := func(jid types.JID) types.JID { jid.Device = 3; return jid }
+
+	require.Nil(t, l.again(device(eve), eve, m.WhatsappID))
+	require.Nil(t, l.again(device(eve), group, m.WhatsappID))
+	require.Nil(t, l.again(device(lid), lid, m.WhatsappID), "nobody is known by this LID")
+	require.Nil(t, l.again(device(eve), types.EmptyJID, m.WhatsappID))
+	require.Nil(t, l.again(device(ann), ann, "UNKNOWN"))
+	require.Equal(t, "for Ann", l.again(device(ann), ann, m.WhatsappID).GetConversation())
+	require.NoError(t, e.lids.PutLIDMapping(t.Context(), lid, ann))
+	require.Equal(t, "for Ann", l.again(device(lid), lid, m.WhatsappID).GetConversation())
+	own := l.people.own()
+	require.Equal(t, "for Ann", l.again(own, own, m.WhatsappID).GetConversation())
+
+	inGroup := sendOf("for the group")
+	require.NoError(t, l.c.holder.begin(t.Context(), inGroup.WhatsappID, group.String(), text1("for the group")))
+	require.Nil(t, l.again(device(eve), eve, inGroup.WhatsappID))
+	require.Equal(t, "for the group", l.again(device(eve), group, inGroup.WhatsappID).GetConversation())
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -71,6 +72,24 @@ func (h *holder) refused(ctx context.Context, id string) error {
 func (h *holder) message(ctx context.Context, id string) (*waE2E.Message, error) {
 	m, _, err := h.kept(ctx, id)
 	return m, err
+}
+
+// sentTo is message with the chat that it was for.
+func (h *holder) sentTo(ctx context.Context, id string) (m *waE2E.Message, chat types.JID, err error) {
+	var text []byte
+	var to string
+	err = h.db.QueryRowContext(ctx, "SELECT message, chat FROM kurir_sent WHERE session = $1 AND id = $2", h.session, id).Scan(&text, &to)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, chat, nil
+	}
+	if err == nil {
+		chat, err = types.ParseJID(to)
+	}
+	if err != nil {
+		return nil, chat, err
+	}
+	m = new(waE2E.Message)
+	return m, chat, proto.Unmarshal(text, m)
 }
 
 // written lists people whom the session has written to.

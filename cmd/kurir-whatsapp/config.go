@@ -51,6 +51,8 @@ type config struct {
 	MetricsPort int      `env:"METRICS_PORT"`
 	LogLevel    string   `env:"LOG_LEVEL" envDefault:"info"`
 
+	MediaMax message.Size `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"` // as the gateway's
+
 	Credentials    string `env:"WHATSAPP_DATABASE_URL" secret:"true"`
 	DatabaseDirect string `env:"DATABASE_DIRECT_URL" secret:"true"`
 	DatabaseURL    string `env:"DATABASE_URL" secret:"true"`
@@ -59,8 +61,6 @@ type config struct {
 	ImportFrom     string `env:"IMPORT_DATABASE_URL" secret:"true"` // of `kurir-whatsapp import`
 	DeviceName     string `env:"WHATSAPP_DEVICE_NAME" envDefault:"Kurir"`
 	AppVersion     string `env:"WHATSAPP_VERSION"`
-
-	MediaMax message.Size `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"` // as the gateway's
 
 	OTLPEndpoint   string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" secret:"true"` // these two may hold a token
 	OTLPTraces     string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" secret:"true"`

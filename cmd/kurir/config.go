@@ -20,7 +20,6 @@ import (
 	"kurir/limits"
 	"kurir/mail"
 	"kurir/media"
-	"kurir/message"
 	"kurir/webhook"
 )
 
@@ -129,19 +128,19 @@ type config struct {
 	BillingURL     string   `env:"BILLING_WEBHOOK_URL" secret:"true"` // may hold a token
 	BillingAfter   duration `env:"BILLING_CLOSE_AFTER" envDefault:"48h"`
 
-	RunnerConcurrency int          `env:"RUNNER_CONCURRENCY" envDefault:"64"`
-	WebhookAllow      string       `env:"WEBHOOK_ALLOW_CIDRS"`
-	WebhookSchedule   string       `env:"WEBHOOK_RETRY_SCHEDULE"`
-	MediaURL          string       `env:"MEDIA_URL"`
-	MediaAllow        string       `env:"MEDIA_ALLOW_CIDRS"`
-	MediaImage        message.Size `env:"MEDIA_MAX_IMAGE" envDefault:"16MB"`
-	MediaVideo        message.Size `env:"MEDIA_MAX_VIDEO" envDefault:"16MB"`
-	MediaAudio        message.Size `env:"MEDIA_MAX_AUDIO" envDefault:"16MB"`
-	MediaDocument     message.Size `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"`
-	MediaSticker      message.Size `env:"MEDIA_MAX_STICKER" envDefault:"500KB"`
-	Uploads           int          `env:"MEDIA_UPLOADS" envDefault:"64"`
-	UploadsPerUser    int          `env:"MEDIA_UPLOADS_PER_USER" envDefault:"8"`
-	UploadTimeout     duration     `env:"MEDIA_UPLOAD_TIMEOUT" envDefault:"5m"`
+	RunnerConcurrency int      `env:"RUNNER_CONCURRENCY" envDefault:"64"`
+	WebhookAllow      string   `env:"WEBHOOK_ALLOW_CIDRS"`
+	WebhookSchedule   string   `env:"WEBHOOK_RETRY_SCHEDULE"`
+	MediaURL          string   `env:"MEDIA_URL"`
+	MediaAllow        string   `env:"MEDIA_ALLOW_CIDRS"`
+	MediaImage        byteSize `env:"MEDIA_MAX_IMAGE" envDefault:"16MB"`
+	MediaVideo        byteSize `env:"MEDIA_MAX_VIDEO" envDefault:"16MB"`
+	MediaAudio        byteSize `env:"MEDIA_MAX_AUDIO" envDefault:"16MB"`
+	MediaDocument     byteSize `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"`
+	MediaSticker      byteSize `env:"MEDIA_MAX_STICKER" envDefault:"500KB"`
+	Uploads           int      `env:"MEDIA_UPLOADS" envDefault:"64"`
+	UploadsPerUser    int      `env:"MEDIA_UPLOADS_PER_USER" envDefault:"8"`
+	UploadTimeout     duration `env:"MEDIA_UPLOAD_TIMEOUT" envDefault:"5m"`
 
 	KeepMessagesDays int `env:"RETENTION_MESSAGES_DAYS" envDefault:"0"` // 0: for ever, as with the others
 	KeepMetricsDays  int `env:"RETENTION_METRICS_DAYS" envDefault:"30"`
@@ -252,7 +251,7 @@ func kindOf(t reflect.Type) string {
 	case reflect.Bool:
 		return "true or false"
 	}
-	if t == reflect.TypeFor[message.Size]() {
+	if t == reflect.TypeFor[byteSize]() {
 		return "a size, such as 500KB or 16MB"
 	}
 	return "a duration, such as 500ms, 12s or 7d"

@@ -9,10 +9,12 @@ import (
 	"kurir/message"
 )
 
+type byteSize = message.Size
+
 // rulesOfMedia are WhatsApp's, with sizes of the operator's.
 func (c *config) rulesOfMedia() (media.Rules, error) {
 	rules := media.DefaultRules()
-	for kind, size := range map[string]message.Size{message.Image: c.MediaImage, message.Video: c.MediaVideo, message.Audio: c.MediaAudio,
+	for kind, size := range map[string]byteSize{message.Image: c.MediaImage, message.Video: c.MediaVideo, message.Audio: c.MediaAudio,
 		message.Voice: c.MediaAudio, message.Document: c.MediaDocument, message.Sticker: c.MediaSticker} {
 		rule := rules[kind]
 		rule.Max = int64(size)

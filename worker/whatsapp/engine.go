@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
+	"golang.org/x/sync/semaphore"
 
 	"kurir/worker"
 )
@@ -58,6 +59,8 @@ type Engine struct {
 	lidsFilled int64 // who had asked by then has a cache that is new enough
 	lidsRead   time.Time
 
+	room *semaphore.Weighted // bytes of media on the disk, see tempFile
+
 	outdated   atomic.Bool // WhatsApp takes this version no more
 	panics     atomic.Int64
 	reconnects atomic.Int64
@@ -80,7 +83,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}}
+	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}, room: semaphore.NewWeighted(tempRoom)}
 	if e.pool, err = openPool(ctx, cfg.DatabaseURL, cfg.Schema, cfg.Conns); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/whatsmeow"
@@ -165,6 +166,37 @@ func TestAMediumIsAsLongAsItsMessageSays(t *testing.T) {
 		require.ErrorIs(t, err, worker.ErrMediaRefused, name)
 		require.Len(t, g.urls(), 1, name)
 	}
+}
+
+// The media of all sessions take no more of the disk than there is room for, and leave it again.
+func TestMediaWaitForRoom(t *testing.T) {
+	t.Parallel()
+	l, g, n := gated(t)
+	honest := picture(t, n, "a picture")
+	e := l.c.engine
+	first, err := e.tempFile(t.Context(), tempRoom)
+	require.NoError(t, err)
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = l.fetch(private, honest)(soon)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Empty(t, g.urls())
+	require.NoError(t, first.Close())
+	require.Error(t, first.Close(), "twice makes no more room")
+
+	for range 3 {
+		got, err := l.fetch(private, honest)(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, got.Close())
+	}
+	g.answers(func(*http.Request) *http.Response { return body("something else", -1) })
+	_, err = l.fetch(private, honest)(t.Context())
+	require.Error(t, err)
+	require.True(t, e.room.TryAcquire(tempRoom), "all of it is free again")
+	e.room.Release(tempRoom)
+	large, err := e.tempFile(t.Context(), 2*tempRoom)
+	require.NoError(t, err, "one that is larger goes alone")
+	require.NoError(t, large.Close())
 }
 
 // What channels publish is not encrypted.

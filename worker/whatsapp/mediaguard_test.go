@@ -72,9 +72,9 @@ func gated(t *testing.T) (*link, *gate, *network) {
 }
 
 // picture is one that somebody has uploaded, as his phone tells of it.
-func picture(t *testing.T, n *network, content string) *waE2E.ImageMessage {
+func picture(t *testing.T, n *network) *waE2E.ImageMessage {
 	t.Helper()
-	up, err := n.person(t, "+491").Client.Upload(context.Background(), []byte(content), whatsmeow.MediaImage)
+	up, err := n.person(t, "+491").Client.Upload(context.Background(), []byte("a picture"), whatsmeow.MediaImage)
 	require.NoError(t, err)
 	return &waE2E.ImageMessage{URL: &up.URL, DirectPath: &up.DirectPath, MediaKey: up.MediaKey, FileEncSHA256: up.FileEncSHA256,
 		FileSHA256: up.FileSHA256, FileLength: &up.FileLength}
@@ -93,7 +93,7 @@ func body(text string, length int64) *http.Response {
 func TestAMediumIsFetchedFromWhatsAppOnly(t *testing.T) {
 	t.Parallel()
 	l, g, n := gated(t)
-	honest := picture(t, n, "a picture")
+	honest := picture(t, n)
 	got, err := l.fetch(private, honest)(t.Context())
 	require.NoError(t, err)
 	content, err := io.ReadAll(got)
@@ -138,7 +138,7 @@ func errorsOf(list ...error) error {
 func TestAMediumIsNotFetchedThroughRedirects(t *testing.T) {
 	t.Parallel()
 	l, g, n := gated(t)
-	honest := picture(t, n, "a picture")
+	honest := picture(t, n)
 	g.answers(func(r *http.Request) *http.Response {
 		return &http.Response{StatusCode: http.StatusFound, Header: http.Header{"Location": {"http://169.254.169.254/x"}}, Body: http.NoBody, Request: r}
 	})
@@ -151,7 +151,7 @@ func TestAMediumIsNotFetchedThroughRedirects(t *testing.T) {
 func TestAMediumIsAsLongAsItsMessageSays(t *testing.T) {
 	t.Parallel()
 	l, g, n := gated(t)
-	honest := picture(t, n, "a picture")
+	honest := picture(t, n)
 	for _, length := range []uint64{1<<20 + 1, 1 << 63, 1<<64 - 1} {
 		large := proto.CloneOf(honest)
 		large.FileLength = &length
@@ -172,7 +172,7 @@ func TestAMediumIsAsLongAsItsMessageSays(t *testing.T) {
 func TestMediaWaitForRoom(t *testing.T) {
 	t.Parallel()
 	l, g, n := gated(t)
-	honest := picture(t, n, "a picture")
+	honest := picture(t, n)
 	e := l.c.engine
 	first, err := e.tempFile(t.Context(), tempRoom)
 	require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"kurir/message"
 	"kurir/secretfile"
 	"kurir/tracing"
 )
@@ -49,6 +50,8 @@ type config struct {
 	HandOver    duration `env:"WORKER_HANDOVER" envDefault:"20s"`
 	MetricsPort int      `env:"METRICS_PORT"`
 	LogLevel    string   `env:"LOG_LEVEL" envDefault:"info"`
+
+	MediaMax message.Size `env:"MEDIA_MAX_DOCUMENT" envDefault:"100MB"` // as the gateway's
 
 	Credentials    string `env:"WHATSAPP_DATABASE_URL" secret:"true"`
 	DatabaseDirect string `env:"DATABASE_DIRECT_URL" secret:"true"`

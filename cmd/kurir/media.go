@@ -3,35 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"kurir/egress"
 	"kurir/media"
 	"kurir/message"
 )
 
-// byteSize is a size: a number of bytes, or one with KB or MB, which count in 1,024.
-type byteSize int64
-
-// UnmarshalText reads a size.
-func (b *byteSize) UnmarshalText(text []byte) error {
-	number, unit := strings.ToUpper(strings.TrimSpace(string(text))), int64(1)
-	for suffix, size := range map[string]int64{"KB": 1 << 10, "MB": 1 << 20} {
-		if rest, ok := strings.CutSuffix(number, suffix); ok {
-			number, unit = strings.TrimSpace(rest), size
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 1 || n > mostMedia/unit {
-		return fmt.Errorf("%q is no size", text)
-	}
-	*b = byteSize(n * unit)
-	return nil
-}
-
-// mostMedia is what WhatsApp's clients take of a document.
-const mostMedia = 2 << 30
+type byteSize = message.Size
 
 // rulesOfMedia are WhatsApp's, with sizes of the operator's.
 func (c *config) rulesOfMedia() (media.Rules, error) {

@@ -45,6 +45,7 @@ type conn struct {
 
 	recipients   *lru.Cache[string, types.JID] // looked up
 	replacements replacements                  // of run's goroutine and its link's
+	begun        bool                          // of run's goroutine: the session was claimed
 
 	unlinking sync.Mutex // held while WhatsApp is asked to forget the device
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	_ "embed"
 	"fmt"
+	"maps"
 	"regexp"
 
 	"github.com/jackc/pgx/v5"
@@ -26,6 +27,13 @@ const (
 
 var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
+// frozen is what PostgreSQL does about a worker that stops in the middle of a transaction, or whose machine is gone: the transaction
+// ends, as whoever takes over its sessions waits for it. In milliseconds and seconds; whatsmeow's transactions take some milliseconds.
+var frozen = map[string]string{
+	"idle_in_transaction_session_timeout": "10000",
+	"tcp_keepalives_idle":                 "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3", "tcp_user_timeout": "10000",
+}
+
 // openPool opens the connections of a worker. Everything that they touch is in one schema.
 func openPool(ctx context.Context, url, schema string, conns int) (*pgxpool.Pool, error) {
 	if !schemaName.MatchString(schema) {
@@ -36,6 +44,7 @@ func openPool(ctx context.Context, url, schema string, conns int) (*pgxpool.Pool
 		return nil, fmt.Errorf("the database's URL: %w", err)
 	}
 	cfg.MaxConns = int32(conns) //nolint:gosec // checked by New
+	maps.Copy(cfg.ConnConfig.RuntimeParams, frozen)
 	cfg.ConnConfig.RuntimeParams["search_path"] = schema
 	cfg.ConnConfig.RuntimeParams["application_name"] = "kurir-whatsapp"
 	return pgxpool.NewWithConfig(ctx, cfg)

@@ -4,6 +4,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
+	"golang.org/x/sync/semaphore"
 
 	"kurir/worker"
 )
@@ -34,6 +36,7 @@ type Config struct {
 	BackoffMax time.Duration // 0 means 2 min
 
 	SendTimeout time.Duration   // for WhatsApp to acknowledge one message; 0 means 20 s
+	MediaMax    int64           // bytes of a medium that comes in; 0 means 100 MB
 	TempFolder  string          // for media on their way, encrypted; the system's if empty
 	Transport   *http.Transport // the way to WhatsApp, which a session's proxy and lease are put around; nil: the internet
 	// Through is put around that way, for tests that tell engines apart; nil: nothing is.
@@ -54,6 +57,9 @@ type Engine struct {
 	lidsMu     sync.Mutex
 	lidsAsked  atomic.Int64
 	lidsFilled int64 // who had asked by then has a cache that is new enough
+	lidsRead   time.Time
+
+	room *semaphore.Weighted // bytes of media on the disk, see tempFile
 
 	outdated   atomic.Bool // WhatsApp takes this version no more
 	panics     atomic.Int64
@@ -65,6 +71,8 @@ type Engine struct {
 
 	mu   sync.Mutex
 	open map[string]*conn // by session
+
+	working sync.WaitGroup // upkeep
 }
 
 var _ worker.Engine = (*Engine)(nil)
@@ -75,7 +83,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}}
+	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}, room: semaphore.NewWeighted(tempRoom)}
 	if e.pool, err = openPool(ctx, cfg.DatabaseURL, cfg.Schema, cfg.Conns); err != nil {
 		return nil, err
 	}
@@ -89,6 +97,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	setProps(cfg.DeviceName)
+	e.working.Go(e.upkeep)
 	return e, nil
 }
 
@@ -108,6 +117,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.DeviceName == "" {
 		c.DeviceName = "Kurir"
 	}
+	c.MediaMax = cmp.Or(c.MediaMax, 100<<20)
 	if c.Transport == nil {
 		c.Transport = defaultTransport()
 	}
@@ -162,6 +172,7 @@ func (e *Engine) Close() error {
 		failed = append(failed, c.finish(ctx, reasonClosed))
 		cancel()
 	}
+	e.working.Wait()
 	failed = append(failed, e.shared.Close())
 	e.lidPool.Close()
 	e.pool.Close()

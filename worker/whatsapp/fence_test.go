@@ -257,20 +257,6 @@ func TestWhatWasSentIsKept(t *testing.T) {
 	options, err := next.poll(ctx, "P")
 	require.NoError(t, err)
 	require.Equal(t, []string{"Tea", "Coffee"}, options)
-
-	require.NoError(t, next.sweep(ctx, time.Now()))
-	m, err = next.message(ctx, "A")
-	require.NoError(t, err)
-	require.NotNil(t, m)
-	_, err = next.db.ExecContext(ctx, "INSERT INTO kurir_sent (session, id, chat, message) SELECT 's', i::text, 'c', '' FROM generate_series(1, $1) i", 2*sweepRows+1)
-	require.NoError(t, err)
-	require.NoError(t, next.sweep(ctx, time.Now().Add(keepPolls+time.Hour)))
-	var left int
-	require.NoError(t, next.db.QueryRowContext(ctx, "SELECT count(*) FROM kurir_sent").Scan(&left))
-	require.Zero(t, left)
-	m, err = next.message(ctx, "A")
-	require.NoError(t, err)
-	require.Nil(t, m)
 }
 
 // BenchmarkFence measures what the fence adds to a write of a session's keys, the most frequent one: each message has some.

@@ -132,14 +132,12 @@ func (l *link) ending(evt any) error {
 
 // replaced decides who is in the right when another client has logged in with the session's credentials: one of a later epoch is;
 // one of an earlier epoch, which does not know yet that it has lost the session, is not, and neither is a stranger. Against
-// a stranger the session gives up after a while.
+// a stranger the session gives up after a while. If the database does not say who is, the claim of the next link will.
 func (l *link) replaced() error {
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	if current, err := l.c.holder.current(ctx); err != nil || !current || !l.c.session.Lease() {
-		return endReplaced
-	}
-	if l.c.replacements.tooMany(time.Now()) {
+	current, err := l.c.holder.current(ctx)
+	if err == nil && !current || !l.c.session.Lease() || l.c.replacements.tooMany(time.Now()) {
 		return endReplaced
 	}
 	return fmt.Errorf("%w: another client had logged in", errLost)
@@ -165,29 +163,41 @@ func (r *replacements) tooMany(now time.Time) bool {
 	return r.count > replacementsAllowed
 }
 
-// again finds a message that a phone could not read and asks for once more.
-func (l *link) again(_, _ types.JID, id types.MessageID) *waE2E.Message {
+// again finds a message that a phone could not read and asks for once more. Anybody can name an ID: the text is for those only whom it
+// was for, and for the session's own phone.
+func (l *link) again(requester, to types.JID, id types.MessageID) *waE2E.Message {
 	defer l.c.guard("finding a message")
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	m, err := l.c.holder.message(ctx, id)
+	m, chat, err := l.c.holder.sentTo(ctx, id)
 	if err != nil {
 		l.c.log.Warn("a phone asks for a message again, and the database does not answer", "error", redact(err.Error()))
+		return nil
+	}
+	if m == nil {
+		return nil
+	}
+	if !l.people.same(ctx, requester, l.people.own()) && !l.people.same(ctx, to, chat) {
+		l.c.log.Warn("somebody asks for a message that was not sent to him", "message", id)
 		return nil
 	}
 	l.c.engine.retries.Add(1)
 	return m
 }
 
-// settled hands over an event and waits until the gateway has it. False: the link ended first, and WhatsApp tells it again.
-func (l *link) settled(e worker.Event) bool {
-	stored := make(chan struct{})
-	e.Ack = func() { close(stored) }
-	l.c.sink(e)
-	select {
-	case <-stored:
-		return true
-	case <-l.ctx.Done():
-		return false
+// settled hands over events and waits until the gateway has them all. False: the link ended first, and WhatsApp tells them again.
+func (l *link) settled(list ...worker.Event) bool {
+	stored := make(chan struct{}, len(list))
+	for _, e := range list {
+		e.Ack = func() { stored <- struct{}{} }
+		l.c.sink(e)
 	}
+	for range list {
+		select {
+		case <-stored:
+		case <-l.ctx.Done():
+			return false
+		}
+	}
+	return true
 }

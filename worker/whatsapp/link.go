@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -18,7 +19,6 @@ import (
 const (
 	connectTimeout = 20 * time.Second
 	loginTimeout   = time.Minute
-	sweepEvery     = 6 * time.Hour // deletes what nobody asks for any more
 )
 
 // link is one connection to WhatsApp: a client of whatsmeow, which never connects a second time.
@@ -118,13 +118,14 @@ func (c *conn) open() (*link, error) {
 		c.engine.prepare(device)
 	}
 	if l.linked {
-		l.buffer = &buffer{EventBuffer: device.EventBuffer}
-		device.EventBuffer = l.buffer
+		broken := func(err error) { l.end(err) }
+		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken}
+		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, sessions{device.Sessions, broken}, senderKeys{device.SenderKeys, broken}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)
 	l.client.SetWebsocketHTTPClient(h)
-	l.client.SetMediaHTTPClient(h)
+	l.client.SetMediaHTTPClient(&http.Client{Transport: mediaWay{h.Transport, c.engine.cfg.MediaMax}})
 	l.configure()
 	return l, nil
 }
@@ -136,11 +137,12 @@ func (c *conn) load(ctx context.Context) (*store.Device, error) {
 		return nil, endReplaced
 	}
 	if err == nil {
-		err = c.engine.fillLIDs(ctx)
+		err = c.engine.fillLIDs(ctx, !c.begun)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errStorage, err)
 	}
+	c.begun = true
 	devices := container(c.holder.db, logger{c.log}, c.engine.lids)
 	if jid.IsEmpty() {
 		return devices.NewDevice(), nil
@@ -184,7 +186,6 @@ func (l *link) connect() error {
 		}
 		return fmt.Errorf("%w: %w", errUnreachable, err)
 	}
-	go l.sweep()
 	if l.linked {
 		time.AfterFunc(loginTimeout, func() {
 			if !l.client.IsLoggedIn() {
@@ -213,20 +214,24 @@ func (c *conn) present() *link {
 	return c.link
 }
 
-// fillLIDs reads which numbers and LIDs belong together, as other workers may have learnt it. A cache that is not filled
-// would lose the device's number when it looks several up. Of those who ask at once, one reads.
-func (e *Engine) fillLIDs(ctx context.Context) error {
+// lidsStale is how old the map of numbers and LIDs may be where a session was here all along. All of it is read each time, while
+// nobody else can look anything up.
+const lidsStale = 10 * time.Minute
+
+// fillLIDs reads which numbers and LIDs belong together, as other workers may have learnt it: anew for a session that another one
+// may have held before. A cache that is not filled would lose the device's number when it looks several up. Of those who ask at once, one reads.
+func (e *Engine) fillLIDs(ctx context.Context, anew bool) error {
 	turn := e.lidsAsked.Add(1)
 	e.lidsMu.Lock()
 	defer e.lidsMu.Unlock()
-	if e.lidsFilled >= turn {
+	if e.lidsFilled >= turn || !anew && time.Since(e.lidsRead) < lidsStale {
 		return nil
 	}
-	upTo := e.lidsAsked.Load()
+	upTo, at := e.lidsAsked.Load(), time.Now()
 	if err := e.lids.FillCache(ctx); err != nil {
 		return fmt.Errorf("read the numbers of LIDs: %w", err)
 	}
-	e.lidsFilled = upTo
+	e.lidsFilled, e.lidsRead = upTo, at
 	return nil
 }
 

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"go.mau.fi/whatsmeow"
+	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
 	"kurir/worker"
@@ -47,39 +49,67 @@ func (c *conn) upload(ctx context.Context, kind whatsmeow.MediaType, m *wire.Med
 	if l == nil {
 		return r, worker.ErrNotConnected
 	}
-	file, err := c.engine.tempFile()
+	file, err := c.engine.tempFile(ctx, sealedSize(m.Size))
 	if err != nil {
 		return r, err
 	}
 	defer func() { _ = file.Close() }() // it has no name any more
-	r, err = l.client.UploadReader(ctx, content, file, kind)
+	r, err = l.client.UploadReader(ctx, content, file.File, kind)
 	if err == nil && m.SHA256 != "" && m.SHA256 != hex.EncodeToString(r.FileSHA256) {
 		err = fmt.Errorf("the medium arrived as %d bytes of another content", r.FileLength)
 	}
 	return r, err
 }
 
-// tempFile makes a file that is gone with the process.
-func (e *Engine) tempFile() (*os.File, error) {
+// tempRoom is how much of the disk the files of all sessions take at once. One that is larger waits until it is alone.
+const tempRoom = 900 << 20
+
+// tempFile makes a file that is gone with the process, when there is room for it.
+func (e *Engine) tempFile(ctx context.Context, size int64) (*tempFile, error) {
+	size = max(0, min(size, tempRoom))
+	if err := e.room.Acquire(ctx, size); err != nil {
+		return nil, fmt.Errorf("room for a medium: %w", err)
+	}
+	leave := sync.OnceFunc(func() { e.room.Release(size) })
 	file, err := os.CreateTemp(e.cfg.TempFolder, "kurir-medium-*")
 	if err != nil {
+		leave()
 		return nil, fmt.Errorf("a file for a medium: %w", err)
 	}
-	return file, os.Remove(file.Name())
+	f := &tempFile{file, leave}
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+type tempFile struct {
+	*os.File
+	leave func()
+}
+
+// Close implements io.Closer.
+func (f *tempFile) Close() error {
+	defer f.leave()
+	return f.File.Close()
 }
 
 // fetch downloads a medium that came in; nil: the message has none. The link may end before it is wanted: WhatsApp's media are
 // at other hosts.
-func (l *link) fetch(medium whatsmeow.DownloadableMessage) worker.Fetch {
+func (l *link) fetch(chat types.JID, medium whatsmeow.DownloadableMessage) worker.Fetch {
 	if medium == nil {
 		return nil
 	}
 	return func(ctx context.Context) (io.ReadCloser, error) {
-		file, err := l.c.engine.tempFile()
+		size, err := fetchable(chat, medium, l.c.engine.cfg.MediaMax)
 		if err != nil {
 			return nil, err
 		}
-		err = l.client.DownloadToFile(ctx, medium, file)
+		file, err := l.c.engine.tempFile(ctx, size)
+		if err != nil {
+			return nil, err
+		}
+		err = l.client.DownloadToFile(context.WithValue(ctx, sizeKey{}, size), medium, file.File)
 		if err == nil {
 			_, err = file.Seek(0, io.SeekStart)
 		}

@@ -40,6 +40,16 @@ func (p people) own() types.JID { return p.device.GetJID().ToNonAD() }
 
 func (p people) ownLID() types.JID { return p.device.GetLID().ToNonAD() }
 
+// same reports whether two JIDs are one person's, or one chat's. Of somebody's number and LID it has to be known that they belong together.
+func (p people) same(ctx context.Context, a, b types.JID) bool {
+	a, b = a.ToNonAD(), b.ToNonAD()
+	if a == b {
+		return !a.IsEmpty()
+	}
+	number, lid := p.both(ctx, a, types.EmptyJID)
+	return !b.IsEmpty() && (b == number || b == lid)
+}
+
 // name is somebody's JID as the gateway knows it: the number's where it is known. A group, a channel or a list is itself.
 func (p people) name(ctx context.Context, jid, other types.JID) string {
 	number, lid := p.both(ctx, jid, other)

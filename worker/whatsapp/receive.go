@@ -5,11 +5,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"sync"
-	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
-	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
@@ -22,6 +20,9 @@ import (
 // the handler has failed, as far as whatsmeow knows, and what it has decrypted stays in its buffer. Many may wait so at once;
 // a handler that waited itself would let one medium hold up all chats.
 func (l *link) message(e *events.Message) bool {
+	if l.ctx.Err() != nil { // WhatsApp tells the next link
+		return false
+	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
 		return true
@@ -45,7 +46,7 @@ func (l *link) message(e *events.Message) bool {
 			}()
 		}
 	})
-	l.intake.Message(event, l.fetch(said.medium))
+	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
 }
 
@@ -188,34 +189,6 @@ func origin(info types.MessageInfo) *waBinary.Node {
 	return &waBinary.Node{Tag: "message", Attrs: attrs}
 }
 
-// buffer is whatsmeow's buffer of what it has decrypted. It remembers which entry the message belongs to whose handler is about
-// to be called: whatsmeow handles one stanza at a time.
-type buffer struct {
-	store.EventBuffer
-	mu   sync.Mutex
-	last *[32]byte
-}
-
-// GetBufferedEvent implements store.EventBuffer.
-func (b *buffer) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.BufferedEvent, error) {
-	b.mu.Lock()
-	b.last = &hash
-	b.mu.Unlock()
-	return b.EventBuffer.GetBufferedEvent(ctx, hash)
-}
-
-// taken is the entry of the present message, nil if it has none.
-func (b *buffer) taken() *[32]byte {
-	if b == nil {
-		return nil
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	last := b.last
-	b.last = nil
-	return last
-}
-
 // receipt statuses that the gateway knows. The others are between the session's own devices.
 var receiptStatuses = map[types.ReceiptType]string{
 	types.ReceiptTypeDelivered: "delivered", types.ReceiptTypeRead: "read", types.ReceiptTypePlayed: wire.StatusPlayed,
@@ -234,34 +207,12 @@ func (l *link) receipt(e *events.Receipt) bool {
 	if e.IsGroup {
 		participant = l.people.name(ctx, e.Sender, e.SenderAlt)
 	}
-	for _, id := range e.MessageIDs {
-		if !l.settled(worker.Event{
+	list := make([]worker.Event, len(e.MessageIDs))
+	for i, id := range e.MessageIDs {
+		list[i] = worker.Event{
 			Type: wire.EventMessageReceipt, Kind: "receipt." + status, Message: id, Sender: participant, Timestamp: e.Timestamp.UTC(),
 			Data: wire.ReceiptData{WhatsappID: id, Chat: chat, Participant: participant, Status: status},
-		}) {
-			return false
 		}
 	}
-	return true
-}
-
-// sweep deletes old rows of the session, now and every few hours while the link lasts.
-func (l *link) sweep() {
-	defer l.c.guard("deleting old rows")
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		err := l.c.holder.sweep(l.ctx, time.Now())
-		if err == nil && l.buffer != nil {
-			err = l.buffer.DeleteOldBufferedHashes(l.ctx)
-		}
-		if err != nil && l.ctx.Err() == nil {
-			l.c.log.Warn("old rows are not deleted", "error", redact(err.Error()))
-		}
-		select {
-		case <-tick.C:
-		case <-l.ctx.Done():
-			return
-		}
-	}
+	return l.settled(list...)
 }

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS kurir_sent (
     sent_at  timestamptz,
     PRIMARY KEY (session, id)
 );
-CREATE INDEX IF NOT EXISTS kurir_sent_old ON kurir_sent (session, begun_at);
+CREATE INDEX IF NOT EXISTS kurir_sent_age ON kurir_sent (begun_at);
 
 -- Groups that were made, by the key of who asked for them: asked again, he gets the same one.
 CREATE TABLE IF NOT EXISTS kurir_groups (
@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS kurir_groups (
     made_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (session, key)
 );
-CREATE INDEX IF NOT EXISTS kurir_groups_old ON kurir_groups (session, made_at);
+CREATE INDEX IF NOT EXISTS kurir_groups_age ON kurir_groups (made_at);
 
 -- The options of polls: a vote names only their hashes.
 CREATE TABLE IF NOT EXISTS kurir_polls (
@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS kurir_polls (
     seen_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (session, id)
 );
-CREATE INDEX IF NOT EXISTS kurir_polls_old ON kurir_polls (session, seen_at);
+CREATE INDEX IF NOT EXISTS kurir_polls_age ON kurir_polls (seen_at);
+DROP INDEX IF EXISTS kurir_sent_old, kurir_groups_old, kurir_polls_old; -- of former versions, by session
 
 -- The fence: a statement that changes credentials is refused unless its connection names a session and the epoch at which
 -- that session is held now. The lock lets a claim wait for the transactions of the holder before, which thereby end either

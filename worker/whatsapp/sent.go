@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -15,7 +16,6 @@ const (
 	keepSent  = 14 * 24 * time.Hour
 	keepPolls = 90 * 24 * time.Hour
 	keepMade  = 7 * 24 * time.Hour // keys of groups
-	sweepRows = 1000               // of one session, at a time
 )
 
 // kept finds a message that was begun before, by this worker or another one, and when it was accepted, if it was. It goes out
@@ -74,6 +74,24 @@ func (h *holder) message(ctx context.Context, id string) (*waE2E.Message, error)
 	return m, err
 }
 
+// sentTo is message with the chat that it was for.
+func (h *holder) sentTo(ctx context.Context, id string) (m *waE2E.Message, chat types.JID, err error) {
+	var text []byte
+	var to string
+	err = h.db.QueryRowContext(ctx, "SELECT message, chat FROM kurir_sent WHERE session = $1 AND id = $2", h.session, id).Scan(&text, &to)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, chat, nil
+	}
+	if err == nil {
+		chat, err = types.ParseJID(to)
+	}
+	if err != nil {
+		return nil, chat, err
+	}
+	m = new(waE2E.Message)
+	return m, chat, proto.Unmarshal(text, m)
+}
+
 // written lists people whom the session has written to.
 func (h *holder) written(ctx context.Context) ([]string, error) {
 	rows, err := h.db.QueryContext(ctx, "SELECT DISTINCT chat FROM kurir_sent WHERE session = $1 AND sent_at IS NOT NULL", h.session)
@@ -128,27 +146,4 @@ func (h *holder) madeGroup(ctx context.Context, key string) (jid string, err err
 		return "", nil
 	}
 	return jid, err
-}
-
-// sweep deletes what nobody will ask for any more, some rows at a time.
-func (h *holder) sweep(ctx context.Context, now time.Time) error {
-	for _, old := range []struct {
-		statement string
-		before    time.Time
-	}{
-		{`DELETE FROM kurir_sent WHERE session = $1 AND id IN (SELECT id FROM kurir_sent WHERE session = $1 AND begun_at < $2 LIMIT $3)`, now.Add(-keepSent)},
-		{`DELETE FROM kurir_polls WHERE session = $1 AND id IN (SELECT id FROM kurir_polls WHERE session = $1 AND seen_at < $2 LIMIT $3)`, now.Add(-keepPolls)},
-		{`DELETE FROM kurir_groups WHERE session = $1 AND key IN (SELECT key FROM kurir_groups WHERE session = $1 AND made_at < $2 LIMIT $3)`, now.Add(-keepMade)},
-	} {
-		for deleted := int64(sweepRows); deleted == sweepRows; {
-			r, err := h.db.ExecContext(ctx, old.statement, h.session, old.before, sweepRows)
-			if err != nil {
-				return err
-			}
-			if deleted, err = r.RowsAffected(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -68,4 +69,12 @@ func (s *Server) LoseMedia() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.media)
+}
+
+// MediumSize is how long a medium is as it was uploaded, by its direct path.
+func (s *Server) MediumSize(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	token, _, _ := strings.Cut(strings.TrimPrefix(path, mediaPath), "?")
+	return len(s.media[token])
 }

@@ -14,11 +14,16 @@ import (
 type Credentials struct {
 	Schema string `json:"schema"`
 	Owner  string `json:"owner"` // a user of the worker's own, or Kurir's
+
+	User   string `json:"-"` // who asks
+	Denied bool   `json:"-"` // he must not read all of it
 }
 
 // CredentialsIn lists them. They are known by what the worker makes in each, since WHATSAPP_SCHEMA may name any.
 func CredentialsIn(ctx context.Context, q models.Querier) ([]Credentials, error) {
-	rows, err := q.Query(ctx, `SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner
+	rows, err := q.Query(ctx, `SELECT n.nspname::text AS schema, pg_get_userbyid(n.nspowner)::text AS owner, current_user::text AS user,
+			NOT has_schema_privilege(n.oid, 'USAGE') OR EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid
+				AND (c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, 'SELECT') OR c.relkind = 'S' AND NOT has_sequence_privilege(c.oid, 'SELECT'))) AS denied
 		FROM pg_namespace n WHERE EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'kurir_sessions')
 			AND EXISTS (SELECT 1 FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname = 'kurir_fence') ORDER BY 1`)
 	if err != nil {
@@ -27,9 +32,17 @@ func CredentialsIn(ctx context.Context, q models.Querier) ([]Credentials, error)
 	return pgx.CollectRows(rows, pgx.RowToStructByName[Credentials])
 }
 
-// Grant is the statement that lets a user back credentials up and bring them back, with the worker's user as their owner.
-func (c Credentials) Grant(to string) string {
-	return "GRANT " + quoted(c.Owner) + " TO " + quoted(to)
+// Grant is the statement that lets who asks back credentials up and bring them back, to their owner.
+func (c Credentials) Grant() string { return "GRANT " + quoted(c.Owner) + " TO " + quoted(c.User) }
+
+// readable refuses to begin what pg_dump would break off half way.
+func readable(list []Credentials) error {
+	for _, c := range list {
+		if c.Denied {
+			return fmt.Errorf("the schema %s, with what phones were linked with, belongs to %s, and %s must not read all of it. As a superuser: %s", c.Schema, c.Owner, c.User, c.Grant())
+		}
+	}
+	return nil
 }
 
 // allowed finds out whether credentials can be given back to their owner. An owner who does not exist here is forgotten: they belong to
@@ -38,17 +51,16 @@ func (c *Credentials) allowed(ctx context.Context, q models.Querier) error {
 	if c.Owner == "" {
 		return nil
 	}
-	var user string
 	var exists, may bool
 	err := q.QueryRow(ctx, `SELECT current_user::text, count(*) > 0, coalesce(bool_and(pg_has_role(oid, 'MEMBER')), false) FROM pg_roles WHERE rolname = $1`, c.Owner).
-		Scan(&user, &exists, &may)
+		Scan(&c.User, &exists, &may)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look for the owner of %s: %w", c.Schema, err)
 	case !exists:
 		c.Owner = ""
 	case !may:
-		return fmt.Errorf("the schema %s belongs to %s, to whom %s cannot give it. Nothing was changed. As a superuser: %s", c.Schema, c.Owner, user, c.Grant(user))
+		return fmt.Errorf("the schema %s belongs to %s, to whom %s cannot give it. Nothing was changed. As a superuser: %s", c.Schema, c.Owner, c.User, c.Grant())
 	}
 	return nil
 }

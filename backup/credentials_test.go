@@ -141,6 +141,13 @@ func TestCredentialsOfAnotherUser(t *testing.T) {
 	require.NoError(t, err)
 	link(t, single(t, as(t, from.where.URL, worker)), "kurir_whatsapp")
 
+	var nothing bytes.Buffer
+	_, err = backup.Dump(t.Context(), from.DB, from.where, "v", &nothing)
+	require.ErrorContains(t, err, `GRANT "`+worker+`" TO "`+gateway+`"`)
+	require.Zero(t, nothing.Len())
+	reader := role(t, super.DB)
+	run(t, super.DB, "GRANT pg_read_all_data TO "+reader)
+	at(t, as(t, from.where.URL, reader)).dumped(t)
 	run(t, super.DB, "GRANT "+worker+" TO "+gateway)
 	file := from.dumped(t)
 	require.Contains(t, strings.SplitAfter(string(file), "\n")[0], `"credentials":[{"schema":"kurir_whatsapp","owner":"`+worker+`"}]`)

@@ -87,6 +87,8 @@ func stampOf(ctx context.Context, tx pgx.Tx) (s Stamp, snapshot string, err erro
 		return s, "", fmt.Errorf("take a snapshot: %w", err)
 	}
 	s.TakenAt = s.TakenAt.UTC()
-	s.Credentials, err = CredentialsIn(ctx, tx)
-	return s, snapshot, err
+	if s.Credentials, err = CredentialsIn(ctx, tx); err != nil {
+		return s, "", err
+	}
+	return s, snapshot, readable(s.Credentials)
 }

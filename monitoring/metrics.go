@@ -81,7 +81,7 @@ func New(version string) *Metrics {
 		attempts: counter("kurir_job_attempts_total",
 			"Attempts at durable jobs by what came of them: succeeded, failed for good, retried after a failure, or waiting for something that takes its time.", "kind", "outcome"),
 		acceptToSent: plainHistogram("kurir_message_accept_to_sent_seconds",
-			"Time from accepting a message, or from its scheduled time, to the network's taking it.", latencyBuckets),
+			"Time that a message took to the network's taking it: from its accept, its scheduled time, or when its session's pace and the network let it go.", latencyBuckets),
 		eventToDelivered: plainHistogram("kurir_webhook_event_to_delivered_seconds",
 			"Time from an event to the subscriber's taking it.", latencyBuckets),
 		messages: counter("kurir_messages_total",
@@ -181,7 +181,7 @@ func (m *Metrics) JobRun(kind, outcome string, took time.Duration) {
 // JobAttempt counts an attempt at a durable job. outcome is one of those above.
 func (m *Metrics) JobAttempt(kind, outcome string) { m.attempts.WithLabelValues(kind, outcome).Inc() }
 
-// AcceptToSent records how long a message took from its accept, or from its scheduled time, until it was sent.
+// AcceptToSent records how long a message took until it was sent: from its accept, its scheduled time, or when pace and network let it go.
 func (m *Metrics) AcceptToSent(took time.Duration) { m.acceptToSent.Observe(took.Seconds()) }
 
 // EventToDelivered records how long an event took until a subscriber had it.

@@ -48,6 +48,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	requests         *prometheus.CounterVec
+	failures         *prometheus.CounterVec
 	requestSeconds   *prometheus.HistogramVec
 	requestsRunning  prometheus.Gauge
 	jobSeconds       *prometheus.HistogramVec
@@ -73,6 +74,8 @@ func New(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: counter("kurir_http_requests_total",
 			"HTTP requests answered.", "method", "route", "status"),
+		failures: counter("kurir_http_failures_total",
+			"Answers 5xx by their code, those to probes left out.", "code"),
 		requestSeconds: histogram("kurir_http_request_duration_seconds",
 			"Time from a request to its answer, but of those whose client asked to wait for the end of what he began.", requestBuckets, "method", "route", "status"),
 		requestsRunning: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kurir_http_requests_running", Help: "HTTP requests that are being answered."}),
@@ -111,7 +114,7 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		build, m.requests, m.requestSeconds, m.requestsRunning, m.jobSeconds, m.attempts, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
+		build, m.requests, m.failures, m.requestSeconds, m.requestsRunning, m.jobSeconds, m.attempts, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
 		m.hookSeconds, m.hooksDisabled, m.acceptBatch, m.wakes,
 	)
 	m.startAtZero()
@@ -138,6 +141,13 @@ func (m *Metrics) KnownJobs(kinds ...string) {
 		for _, outcome := range []string{JobSucceeded, JobFailed, JobRetried, JobWaiting} {
 			m.attempts.WithLabelValues(kind, outcome)
 		}
+	}
+}
+
+// KnownFailures shows codes of answers 5xx from the start.
+func (m *Metrics) KnownFailures(codes ...string) {
+	for _, code := range codes {
+		m.failures.WithLabelValues(code)
 	}
 }
 
@@ -169,6 +179,9 @@ func (m *Metrics) Request(method, route string, status int, took time.Duration, 
 		m.requestSeconds.WithLabelValues(labels...).Observe(took.Seconds())
 	}
 }
+
+// RequestFailed counts an answer 5xx, other than to a probe, by its code, which is one of docs/errors.md.
+func (m *Metrics) RequestFailed(code string) { m.failures.WithLabelValues(code).Inc() }
 
 // RequestsRunning says that n more requests are being answered, or fewer.
 func (m *Metrics) RequestsRunning(n int) { m.requestsRunning.Add(float64(n)) }

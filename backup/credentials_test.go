@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -94,6 +95,16 @@ func TestCredentialsComeBack(t *testing.T) {
 	require.Equal(t, from.things(t), to.things(t))
 	require.False(t, modelstest.Scalar[bool](t, to.DB, `SELECT to_regnamespace('other') IS NOT NULL`), "it is not Kurir's")
 
+	t.Run("by pg_restore alone", func(t *testing.T) {
+		to := at(t, embeddedtest.DB(t))
+		_, archive, _ := bytes.Cut(file, []byte("\n"))
+		cmd := exec.Command("pg_restore", "--dbname="+to.where.URL, "--no-owner", "--single-transaction", "--exit-on-error")
+		cmd.Stdin = bytes.NewReader(archive)
+		said, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", said)
+		require.Equal(t, linked(t, from.DB, "more_phones"), linked(t, to.DB, "more_phones"))
+		require.False(t, modelstest.Scalar[bool](t, to.DB, `SELECT to_regnamespace('other') IS NOT NULL`))
+	})
 	t.Run("in place of others", func(t *testing.T) {
 		run(t, to.DB, `UPDATE more_phones.kurir_sessions SET epoch = 8`, `DROP SCHEMA public CASCADE`, `CREATE SCHEMA public`, "CREATE SCHEMA other", "CREATE TABLE other.theirs (x int)")
 		_, err := to.restore(t.Context(), bytes.NewReader(file), backup.Options{})

@@ -36,9 +36,13 @@ func Dump(ctx context.Context, db *models.DB, from Where, version string, out io
 		return s, err
 	}
 	s.Kurir, s.Tool = version, tools.major
+	others, err := othersIn(ctx, tx, s.schemas())
+	if err != nil {
+		return s, err
+	}
 	args := []string{"--format=custom", "--no-password", "--snapshot=" + snapshot, "--lock-wait-timeout=" + strconv.Itoa(lockWait)}
-	for _, schema := range s.schemas() {
-		args = append(args, "--schema="+quoted(schema)) // a pattern, unless it is in quotes
+	for _, schema := range others {
+		args = append(args, "--exclude-schema="+quoted(schema)) // a pattern, unless it is in quotes
 	}
 	dump, err := from.program(ctx, tools.path("pg_dump"), args...)
 	if err != nil {
@@ -55,6 +59,16 @@ func Dump(ctx context.Context, db *models.DB, from Where, version string, out io
 		err = to.err
 	}
 	return s, err
+}
+
+// othersIn are the schemas that are to be left out. Were ours named instead, the archive would make public anew, which is there in any
+// database, and nobody could bring it back without naming it.
+func othersIn(ctx context.Context, tx pgx.Tx, ours []string) ([]string, error) {
+	rows, err := tx.Query(ctx, `SELECT nspname::text FROM pg_namespace WHERE nspname <> ALL($1) AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1`, ours)
+	if err != nil {
+		return nil, fmt.Errorf("look for schemas: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // noting remembers why nothing could be written.

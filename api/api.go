@@ -5,6 +5,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -159,6 +160,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 	for _, path := range []string{"/auth/register", "/sessions"} { // what alerts ask for
 		metrics.KnownRoute(http.MethodPost, basePath+path)
 	}
+	metrics.KnownFailures(serverFailures()...)
 	a.dashboard = jobs.Dashboard(client, queuesPath, !cfg.AsynqmonWritable, cfg.PrometheusURL)
 
 	a.meter = newMeter(func(ctx context.Context, process uuid.UUID, batch int64, hits []models.Hits) error {
@@ -275,6 +277,7 @@ type requestInfo struct {
 	address netip.Addr // the client's
 	rates   []rate     // what it was counted against
 	session uuid.UUID  // that it is about
+	failure string     // the code of its failure
 	span    tracing.Span
 }
 
@@ -375,6 +378,9 @@ func (a *API) record(c *fiber.Ctx, info *requestInfo, route string, took time.Du
 	}
 	waited := len(c.Response().Header.Peek("Preference-Applied")) > 0
 	a.metrics.Request(method, route, status, took, waited)
+	if status >= 500 && !strings.HasPrefix(route, "/health") {
+		a.metrics.RequestFailed(cmp.Or(info.failure, "internal"))
+	}
 	attrs := []slog.Attr{slog.String("requestId", info.id), slog.String("method", method), slog.String("route", route),
 		slog.Int("status", status), slog.Duration("took", took), slog.String("ip", info.address.String())}
 	if info.user != uuid.Nil {
@@ -492,6 +498,9 @@ func (a *API) fiberError(c *fiber.Ctx, err error) error {
 func (a *API) failure(ctx context.Context, err error) *Failure {
 	err = late(ctx, err)
 	f := failureOf(err, requestIDOf(ctx))
+	if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); ok {
+		info.failure = f.Code
+	}
 	if f.status >= 500 && f.status != http.StatusNotImplemented { // what an engine cannot do is no fault of ours
 		a.log.ErrorContext(ctx, "request failed", "requestId", f.RequestID, "code", f.Code, "error", err)
 	}

@@ -102,6 +102,16 @@ type failureOfOperations struct {
 	of  where
 }
 
+// serverFailures are the codes of answers 5xx.
+func serverFailures() (codes []string) {
+	for _, d := range documentedFailures {
+		if f := failureOf(d.err, ""); f.status >= 500 {
+			codes = append(codes, f.Code)
+		}
+	}
+	return codes
+}
+
 var documentedFailures = []failureOfOperations{
 	{plainFailure(http.StatusBadRequest, ""), everywhere},
 	{malformedJSON, takesJSON},

@@ -126,6 +126,11 @@ func TestPassingNeedsAConnectedSession(t *testing.T) {
 		u.ask("POST", "/read", map[string]any{"chat": "6281234567890"}).refused(x.status, x.code)
 	}
 	require.Zero(t, s.asked())
+	metrics := w.do("GET", "/metrics", nil, nil).text // by which alerts tell what is a fault of ours
+	for _, line := range []string{`{code="not_connected"} 6`, `{code="session_migrating"} 6`, `{code="internal"} 0`, `{code="worker_timeout"} 0`} {
+		require.Contains(t, metrics, "\nkurir_http_failures_total"+line+"\n")
+	}
+	require.NotContains(t, metrics, `{code="session_not_linked"}`)
 }
 
 // A worker that cannot be reached is 503: nothing was sent.

@@ -19,7 +19,8 @@ const codeNoTable = "42P01"
 // lockWait is how long, in milliseconds, a backup waits for a table that a migration is changing.
 const lockWait = 60_000
 
-// Dump writes a backup of a database that may be in use: all of it is as it was at one moment, which the stamp names.
+// Dump writes a backup of a database that may be in use: all of it is as it was at one moment, which the stamp names. What others keep in
+// schemas of their own is not in it, as it would not be brought back.
 func Dump(ctx context.Context, db *models.DB, from Where, version string, out io.Writer) (Stamp, error) {
 	tx, err := db.Pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -35,7 +36,15 @@ func Dump(ctx context.Context, db *models.DB, from Where, version string, out io
 		return s, err
 	}
 	s.Kurir, s.Tool = version, tools.major
-	dump, err := from.program(ctx, tools.path("pg_dump"), "--format=custom", "--no-password", "--snapshot="+snapshot, "--lock-wait-timeout="+strconv.Itoa(lockWait))
+	others, err := othersIn(ctx, tx, s.schemas())
+	if err != nil {
+		return s, err
+	}
+	args := []string{"--format=custom", "--no-password", "--snapshot=" + snapshot, "--lock-wait-timeout=" + strconv.Itoa(lockWait)}
+	for _, schema := range others {
+		args = append(args, "--exclude-schema="+quoted(schema)) // a pattern, unless it is in quotes
+	}
+	dump, err := from.program(ctx, tools.path("pg_dump"), args...)
 	if err != nil {
 		return s, err
 	}
@@ -50,6 +59,16 @@ func Dump(ctx context.Context, db *models.DB, from Where, version string, out io
 		err = to.err
 	}
 	return s, err
+}
+
+// othersIn are the schemas that are to be left out. Were ours named instead, the archive would make public anew, which is there in any
+// database, and nobody could bring it back without naming it.
+func othersIn(ctx context.Context, tx pgx.Tx, ours []string) ([]string, error) {
+	rows, err := tx.Query(ctx, `SELECT nspname::text FROM pg_namespace WHERE nspname <> ALL($1) AND nspname <> 'information_schema' AND nspname !~ '^pg_' ORDER BY 1`, ours)
+	if err != nil {
+		return nil, fmt.Errorf("look for schemas: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
 // noting remembers why nothing could be written.
@@ -82,5 +101,8 @@ func stampOf(ctx context.Context, tx pgx.Tx) (s Stamp, snapshot string, err erro
 		return s, "", fmt.Errorf("take a snapshot: %w", err)
 	}
 	s.TakenAt = s.TakenAt.UTC()
-	return s, snapshot, nil
+	if s.Credentials, err = CredentialsIn(ctx, tx); err != nil {
+		return s, "", err
+	}
+	return s, snapshot, readable(s.Credentials)
 }

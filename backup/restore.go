@@ -44,11 +44,18 @@ func Restore(ctx context.Context, db *models.DB, to Where, in io.Reader, o Optio
 	if err := Quiet(ctx, db); err != nil {
 		return s, models.Recovery{}, err
 	}
-	if err := o.empty(ctx, db); err != nil {
+	if err := o.empty(ctx, db, s); err != nil {
 		return s, models.Recovery{}, err
 	}
 	recovery := models.Recovery{From: s.TakenAt, Now: server.Now, Hold: o.Hold, How: "backup"}
-	if err := to.replay(ctx, tools, r, o.opening(), server.Number, recovery.Statements()); err != nil {
+	closing := recovery.Statements()
+	for i := range s.Credentials {
+		if err := s.Credentials[i].allowed(ctx, db.Pool); err != nil {
+			return s, models.Recovery{}, err
+		}
+		closing = append(closing, s.Credentials[i].handOver()...)
+	}
+	if err := to.replay(ctx, tools, r, s, o.opening(s), server.Number, closing); err != nil {
 		return s, recovery, err
 	}
 	return s, recovery, settle(ctx, db, server.Now)
@@ -85,8 +92,8 @@ func Quiet(ctx context.Context, db *models.DB) error {
 }
 
 // empty makes sure that nothing is dropped that nobody wants to be dropped.
-func (o Options) empty(ctx context.Context, db *models.DB) error {
-	things, err := models.Occupied(ctx, db.Pool)
+func (o Options) empty(ctx context.Context, db *models.DB, s Stamp) error {
+	things, err := models.Occupied(ctx, db.Pool, s.schemas())
 	if err != nil {
 		return fmt.Errorf("look into the database: %w", err)
 	}
@@ -101,23 +108,32 @@ func (o Options) empty(ctx context.Context, db *models.DB) error {
 }
 
 // opening begins the one transaction. Nobody changes the schema meanwhile.
-func (o Options) opening() []string {
+func (o Options) opening(s Stamp) []string {
 	list := []string{"BEGIN", "SET LOCAL client_min_messages = warning", migrations.LockStatement()}
-	if o.Replace {
-		list = append(list, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+	for _, schema := range s.schemas() {
+		if o.Replace {
+			list = append(list, "DROP SCHEMA IF EXISTS "+quoted(schema)+" CASCADE")
+		}
+		if o.Replace || schema != "public" { // pg_restore makes none of those that it is asked for by name
+			list = append(list, "CREATE SCHEMA IF NOT EXISTS "+quoted(schema))
+		}
 	}
 	return list
 }
 
 // replay has psql run what pg_restore makes of an archive, between an opening and a closing, as one transaction. The COMMIT is written
 // when all before it has gone well: a psql whose input ends earlier has changed nothing.
-func (w Where) replay(ctx context.Context, tools toolkit, archive io.Reader, opening []string, server int, closing []string) error {
+func (w Where) replay(ctx context.Context, tools toolkit, archive io.Reader, s Stamp, opening []string, server int, closing []string) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	p := pipeline{opening: opening, closing: closing, server: server, decide: context.AfterFunc(ctx, stop)}
 	var err error
 	// Owners and rights are those of whoever brings it back. Of extensions and the like, which only a superuser can make, Kurir has none.
-	if p.restore, err = w.program(running, tools.path("pg_restore"), "--no-owner", "--no-privileges", "--schema=public", "--file=-"); err != nil {
+	args := []string{"--no-owner", "--no-privileges", "--file=-"}
+	for _, schema := range s.schemas() {
+		args = append(args, "--schema="+schema)
+	}
+	if p.restore, err = w.program(running, tools.path("pg_restore"), args...); err != nil {
 		return err
 	}
 	if p.psql, err = w.program(running, tools.path("psql"), "--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null"); err != nil {

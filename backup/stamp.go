@@ -21,6 +21,8 @@ type Stamp struct {
 	TakenAt  time.Time `json:"takenAt"`  // of the snapshot, by PostgreSQL's clock
 	Postgres int       `json:"postgres"` // version of the server, as 170002
 	Tool     int       `json:"pgDump"`   // major version of pg_dump
+
+	Credentials []Credentials `json:"credentials"` // of linked phones
 }
 
 const (
@@ -63,4 +65,13 @@ func ReadStamp(r *bufio.Reader) (s Stamp, err error) {
 		return s, fmt.Errorf("%w, with schema and time", errNoBackup)
 	}
 	return s, nil
+}
+
+// schemas are those that a backup holds.
+func (s Stamp) schemas() []string {
+	list := []string{"public"}
+	for _, c := range s.Credentials {
+		list = append(list, c.Schema)
+	}
+	return list
 }

@@ -60,6 +60,15 @@ func (r *sendRoundState) closedTo(m *models.Claimed) bool {
 	return false
 }
 
+// since is from when on a message could have gone out, as far as pace and network are concerned: what was meant to wait is not late.
+func (r *sendRoundState) since(m *models.Claimed, now time.Time) time.Time {
+	since := m.DueSince()
+	if open := pacing.OpenSince(r.claim.Guard.State, r.claim.Guard.Cooldown, m.Parked, now); open.After(since) {
+		return open
+	}
+	return since
+}
+
 // park holds a message to a stranger. It ends when its chat is begun or heard from, or with its time.
 func (r *sendRoundState) park(m *models.Claimed) {
 	until := r.clock().Add(24 * time.Hour)

@@ -4,6 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -382,4 +386,52 @@ func TestMediaWithoutAStore(t *testing.T) {
 	id := b.image("a")
 	b.drain()
 	require.Equal(t, "media_unsupported", modelstest.Scalar[string](t, b.db, `SELECT error_code FROM messages WHERE id = $1`, id))
+}
+
+// What was scheduled, paced or parked is not late for having waited: nobody is to be told of it.
+func TestWhatWasMeantToWaitIsNotLate(t *testing.T) {
+	b := newPaceBench(t)
+	b.settings(`{"pacing":{"messagesPerMinute":6,"newChatsPerHour":4}}`)
+	hourOld := func() { b.exec(`UPDATE messages SET created_at = now() - interval '1 hour' WHERE status = 'PENDING'`) }
+	late := func() float64 { return sumOf(t, b.sender.metrics, "kurir_message_accept_to_sent_seconds") }
+	b.send("a", "scheduled")
+	hourOld()
+	b.exec(`UPDATE messages SET send_at = now() - interval '10 seconds'`)
+	require.Equal(t, 1, b.drain())
+	require.InDelta(t, 10, late(), 3)
+
+	b.send("a", "paced")
+	hourOld()
+	b.exec(`UPDATE paces SET next_send_at = now() - interval '20 seconds'`)
+	require.Equal(t, 1, b.drain())
+	require.InDelta(t, 30, late(), 3)
+
+	b.send("b", "parked")
+	b.exec(`UPDATE paces SET next_send_at = now(), new_chat_at = now() + interval '1 hour', hour_tat = now() + interval '1 day'`)
+	b.drain()
+	require.Equal(t, []string{"scheduled", "paced"}, b.shown())
+	hourOld()
+	b.exec(`UPDATE paces SET next_send_at = now() - interval '40 seconds', new_chat_at = now() - interval '30 seconds', hour_tat = now()`)
+	require.Equal(t, 1, b.drain())
+	require.Equal(t, []string{"parked"}, b.shown())
+	require.InDelta(t, 60, late(), 3)
+
+	b.settings(`{"pacing":null}`)
+	b.exec(`DELETE FROM paces`)
+	b.send("a", "nothing held it back")
+	hourOld()
+	require.Equal(t, 1, b.drain())
+	require.InDelta(t, 3660, late(), 3)
+}
+
+// sumOf is the sum of a histogram without labels.
+func sumOf(t *testing.T, m *monitoring.Metrics, name string) (sum float64) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	_, after, found := strings.Cut(w.Body.String(), "\n"+name+"_sum ")
+	require.True(t, found, w.Body.String())
+	_, err := fmt.Sscan(after, &sum)
+	require.NoError(t, err)
+	return sum
 }

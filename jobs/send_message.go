@@ -182,7 +182,7 @@ func (r *sendRoundState) settle(m *models.Claimed, result wire.SendResult, err e
 		}
 		r.wentOut(m)
 		r.metrics.Messages("sent", 1)
-		r.metrics.AcceptToSent(now.Sub(m.CreatedAt))
+		r.metrics.AcceptToSent(now.Sub(r.since(m, now)))
 		r.add(models.Outcome{Message: &m.Message, Status: models.MessageSent, At: result.Timestamp})
 	case err == nil && result.Outcome == wire.OutcomeThrottled:
 		r.throttled(m, result)

@@ -354,7 +354,7 @@ func (g *ingestion) raise(p *parsed) {
 		g.freed = append(g.freed, m.SessionUID)
 	}
 	if m.SentAt == nil {
-		g.out.Sent = append(g.out.Sent, g.now.Sub(m.CreatedAt))
+		g.out.Sent = append(g.out.Sent, g.now.Sub(m.DueSince()))
 	}
 	for _, step := range []struct {
 		status string

@@ -191,15 +191,19 @@ func AbandonLane(ctx context.Context, q Querier, lane, runner uuid.UUID) error {
 const connectedLane = `EXISTS (SELECT 1 FROM sessions s WHERE s.uid = l.id AND s.status = 'CONNECTED' AND s.desired = 'RUNNING'
 	AND NOT ` + pausedByOwner + ` AND NOT ` + pausedByAdministrator + `)`
 
+// dueLane is the condition under which a lane l of a kind has work that could be done now. A parked one stays due, and has none.
+func dueLane(kind string) string {
+	if kind == LaneMessages {
+		return `l.next_due_at <= now() AND ` + connectedLane
+	}
+	return `l.next_due_at <= now()`
+}
+
 // DueLanes lists lanes of a kind that have work now and no live holder: hints that were lost, retries and scheduled rows
 // whose time has come, and what a killed runner left.
 func DueLanes(ctx context.Context, q Querier, kind string, limit int) ([]uuid.UUID, error) {
-	filter := ""
-	if kind == LaneMessages {
-		filter = " AND " + connectedLane
-	}
 	rows, err := q.Query(ctx, `SELECT l.id FROM lanes l
-		WHERE l.next_due_at <= now() AND l.kind = $1 AND NOT coalesce(`+liveHolder+`, false)`+filter+`
+		WHERE l.kind = $1 AND `+dueLane(kind)+` AND NOT coalesce(`+liveHolder+`, false)
 		ORDER BY l.next_due_at LIMIT $2`, kind, limit)
 	if err != nil {
 		return nil, err
@@ -210,8 +214,8 @@ func DueLanes(ctx context.Context, q Querier, kind string, limit int) ([]uuid.UU
 // Backlog is the state of all lanes of one kind.
 type Backlog struct {
 	Rows   int64         // unfinished, due or not
-	Lanes  int64         // that have work now
-	Oldest time.Duration // since the longest-waiting lane became due
+	Lanes  int64         // that have work which could be done now: not those of sessions that are away or paused
+	Oldest time.Duration // since the longest-waiting of these became due
 }
 
 // BacklogOf measures the lanes of a kind. Rows are counted up to 100,000, which bounds its cost.
@@ -223,9 +227,9 @@ func BacklogOf(ctx context.Context, q Querier, kind string) (Backlog, error) {
 	}
 	var b Backlog
 	var seconds float64
-	err := q.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM now() - min(next_due_at)), 0)::float8,
+	err := q.QueryRow(ctx, `SELECT count(*), coalesce(extract(epoch FROM now() - min(l.next_due_at)), 0)::float8,
 		(SELECT count(*) FROM (`+from+` LIMIT 100000) x)
-		FROM lanes WHERE kind = $1 AND next_due_at <= now()`, kind).Scan(&b.Lanes, &seconds, &b.Rows)
+		FROM lanes l WHERE l.kind = $1 AND `+dueLane(kind), kind).Scan(&b.Lanes, &seconds, &b.Rows)
 	b.Oldest = time.Duration(seconds * float64(time.Second))
 	return b, err
 }

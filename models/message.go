@@ -83,6 +83,14 @@ type Message struct {
 	UpdatedAt     time.Time
 }
 
+// DueSince is when a message was accepted, or what it was scheduled for.
+func (m *Message) DueSince() time.Time {
+	if m.SendAt != nil && m.SendAt.After(m.CreatedAt) {
+		return *m.SendAt
+	}
+	return m.CreatedAt
+}
+
 // Final reports whether nothing but a receipt can change the status any more.
 func Final(status string) bool { return status != MessagePending && status != MessageSending }
 

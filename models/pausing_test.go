@@ -120,3 +120,35 @@ func BenchmarkClaim(b *testing.B) {
 	run("none", 0)
 	run("one", 1)
 }
+
+// Who waits for a session that is away or paused is no backlog that anybody could work off: nobody is to be woken up for it.
+func TestBacklogLeavesOutWhatCannotBeSent(t *testing.T) {
+	o := newOutbox(t)
+	o.add("c", "waits")
+	o.exec(`UPDATE lanes SET next_due_at = now() - interval '1 hour'`) // as a lane stays that was parked then
+	late := func() (lanes int64, hours float64) {
+		t.Helper()
+		b, err := models.BacklogOf(t.Context(), o.db.Pool, models.LaneMessages)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, b.Rows, "it is owed all the same")
+		return b.Lanes, b.Oldest.Hours()
+	}
+	for name, change := range map[string][2]string{
+		"disconnected":           {`UPDATE sessions SET status = 'DISCONNECTED'`, `UPDATE sessions SET status = 'CONNECTED'`},
+		"banned":                 {`UPDATE sessions SET status = 'ERROR'`, `UPDATE sessions SET status = 'CONNECTED'`},
+		"stopped":                {`UPDATE sessions SET desired = 'STOPPED'`, `UPDATE sessions SET desired = 'RUNNING'`},
+		"paused by its owner":    {`UPDATE sessions SET settings = '{"paused":true}'`, `UPDATE sessions SET settings = NULL`},
+		"paused as a session":    {`UPDATE sessions SET sending_paused_at = now()`, `UPDATE sessions SET sending_paused_at = NULL`},
+		"paused with its tenant": {`UPDATE users SET sending_paused_at = now()`, `UPDATE users SET sending_paused_at = NULL`},
+		"paused with all":        {`UPDATE platform SET sending_paused_at = now()`, `UPDATE platform SET sending_paused_at = NULL`},
+	} {
+		o.exec(change[0])
+		lanes, hours := late()
+		require.Zero(t, lanes, name)
+		require.Zero(t, hours, name)
+		o.exec(change[1])
+		lanes, hours = late()
+		require.EqualValues(t, 1, lanes, name)
+		require.InDelta(t, 1, hours, 0.1, name)
+	}
+}

@@ -88,11 +88,11 @@ func (r Recovery) Statements() []string {
 		list = append(list, `UPDATE platform SET sending_paused_at = coalesce(sending_paused_at, now())`)
 	}
 	return append(list, fmt.Sprintf(`INSERT INTO system_logs (level, service, actor, message, details) VALUES ('WARN', 'cli', 'operator', 'platform.restored',
-		jsonb_build_object('how', %s::text, 'from', %s::text, 'margin', %d, 'held', %t))`, literal(r.How), literal(r.From.UTC().Format(time.RFC3339)), margin, r.Hold))
+		jsonb_build_object('how', %s::text, 'from', %s::text, 'margin', %d, 'held', %t))`, Literal(r.How), Literal(r.From.UTC().Format(time.RFC3339)), margin, r.Hold))
 }
 
-// literal is a text in SQL, whatever is in it.
-func literal(text string) string {
+// Literal is a text in SQL, whatever is in it.
+func Literal(text string) string {
 	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`, "\x00", "").Replace(text) + "'"
 }
 
@@ -120,14 +120,15 @@ func Recover(ctx context.Context, db *DB, r Recovery) (Recovery, error) {
 	return r, err
 }
 
-// Alive lists the processes that work on a database, or did so seconds ago, for people to read. What need not be there is not asked.
+// Alive lists the processes that work on a database, or did so seconds ago, for people to read: Kurir's own, and workers that keep the
+// credentials of linked phones there. What need not be there is not asked.
 func Alive(ctx context.Context, q Querier) (list []string, err error) {
 	var api, runners bool
 	if err := q.QueryRow(ctx, `SELECT to_regclass('public.intake') IS NOT NULL, to_regclass('public.runners') IS NOT NULL`).Scan(&api, &runners); err != nil {
 		return nil, err
 	}
 	questions := []string{`SELECT DISTINCT application_name || coalesce(' from ' || host(client_addr), '') FROM pg_stat_activity
-		WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name ~ '^kurir (up|api|runner|scheduler)\M' ORDER BY 1`}
+		WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name ~ '^kurir( (up|api|runner|scheduler)|-whatsapp)\M' ORDER BY 1`}
 	if api {
 		questions = append(questions, `SELECT 'an api process, heard of ' || extract(epoch FROM now() - seen)::numeric(9, 1) || ' s ago' FROM public.intake WHERE seen > now() - interval '5 seconds'`)
 	}
@@ -148,15 +149,13 @@ func Alive(ctx context.Context, q Querier) (list []string, err error) {
 	return list, nil
 }
 
-// Occupied is how many tables, views, sequences and functions a database has in the schema in which Kurir's are, those of extensions
-// left out.
-func Occupied(ctx context.Context, q Querier) (n int, err error) {
-	err = q.QueryRow(ctx, `SELECT (SELECT count(*) FROM pg_class c WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+// Occupied is how many tables, views, sequences and functions a database has in some schemas, those of extensions left out.
+func Occupied(ctx context.Context, q Querier, schemas []string) (n int, err error) {
+	err = q.QueryRow(ctx, `SELECT coalesce(sum((SELECT count(*) FROM pg_class c WHERE c.relnamespace = s.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 			AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 		+ (SELECT count(*) FROM pg_proc p WHERE p.pronamespace = s.oid
-			AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'))
-		FROM pg_namespace s WHERE s.nspname = 'public'`).Scan(&n)
-	_, err = Found(err)
+			AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'))), 0)::int
+		FROM pg_namespace s WHERE s.nspname = ANY($1)`, schemas).Scan(&n)
 	return n, err
 }
 

@@ -162,6 +162,12 @@ func TestWhoIsAlive(t *testing.T) {
 	list := alive()
 	require.Len(t, list, 1)
 	require.Contains(t, list[0], "kurir api key 12")
+	worker, err := models.OpenAs("kurir-whatsapp", url, 2)
+	require.NoError(t, err)
+	require.NoError(t, worker.Pool.Ping(t.Context()))
+	require.Len(t, alive(), 2, "a worker that keeps credentials there")
+	require.NoError(t, worker.Close())
+	require.Eventually(t, func() bool { return len(alive()) == 1 }, 10*time.Second, 10*time.Millisecond)
 
 	require.NoError(t, models.Beat(t.Context(), db.Pool, time.Second))
 	require.NoError(t, models.RenewRunner(t.Context(), db.Pool, uuid.New(), "there", 4711, time.Minute))
@@ -169,7 +175,7 @@ func TestWhoIsAlive(t *testing.T) {
 	require.Len(t, list, 3)
 	require.Contains(t, list[1], "an api process")
 	require.Contains(t, list[2], "4711 on there")
-	_, err := db.Pool.Exec(t.Context(), `UPDATE intake SET seen = now() - interval '6 seconds'; UPDATE runners SET expires_at = now()`)
+	_, err = db.Pool.Exec(t.Context(), `UPDATE intake SET seen = now() - interval '6 seconds'; UPDATE runners SET expires_at = now()`)
 	require.NoError(t, err)
 	require.Len(t, alive(), 1)
 }

@@ -48,6 +48,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 
 	requests         *prometheus.CounterVec
+	failures         *prometheus.CounterVec
 	requestSeconds   *prometheus.HistogramVec
 	requestsRunning  prometheus.Gauge
 	jobSeconds       *prometheus.HistogramVec
@@ -73,6 +74,8 @@ func New(version string) *Metrics {
 		registry: prometheus.NewRegistry(),
 		requests: counter("kurir_http_requests_total",
 			"HTTP requests answered.", "method", "route", "status"),
+		failures: counter("kurir_http_failures_total",
+			"Answers 5xx by their code, those to probes left out.", "code"),
 		requestSeconds: histogram("kurir_http_request_duration_seconds",
 			"Time from a request to its answer, but of those whose client asked to wait for the end of what he began.", requestBuckets, "method", "route", "status"),
 		requestsRunning: prometheus.NewGauge(prometheus.GaugeOpts{Name: "kurir_http_requests_running", Help: "HTTP requests that are being answered."}),
@@ -81,7 +84,7 @@ func New(version string) *Metrics {
 		attempts: counter("kurir_job_attempts_total",
 			"Attempts at durable jobs by what came of them: succeeded, failed for good, retried after a failure, or waiting for something that takes its time.", "kind", "outcome"),
 		acceptToSent: plainHistogram("kurir_message_accept_to_sent_seconds",
-			"Time from accepting a message, or from its scheduled time, to the network's taking it.", latencyBuckets),
+			"Time that a message took to the network's taking it: from its accept, its scheduled time, or when its session's pace and the network let it go.", latencyBuckets),
 		eventToDelivered: plainHistogram("kurir_webhook_event_to_delivered_seconds",
 			"Time from an event to the subscriber's taking it.", latencyBuckets),
 		messages: counter("kurir_messages_total",
@@ -111,7 +114,7 @@ func New(version string) *Metrics {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		build, m.requests, m.requestSeconds, m.requestsRunning, m.jobSeconds, m.attempts, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
+		build, m.requests, m.failures, m.requestSeconds, m.requestsRunning, m.jobSeconds, m.attempts, m.acceptToSent, m.eventToDelivered, m.messages, m.deliveries,
 		m.hookSeconds, m.hooksDisabled, m.acceptBatch, m.wakes,
 	)
 	m.startAtZero()
@@ -138,6 +141,13 @@ func (m *Metrics) KnownJobs(kinds ...string) {
 		for _, outcome := range []string{JobSucceeded, JobFailed, JobRetried, JobWaiting} {
 			m.attempts.WithLabelValues(kind, outcome)
 		}
+	}
+}
+
+// KnownFailures shows codes of answers 5xx from the start.
+func (m *Metrics) KnownFailures(codes ...string) {
+	for _, code := range codes {
+		m.failures.WithLabelValues(code)
 	}
 }
 
@@ -170,6 +180,9 @@ func (m *Metrics) Request(method, route string, status int, took time.Duration, 
 	}
 }
 
+// RequestFailed counts an answer 5xx, other than to a probe, by its code, which is one of docs/errors.md.
+func (m *Metrics) RequestFailed(code string) { m.failures.WithLabelValues(code).Inc() }
+
 // RequestsRunning says that n more requests are being answered, or fewer.
 func (m *Metrics) RequestsRunning(n int) { m.requestsRunning.Add(float64(n)) }
 
@@ -181,7 +194,7 @@ func (m *Metrics) JobRun(kind, outcome string, took time.Duration) {
 // JobAttempt counts an attempt at a durable job. outcome is one of those above.
 func (m *Metrics) JobAttempt(kind, outcome string) { m.attempts.WithLabelValues(kind, outcome).Inc() }
 
-// AcceptToSent records how long a message took from its accept, or from its scheduled time, until it was sent.
+// AcceptToSent records how long a message took until it was sent: from its accept, its scheduled time, or when pace and network let it go.
 func (m *Metrics) AcceptToSent(took time.Duration) { m.acceptToSent.Observe(took.Seconds()) }
 
 // EventToDelivered records how long an event took until a subscriber had it.

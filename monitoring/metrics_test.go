@@ -35,6 +35,8 @@ func full(t *testing.T) *Metrics {
 	m := New("1.2.3")
 	m.Request(http.MethodPost, "/api/v1/sessions/:id/send", 202, 12*time.Millisecond, false)
 	m.Request(http.MethodPost, "/api/v1/sessions/:id/send", 200, 9*time.Second, true)
+	m.KnownFailures("internal", "not_connected")
+	m.RequestFailed("not_connected")
 	m.Request("BREW", "", 404, time.Millisecond, false)
 	m.RequestsRunning(2)
 	m.KnownRoute(http.MethodPost, "/api/v1/auth/register")
@@ -95,6 +97,8 @@ func TestMetrics(t *testing.T) {
 		`kurir_accept_batch_messages_sum 7`,
 		`kurir_wake_hints_total{outcome="suppressed"} 1`,
 		`kurir_wake_hints_total{outcome="failed"} 0`,
+		`kurir_http_failures_total{code="internal"} 0`,
+		`kurir_http_failures_total{code="not_connected"} 1`,
 		`kurir_lane_depth{kind="messages"} 5`,
 		`kurir_lane_age_seconds{kind="messages"} 1.5`,
 		`kurir_lane_depth{kind="webhooks"} 0`,

@@ -29,9 +29,9 @@ type Fleet struct {
 }
 
 var (
-	lanesDue  = desc("kurir_lanes_due", "Lanes of a kind that have rows which are due.", "kind")
-	laneDepth = desc("kurir_lane_depth", "Rows of all lanes of a kind that are due.", "kind")
-	laneAge   = desc("kurir_lane_age_seconds", "Time since the oldest row that is due was due.", "kind")
+	lanesDue  = desc("kurir_lanes_due", "Lanes of a kind that have rows which are due, those of sessions that are away or paused left out.", "kind")
+	laneDepth = desc("kurir_lane_depth", "Rows of all lanes of a kind that are not finished, due or not.", "kind")
+	laneAge   = desc("kurir_lane_age_seconds", "Time since the oldest row that could go out now was due. Sessions that are away or paused are left out.", "kind")
 
 	workers  = desc("kurir_workers", "Workers by status.", "status")
 	sessions = desc("kurir_sessions", "Sessions by status, deleted ones left out.", "status")

@@ -107,6 +107,21 @@ type State struct {
 	DayTAT     time.Time
 }
 
+// OpenSince is since when neither pace nor network has had a message wait that goes out now, one that was parked for the caps on new
+// chats or another; the zero time: they never have.
+func OpenSince(s State, c Cooldown, parked bool, now time.Time) time.Time {
+	var since time.Time
+	for _, gate := range []time.Time{s.NextSendAt, c.RepliesAt, c.Until} {
+		if !gate.After(now) { // else it does not hold for this one
+			since = later(since, gate)
+		}
+	}
+	if parked && !s.NewChatAt.After(now) {
+		since = later(since, s.NewChatAt)
+	}
+	return since
+}
+
 // Sent is the state after a message went out, or may have. luck is from 0 to 1, and chooses the jitter.
 func (p Pace) Sent(s State, now time.Time, luck float64) State {
 	if p.Rate > 0 {

@@ -157,3 +157,24 @@ func TestThrottled(t *testing.T) {
 		require.Equal(t, now.Add(5*time.Minute), pacing.Throttled(none, pacing.RateLimited, -time.Hour, false, now).Until)
 	})
 }
+
+func TestOpenSince(t *testing.T) {
+	at := func(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
+	for name, c := range map[string]struct {
+		state    pacing.State
+		cooldown pacing.Cooldown
+		parked   bool
+		want     time.Time
+	}{
+		"nothing":                     {want: time.Time{}},
+		"a pace":                      {state: pacing.State{NextSendAt: at(-2)}, want: at(-2)},
+		"opens now":                   {state: pacing.State{NextSendAt: now}, want: now},
+		"a cap is none of the others": {state: pacing.State{NextSendAt: at(-2), NewChatAt: at(-1)}, want: at(-2)},
+		"a cap":                       {state: pacing.State{NextSendAt: at(-2), NewChatAt: at(-1)}, parked: true, want: at(-1)},
+		"a pause that is over":        {state: pacing.State{NextSendAt: at(-9)}, cooldown: pacing.Cooldown{Until: at(-3), RepliesAt: at(-5)}, want: at(-3)},
+		"an answer in a pause":        {state: pacing.State{NextSendAt: at(-9)}, cooldown: pacing.Cooldown{Until: at(60), RepliesAt: at(-5)}, want: at(-5)},
+		"closed, and yet it went":     {state: pacing.State{NextSendAt: at(1), NewChatAt: at(1)}, cooldown: pacing.Cooldown{Until: at(1), RepliesAt: at(1)}, parked: true},
+	} {
+		require.Equal(t, c.want, pacing.OpenSince(c.state, c.cooldown, c.parked, now), name)
+	}
+}

@@ -30,7 +30,7 @@ func (p *program) where(cfg *config) backup.Where {
 func (p *program) backup() *cobra.Command {
 	var to string
 	c := &cobra.Command{Use: "backup --to FILE", Short: "Write the database into a file, while everything runs", Args: exactly(),
-		Long: `Writes all of DATABASE_URL, as it is at one moment, by pg_dump, which has to be installed in the server's version or a later one.
+		Long: `Writes what Kurir and kurir-whatsapp keep in DATABASE_URL, as it is at one moment, by pg_dump, which has to be installed in the server's version or a later one.
 Processes go on meanwhile. The file is for its owner only, and appears under its name when it is whole. --to - writes to the
 standard output.
 
@@ -86,10 +86,11 @@ func (p *program) restore() *cobra.Command {
 	var o backup.Options
 	c := &cobra.Command{Use: "restore (--from FILE | --recovered)", Short: "Bring a backup back, and make it fit to go on", Args: exactly(),
 		Long: `Brings a file of kurir backup back into DATABASE_URL, a database that exists and is empty, by pg_restore and psql, in one
-transaction: if it fails, or is broken off, nothing has changed. With --replace, all that the database holds is dropped in that
-transaction too. --from - reads the standard input.
+transaction: if it fails, or is broken off, nothing has changed. With --replace, what is in the way is dropped in that
+transaction too. --from - reads the standard input. It holds what Kurir keeps, and the schemas in which kurir-whatsapp keeps what
+phones were linked with; other schemas stay as they are.
 
-Stop all processes before: those that work on DATABASE_URL are looked for, and those of the installation that was lost have to be
+Stop all processes before, kurir-whatsapp too: those that work on DATABASE_URL are looked for, and those of the installation that was lost have to be
 stopped by you. Empty Redis, run kurir migrate, and start them again afterwards.
 
 Numbers that others remember are raised, so that none is given out twice: workers' terms, sessions' epochs, lanes' generations,
@@ -129,20 +130,21 @@ should be, or needs --replace.`,
 
 func (p *program) bringBack(cmd *cobra.Command, cfg *config, db *models.DB, from string, o backup.Options) error {
 	ctx := cmd.Context()
+	var stamp backup.Stamp
 	var recovery models.Recovery
 	var err error
 	switch from {
 	case "":
 		recovery, err = recoverDatabase(ctx, db, o)
 	case "-":
-		_, recovery, err = backup.Restore(ctx, db, p.where(cfg), cmd.InOrStdin(), o)
+		stamp, recovery, err = backup.Restore(ctx, db, p.where(cfg), cmd.InOrStdin(), o)
 	default:
 		var file *os.File
 		if file, err = os.Open(from); err != nil {
 			return err
 		}
 		defer func() { _ = file.Close() }()
-		_, recovery, err = backup.Restore(ctx, db, p.where(cfg), file, o)
+		stamp, recovery, err = backup.Restore(ctx, db, p.where(cfg), file, o)
 	}
 	if err != nil {
 		return err
@@ -151,6 +153,7 @@ func (p *program) bringBack(cmd *cobra.Command, cfg *config, db *models.DB, from
 	if i, err := models.InventoryOf(ctx, db.Pool); err == nil { // an older schema may not be counted so
 		fmt.Fprintf(p.stdout, "It has %d users, %d sessions and %d messages that wait.\n", i.Users, i.Sessions, i.Waiting)
 	}
+	p.sayCredentials(stamp)
 	p.sayKeys(ctx, cfg, db)
 	fmt.Fprintln(p.stdout, "Now: empty Redis (redis-cli FLUSHDB), run kurir migrate, and start the processes.")
 	if o.Hold {
@@ -169,6 +172,16 @@ func recoverDatabase(ctx context.Context, db *models.DB, o backup.Options) (mode
 		return recovery, err
 	}
 	return recovery, backup.AwaitLeases(ctx, db)
+}
+
+// sayCredentials tells what of linked phones is back.
+func (p *program) sayCredentials(s backup.Stamp) {
+	for _, c := range s.Credentials {
+		fmt.Fprintf(p.stdout, "What phones were linked with is back in the schema %s.\n", c.Schema)
+		if c.Owner == "" {
+			fmt.Fprintf(p.stdout, "WARNING: the user to whom %s belonged does not exist here. If kurir-whatsapp has one of its own, make it and bring the backup back once more, with --replace.\n", c.Schema)
+		}
+	}
 }
 
 // sayKeys tells whether ENCRYPTION_KEY, where it is set, opens what the database holds.

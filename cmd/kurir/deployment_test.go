@@ -152,7 +152,7 @@ func units(t *testing.T) map[string][]string {
 	for _, path := range paths {
 		all[filepath.Base(path)] = strings.Split(read(t, path), "\n")
 	}
-	require.Len(t, all, 8)
+	require.NotEmpty(t, paths)
 	return all
 }
 
@@ -225,6 +225,9 @@ func TestUnitsAreValid(t *testing.T) {
 			files = append(files, strings.Replace(path, "@.", "@8001.", 1))
 		}
 	}
+	timers, err := filepath.Glob(filepath.Join(folder, "*.timer"))
+	require.NoError(t, err)
+	require.NotEmpty(t, timers)
 	ask := func(args ...string) string {
 		cmd := exec.Command(analyze, args...)
 		cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+folder+":", "SYSTEMD_LOG_LEVEL=notice")
@@ -232,7 +235,7 @@ func TestUnitsAreValid(t *testing.T) {
 		require.NoError(t, err, "%s: %s", strings.Join(args, " "), out)
 		return string(out)
 	}
-	require.Empty(t, ask(append([]string{"verify"}, files...)...))
+	require.Empty(t, ask(append(append([]string{"verify"}, timers...), files...)...))
 	for _, file := range files { // in tenths: 2 of 10, where 10 is open
 		ask("security", "--offline=true", "--threshold=20", "--no-pager", file)
 	}

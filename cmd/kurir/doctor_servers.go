@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"kurir/backup"
 	"kurir/jobs"
 	"kurir/migrations"
 	"kurir/models"
@@ -52,8 +53,26 @@ func (d *doctor) database(ctx context.Context) {
 	}
 	d.connections(c)
 	d.pooler(ctx)
+	d.credentials(ctx, db)
 	if d.schema(ctx, db, c) {
 		d.workers(ctx, db)
+	}
+}
+
+// credentials of linked phones may belong to a user of the worker's own.
+func (d *doctor) credentials(ctx context.Context, db *models.DB) {
+	const check = "linked phones"
+	var list []backup.Credentials
+	if err := within(ctx, func(ctx context.Context) (err error) { list, err = backup.CredentialsIn(ctx, db.Pool); return err }); err != nil {
+		d.say(check, failing, "Report it, with this line.", "%v", err)
+		return
+	}
+	for _, c := range list {
+		if c.Denied {
+			d.say(check, warning, "As a superuser: "+c.Grant(), "`kurir backup` fails: the schema %s belongs to %s, and %s must not read all of it", c.Schema, c.Owner, c.User)
+		} else {
+			d.say(check, fine, "", "`kurir backup` has the schema %s", c.Schema)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -99,6 +100,21 @@ func TestDoctor(t *testing.T) {
 		d.says("workers", failing, "w2 has no lease; heard of: 1h0m")
 		_, err = db.Pool.Exec(t.Context(), "UPDATE workers SET removed_at = now()")
 		require.NoError(t, err)
+	})
+	t.Run("credentials of linked phones", func(t *testing.T) {
+		db, name := modelstest.Open(t, database), "kurir_whatsapp_"+strconv.Itoa(os.Getpid())
+		u, err := url.Parse(database)
+		require.NoError(t, err)
+		u.User = url.UserPassword(name, "of-the-worker")
+		for _, sql := range []string{"CREATE ROLE " + name + " LOGIN PASSWORD 'of-the-worker'", "CREATE SCHEMA kurir_whatsapp", "CREATE TABLE kurir_whatsapp.kurir_sessions ()",
+			"CREATE FUNCTION kurir_whatsapp.kurir_fence() RETURNS int LANGUAGE sql AS 'SELECT 1'", "GRANT USAGE ON SCHEMA kurir_whatsapp TO " + name} {
+			_, err := db.Pool.Exec(t.Context(), sql)
+			require.NoError(t, err)
+		}
+		examined(t, env...).says("linked phones", fine, "has the schema kurir_whatsapp")
+		d := examined(t, with("DATABASE_URL="+u.String())...)
+		d.says("linked phones", warning, name+" must not read all of it")
+		require.Contains(t, d.checks["linked phones"][0].Advice, `TO "`+name+`"`)
 	})
 	t.Run("a schema of another version", func(t *testing.T) {
 		d := examined(t, with("DATABASE_URL="+embeddedtest.DB(t))...)

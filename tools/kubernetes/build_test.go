@@ -92,6 +92,11 @@ func build(t *testing.T, name string) *variant {
 		require.NoError(t, err)
 		v.add(t, decode(t, text))
 	}
+	if name == "production" { // beside which it is applied by hand
+		text, err := os.ReadFile(manifests + "/restore.yaml")
+		require.NoError(t, err)
+		v.add(t, decode(t, text))
+	}
 	require.Len(t, v.namespaces, 1)
 	require.Equal(t, map[string]bool{"": true, v.namespace: true}, v.inside, "the namespace itself is in none, all else is in it")
 	return v

@@ -90,7 +90,7 @@ func (p *program) work(ctx context.Context, cfg *config, codes bool, ready func(
 		return err
 	}
 	defer traces.Close()
-	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName, Logger: log, Transport: p.transport})
+	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName, ProxyAllow: cfg.proxies, Logger: log, Transport: p.transport})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/store/sqlstore"
 
+	"kurir/egress"
 	"kurir/worker"
 )
 
@@ -36,6 +38,7 @@ type Config struct {
 	SendTimeout time.Duration   // for WhatsApp to acknowledge one message; 0 means 20 s
 	TempFolder  string          // for media on their way, encrypted; the system's if empty
 	Transport   *http.Transport // the way to WhatsApp, which a session's proxy and lease are put around; nil: the internet
+	ProxyAllow  []netip.Prefix  // private networks where sessions' proxies may be all the same
 	// Through is put around that way, for tests that tell engines apart; nil: nothing is.
 	Through func(http.RoundTripper) http.RoundTripper
 }
@@ -47,6 +50,8 @@ type Engine struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	pool   *pgxpool.Pool
+
+	proxies *egress.Guard // says which proxies are reached
 
 	lids       *sqlstore.CachedLIDMap // of all sessions
 	lidPool    *pgxpool.Pool
@@ -75,7 +80,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}}
+	e := &Engine{cfg: cfg, log: cfg.Logger, proxies: egress.NewGuard(cfg.ProxyAllow), open: map[string]*conn{}}
 	if e.pool, err = openPool(ctx, cfg.DatabaseURL, cfg.Schema, cfg.Conns); err != nil {
 		return nil, err
 	}

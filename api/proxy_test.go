@@ -97,7 +97,7 @@ func TestProxiesThatAreNone(t *testing.T) {
 	for _, body := range []string{`""`, `"proxy.example.com:3128"`, `"ftp://u:secret@proxy.example.com"`, `"socks4://proxy.example.com"`, `"javascript:alert(1)"`, `"file:///etc/passwd"`,
 		`"http://u:secret@"`, `"http://"`, `"http://u:secret@proxy.example.com:0"`, `"http://u:secret@proxy.example.com:65536"`, `"http://u:secret@proxy.example.com:x"`, `"http://u:secret@proxy.example.com:"`,
 		`"http://u:secret@proxy.example.com/path"`, `"http://u:secret@proxy.example.com?q"`, `"http://u:secret@proxy.example.com#f"`, `"http://u:secret@proxy.example.com\\"`,
-		`"http://u:secret@proxy.example.com\r\nX: y"`, `"http://u:secret@proxy\u0000.example.com"`, `" http://u:secret@proxy.example.com"`, `"http://u:sec%ret@proxy.example.com"`,
+		`"http://u:secret@proxy.example.com\r\nX: y"`, `"http://u:secret@proxy\u0001.example.com"`, `" http://u:secret@proxy.example.com"`, `"http://u:sec%ret@proxy.example.com"`,
 		`"http://:secret@proxy.example.com"`, `"http://secret%3Auser:p@proxy.example.com"`, `"socks5://u:` + long[:256] + `@proxy.example.com"`, `"http://` + long + `"`,
 		`"http://***@proxy.example.com"`, `"http://***:secret@proxy.example.com"`,
 		`"http://127.0.0.1:3128"`, `"http://localhost:3128"`, `"socks5://[::1]:1080"`, `"socks5h://169.254.169.254"`, `"http://10.0.0.1"`, `"http://192.168.1.1"`, `"http://[::ffff:127.0.0.1]"`, `"http://2130706433"`, `"http://0x7f.1"`, `"http://168.63.129.16"`,

@@ -54,6 +54,7 @@ func TestEachHolderGetsTheProxy(t *testing.T) {
 	f.move(uid)
 	told("a move")
 	require.Equal(t, "w1", f.holder(uid))
+	f.exec(`UPDATE sessions SET status = 'CONNECTED', reason = NULL`) // as its worker would say
 	f.mustOrder("restart", uid)
 	told("a restart")
 	f.mustOrder("stop", uid)

@@ -12,7 +12,7 @@ import (
 	"kurir/models"
 )
 
-// ProxyChange is the URL of a session's proxy, or null, which removes it. It is empty where the request does not speak of it.
+// ProxyChange is the URL of a session's proxy; null or an empty text removes it. It is nil where the request does not speak of it.
 type ProxyChange json.RawMessage
 
 // UnmarshalJSON keeps the text, null too.
@@ -25,7 +25,7 @@ func (p *ProxyChange) UnmarshalJSON(text []byte) error {
 func (ProxyChange) Schema(huma.Registry) *huma.Schema {
 	most := egress.MaxURLBytes
 	return &huma.Schema{Type: huma.TypeString, Nullable: true, MaxLength: &most, Examples: []any{"socks5://user:password@proxy.example.com:1080"},
-		Description: "By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within seconds. Left out: as it is; null: none"}
+		Description: "By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within 10 s or so. Left out: as it is; null or empty: none"}
 }
 
 // hidden stands for user name and password of a proxy.
@@ -40,7 +40,7 @@ func (a *API) sealed(p ProxyChange) ([]byte, error) {
 	if err := json.Unmarshal(p, &raw); err != nil {
 		return nil, fault.Field("proxy", "expected a URL, or null")
 	}
-	if raw == nil {
+	if raw == nil || *raw == "" { // some clients cannot say null
 		return nil, nil
 	}
 	u, err := a.proxies.CheckProxy(*raw)

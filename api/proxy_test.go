@@ -66,6 +66,8 @@ func TestProxyOfASession(t *testing.T) {
 	require.EqualValues(t, 0, modelstest.Scalar[int64](t, w.db, `SELECT held_term FROM sessions`))
 	require.True(t, modelstest.Scalar[bool](t, w.db, `SELECT proxy IS NULL FROM sessions`))
 	require.Nil(t, u.do("GET", path, u.auth(), nil).ok(200)["proxy"])
+	patch(`{"proxy": "` + given + `"}`)
+	require.Nil(t, patch(`{"proxy": ""}`)["proxy"], "clients that cannot say null")
 	require.Nil(t, u.do("POST", "/api/v1/sessions", u.auth(), json.RawMessage(`{"name": "None", "sessionId": "none", "proxy": null}`)).ok(202)["proxy"])
 
 	// Another tenant's, and the session's own key.
@@ -94,7 +96,7 @@ func TestProxiesThatAreNone(t *testing.T) {
 	u.session("shop")
 	before := w.rows()
 	long := strings.Repeat("secret", 400)
-	for _, body := range []string{`""`, `"proxy.example.com:3128"`, `"ftp://u:secret@proxy.example.com"`, `"socks4://proxy.example.com"`, `"javascript:alert(1)"`, `"file:///etc/passwd"`,
+	for _, body := range []string{`" "`, `"proxy.example.com:3128"`, `"ftp://u:secret@proxy.example.com"`, `"socks4://proxy.example.com"`, `"javascript:alert(1)"`, `"file:///etc/passwd"`,
 		`"http://u:secret@"`, `"http://"`, `"http://u:secret@proxy.example.com:0"`, `"http://u:secret@proxy.example.com:65536"`, `"http://u:secret@proxy.example.com:x"`, `"http://u:secret@proxy.example.com:"`,
 		`"http://u:secret@proxy.example.com/path"`, `"http://u:secret@proxy.example.com?q"`, `"http://u:secret@proxy.example.com#f"`, `"http://u:secret@proxy.example.com\\"`,
 		`"http://u:secret@proxy.example.com\r\nX: y"`, `"http://u:secret@proxy\u0001.example.com"`, `" http://u:secret@proxy.example.com"`, `"http://u:sec%ret@proxy.example.com"`,

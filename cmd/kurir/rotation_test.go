@@ -64,6 +64,8 @@ func TestRotateEncryptionKey(t *testing.T) {
 
 	modelstest.Worker(t, db, "w1", 1)
 	session := modelstest.Session(t, db, user, "shop")
+	_, err = db.Pool.Exec(t.Context(), `UPDATE workers SET lease_expires_at = now()`)
+	require.NoError(t, err)
 	_, err = db.Pool.Exec(t.Context(), `UPDATE sessions SET proxy = $2 WHERE uid = $1`, session.UID, vault("a").Seal(models.SealProxy, []byte("http://u:p@proxy.example.com")))
 	require.NoError(t, err)
 

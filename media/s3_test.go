@@ -168,6 +168,13 @@ func (b *bucket) keys() (keys []string) {
 	return keys
 }
 
+// goAway is locked: an answer of the test's server may reach the client before its handler has ended, and calls that break off are still served.
+func (b *bucket) goAway(away bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.away = away
+}
+
 // The store in a bucket does what the one in a folder does.
 func TestStoreInABucket(t *testing.T) {
 	b := &bucket{objects: map[string][]byte{}, changed: map[string]time.Time{}, parts: map[string]map[int][]byte{}}
@@ -189,19 +196,21 @@ func TestStoreInABucket(t *testing.T) {
 	large := append([]byte("%PDF-"), bytes.Repeat([]byte("large"), 3<<20)...)
 	doc := s.put("document", large)
 	require.Equal(t, len(large), len(s.read(doc, 0, -1)))
+	b.mu.Lock()
 	require.LessOrEqual(t, b.largest, 5<<20, "parts")
+	b.mu.Unlock()
 	before := b.keys()
 	_, err = s.Put(t.Context(), s.user.ID, "", &brokenAt{7 << 20, context.Canceled})
 	var source *media.SourceError
 	require.ErrorAs(t, err, &source)
 	require.ElementsMatch(t, before, b.keys(), "what breaks off leaves nothing")
 
-	b.away = true
+	b.goAway(true)
 	_, err = s.Put(t.Context(), s.user.ID, "", bytes.NewReader([]byte("x")))
 	require.Equal(t, "media_store_unavailable", fault.Code(err), "%v", err)
 	_, err = s.Open(t.Context(), m, 0, -1)
 	require.Equal(t, "media_store_unavailable", fault.Code(err), "%v", err)
-	b.away = false
+	b.goAway(false)
 
 	s.refer(m)
 	b.mu.Lock()

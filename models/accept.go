@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ const (
 	acceptQueue   = 8192
 )
 
-// NewAccepter starts an Accepter. accepted is called after each commit with the lanes that have work now.
+// NewAccepter starts an Accepter. accepted is called after each commit with the lanes that have work now and are to be woken.
 func NewAccepter(db Querier, log *slog.Logger, accepted func(lanes []uuid.UUID, batch int)) *Accepter {
 	a := &Accepter{db: db, log: log, accepted: accepted, in: make(chan *acceptance, acceptQueue), done: make(chan struct{}), ended: make(chan struct{})}
 	for range acceptWriters {
@@ -151,7 +152,7 @@ func (a *Accepter) gather(first *acceptance) []*acceptance {
 func (a *Accepter) store(batch []*acceptance, again bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	var stored map[uuid.UUID]bool
+	var stored stored
 	err := retryDeadlock(func() (err error) {
 		stored, err = insertMessages(ctx, a.db, batch)
 		return err
@@ -173,21 +174,15 @@ func (a *Accepter) store(batch []*acceptance, again bool) {
 		}
 		return
 	}
-	lanes := make([]uuid.UUID, 0, len(batch))
-	seen := make(map[uuid.UUID]bool, len(batch))
 	for _, r := range batch {
-		if !stored[r.message.ID] {
+		if _, ok := stored[r.message.ID]; !ok {
 			r.answer <- a.whyNot(ctx, r.message)
 			continue
 		}
 		r.message.Before = r.message.Before && !again
-		if !seen[r.message.Session] {
-			seen[r.message.Session] = true
-			lanes = append(lanes, r.message.Session)
-		}
 		r.answer <- nil
 	}
-	a.accepted(lanes, len(batch))
+	a.accepted(stored.toWake(batch), len(batch))
 }
 
 // AcceptAll stores the messages of one session, all or none, one after another in its lane, and returns when they are
@@ -213,7 +208,7 @@ func (a *Accepter) AcceptAll(ctx context.Context, list []*NewMessage) error {
 	case len(stored) < len(list):
 		return a.whyNot(ctx, list[0])
 	}
-	a.accepted([]uuid.UUID{list[0].Session}, len(list))
+	a.accepted(stored.toWake(batch), len(list))
 	return nil
 }
 
@@ -223,6 +218,19 @@ func acceptFault(err error) error {
 	}
 	return fault.New(fault.Unavailable, "database_unavailable", "The message could not be stored now. Try again.").
 		After(2 * time.Second).WithCause(err)
+}
+
+// stored are the messages that are in their lanes, and whether these are to be woken. One that a live holder has is not: the counter has
+// moved, so its release fails, and it looks once more.
+type stored map[uuid.UUID]bool
+
+func (s stored) toWake(batch []*acceptance) (lanes []uuid.UUID) {
+	for _, r := range batch {
+		if s[r.message.ID] && !slices.Contains(lanes, r.message.Session) {
+			lanes = append(lanes, r.message.Session)
+		}
+	}
+	return lanes
 }
 
 // An insert moves the counters of the lanes, locked in sorted order, and stores the messages with the numbers so
@@ -241,7 +249,7 @@ WITH input AS (
 ), moved AS (
 	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, c.due), c.due)
 	FROM locked k JOIN counts c ON c.session_uid = k.id WHERE l.id = k.id
-	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch
+	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch, coalesce(` + liveHolder + `, false) AS held
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
 		send_at, expires_at, trace`
@@ -252,7 +260,7 @@ SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY
 FROM input f JOIN moved m ON m.id = f.session_uid
 WHERE f.quota IS NULL OR m.quota_epoch IS NULL OR f.quota = m.quota_epoch
 ON CONFLICT (id) DO NOTHING
-RETURNING id`
+RETURNING id, (SELECT m.held FROM moved m WHERE m.id = messages.session_uid)`
 
 	// insertTexts is for batches in which no message has more than its text, which is most.
 	insertTexts = insertBegin + `)
@@ -266,7 +274,7 @@ RETURNING id`
 		f.media_url, f.filename, f.caption, f.media_id, f.media, f.details, f.target_id, coalesce(f.priority, 0)` + insertEnd
 )
 
-func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[uuid.UUID]bool, error) {
+func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (stored, error) {
 	ids, args, err := columnsOf(batch)
 	if err != nil {
 		return nil, err
@@ -276,20 +284,33 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (map[u
 		query = insertTexts
 	}
 	n := len(batch)
-	stored := make(map[uuid.UUID]bool, n)
-	if err := collectIDs(ctx, db, stored, query, args...); err != nil {
+	fresh := make(stored, n)
+	rows, err := db.Query(ctx, query, args...)
+	if err != nil {
 		return nil, err
 	}
-	if len(stored) == n {
-		return stored, nil
+	var id uuid.UUID
+	var held bool
+	if _, err := pgx.ForEachRow(rows, []any{&id, &held}, func() error {
+		fresh[id] = !held
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if len(fresh) == n {
+		return fresh, nil
 	}
 	// Some lane is closed or goes by another count, or some message was stored before.
-	known := make(map[uuid.UUID]bool, n)
+	known := make(stored, n)
 	if err := collectIDs(ctx, db, known, `SELECT id FROM messages WHERE id = ANY($1)`, ids); err != nil {
 		return nil, err
 	}
 	for _, r := range batch {
-		r.message.Before = known[r.message.ID] && !stored[r.message.ID]
+		id := r.message.ID
+		wake, isFresh := fresh[id]
+		if r.message.Before = known[id] && !isFresh; isFresh {
+			known[id] = wake
+		}
 	}
 	return known, nil
 }

@@ -59,7 +59,7 @@ func (a *API) listAllSessions(ctx context.Context, in *AdminSessionsInput) (*Rep
 	list := AdminSessionList{Sessions: make([]AdminSession, 0, len(page))}
 	for i := range page {
 		s := &page[i]
-		list.Sessions = append(list.Sessions, AdminSession{SessionResource: sessionResource(&s.Session), SendingPausedAt: utc(s.SendingPausedAt),
+		list.Sessions = append(list.Sessions, AdminSession{SessionResource: a.sessionResource(&s.Session), SendingPausedAt: utc(s.SendingPausedAt),
 			Owner: SessionOwner{UserID: s.UserID.String(), Name: s.OwnerName, Email: s.OwnerEmail, Tier: strings.ToLower(s.OwnerTier)}})
 	}
 	if len(page) > 0 {

@@ -64,6 +64,7 @@ type Config struct {
 	PublicURL        string
 	InternalPort     int            // 0: worker routes, metrics and the dashboard are on the public port
 	TrustedProxies   []netip.Prefix // only from these X-Forwarded-For is read
+	ProxyAllow       []netip.Prefix // private networks where sessions' proxies may be all the same
 	Metrics          bool           // serve /metrics
 
 	Media        *media.Store   // stays the caller's to close
@@ -99,6 +100,7 @@ type API struct {
 	workers     *jobs.Workers
 	http        *http.Client // to endpoints that are not known to be workers'
 	guard       *egress.Guard
+	proxies     *egress.Guard // says where sessions' proxies may be
 	accepter    *models.Accepter
 	credentials *credentials
 	tokenKeys   tokenKeys
@@ -147,7 +149,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		cfg.Requests = limits.DefaultRequests()
 	}
 	a := &API{limiter: newLimiter(client, cfg.LimitTimeout, metrics, log), readings: newReadings(), cfg: cfg, db: db, vault: vault, log: log, metrics: metrics, queue: queue, waker: jobs.NewWaker(queue, log, metrics),
-		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, credentials: newCredentials(db, log), waiter: newWaiter(db),
+		workers: jobs.NewWorkers(db, vault), http: wire.NewHTTPClient(), guard: guard, proxies: egress.NewGuard(cfg.ProxyAllow), credentials: newCredentials(db, log), waiter: newWaiter(db),
 		hashing: make(chan struct{}, 2), noPassword: sync.OnceValue(func() []byte { return hashOfNothing(cfg.BcryptRounds) }),
 		readiness: readiness{checks: checks}, started: time.Now(),
 		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads)}

@@ -124,7 +124,7 @@ var descriptions = map[string]string{
 	"me":                 "The account that the token or the key belongs to.",
 	"list-sessions":      "Newest first. `nextCursor` leads to the next page.",
 	"get-session":        "`desired` says what should be, `status` and `reason` what is.",
-	"update-session":     "Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.",
+	"update-session":     "Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.",
 	"rotate-session-key": "The former key stops working at once. The new one is shown this once. It sends and reads, so an API key needs the scopes `send` and `read` too.",
 	"start-session":      "Places the session on a worker and connects it. One that is linked needs no new QR code; one that was logged out, or whose QR code nobody scanned, shows one. A session that runs is left as it is.",
 	"stop-session":       "Disconnects and keeps the credentials: a start needs no new QR code. Messages that wait go on waiting, new ones are refused. It counts for your tier still.",

@@ -34,6 +34,7 @@ type SessionResource struct {
 	Engine      string          `json:"engine" doc:"simulator or whatsapp" example:"simulator"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
 	Settings    SettingsInUse   `json:"settings"`
+	Proxy       *string         `json:"proxy" doc:"By way of which it reaches WhatsApp, with *** for user name and password; null: none" example:"socks5://***@proxy.example.com:1080"`
 	Sending     Sending         `json:"sending"`
 	LinkedAt    *time.Time      `json:"linkedAt"`
 	LastSeenAt  *time.Time      `json:"lastSeenAt"`
@@ -41,9 +42,9 @@ type SessionResource struct {
 	UpdatedAt   time.Time       `json:"updatedAt"`
 }
 
-func sessionResource(s *models.Session) SessionResource {
+func (a *API) sessionResource(s *models.Session) SessionResource {
 	return SessionResource{ID: s.ID, Name: s.Name, Status: models.SessionStatusName(s.Status), Desired: strings.ToLower(s.Desired), Reason: s.Reason,
-		PhoneNumber: s.LinkedNumber(), WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, Settings: settingsInUse(s), Sending: sendingOf(s, time.Now()), LinkedAt: utc(s.LinkedAt),
+		PhoneNumber: s.LinkedNumber(), WorkerID: s.WorkerID, Engine: s.Engine, Metadata: s.Metadata, Settings: settingsInUse(s), Proxy: a.shownProxy(s), Sending: sendingOf(s, time.Now()), LinkedAt: utc(s.LinkedAt),
 		LastSeenAt: utc(s.LastSeenAt), CreatedAt: s.CreatedAt.UTC(), UpdatedAt: s.UpdatedAt.UTC()}
 }
 
@@ -74,6 +75,7 @@ type CreateSessionInput struct {
 		SessionID string          `json:"sessionId,omitempty" maxLength:"64" doc:"Letters, digits, - and _; unique on the whole installation. Left out: we make one" example:"shop"`
 		Webhook   *WebhookFields  `json:"webhook,omitempty"`
 		Metadata  json.RawMessage `json:"metadata,omitempty" doc:"A JSON object of yours, up to 1 KB"`
+		Proxy     ProxyChange     `json:"proxy,omitempty"`
 	}
 }
 
@@ -108,8 +110,12 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 			return nil, inside("webhook", err)
 		}
 	}
+	proxy, err := a.sealed(in.Body.Proxy)
+	if err != nil {
+		return nil, err
+	}
 	now := time.Now()
-	s := &models.Session{UID: newResourceID(ctx), ID: in.Body.SessionID, UserID: user.ID, Name: in.Body.Name, Metadata: metadata, CreatedAt: now, UpdatedAt: now}
+	s := &models.Session{UID: newResourceID(ctx), ID: in.Body.SessionID, UserID: user.ID, Name: in.Body.Name, Metadata: metadata, Proxy: proxy, CreatedAt: now, UpdatedAt: now}
 	key, keyRow := models.NewAPIKey(user.ID, &s.UID, "Session key of "+s.ID, now)
 	job := &models.Job{ID: models.NewID(), Kind: jobs.KindCreateSession, UserID: &user.ID, SessionUID: &s.UID}
 	answer := CreatedSession{SessionID: s.ID}
@@ -137,7 +143,7 @@ func (a *API) createSession(ctx context.Context, in *CreateSessionInput) (*Start
 		return nil, stored(err)
 	}
 	a.queue.StartJob(ctx, job.Kind, job.ID)
-	answer.JobID, answer.SessionResource = job.ID.String(), sessionResource(s)
+	answer.JobID, answer.SessionResource = job.ID.String(), a.sessionResource(s)
 	wait := waitOf(in.Prefer)
 	ready := false
 	if wait > 0 {
@@ -177,7 +183,7 @@ func (a *API) waitForSession(ctx context.Context, uid uuid.UUID, wait time.Durat
 		if err != nil {
 			return false, err
 		}
-		*into = sessionResource(s)
+		*into = a.sessionResource(s)
 		return s.Status == models.SessionConnected || s.Status == models.SessionQRRequired && s.QRCode != nil || s.Status == models.SessionError, nil
 	})
 }
@@ -215,7 +221,7 @@ func (a *API) listSessions(ctx context.Context, in *Page) (*Reply[SessionList], 
 	list := SessionList{Sessions: []SessionResource{}}
 	page := first(rows, in.Limit)
 	for i := range page {
-		list.Sessions = append(list.Sessions, sessionResource(&page[i]))
+		list.Sessions = append(list.Sessions, a.sessionResource(&page[i]))
 	}
 	if len(page) > 0 {
 		list.NextCursor = in.next(len(rows), page[len(page)-1].UID)
@@ -228,7 +234,7 @@ func (a *API) getSession(ctx context.Context, in *SessionPath) (*Reply[SessionRe
 	if err != nil {
 		return nil, err
 	}
-	return reply(sessionResource(s)), nil
+	return reply(a.sessionResource(s)), nil
 }
 
 // DeletedSession answers a deletion.

@@ -85,6 +85,7 @@ type UpdateSessionInput struct {
 		Name     *string         `json:"name,omitempty" minLength:"1" maxLength:"100" example:"Shop in Bandung"`
 		Metadata json.RawMessage `json:"metadata,omitempty" doc:"A JSON object of yours, up to 1 KB, in place of the former one; null removes it"`
 		Settings SettingsPatch   `json:"settings,omitempty"`
+		Proxy    ProxyChange     `json:"proxy,omitempty"`
 	}
 }
 
@@ -95,8 +96,8 @@ func (a *API) updateSession(ctx context.Context, in *UpdateSessionInput) (*Reply
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Name == nil && in.Body.Metadata == nil && in.Body.Settings == nil {
-		return nil, fault.Field("name", "expected name, metadata or settings")
+	if in.Body.Name == nil && in.Body.Metadata == nil && in.Body.Settings == nil && in.Body.Proxy == nil {
+		return nil, fault.Field("name", "expected name, metadata, settings or proxy")
 	}
 	change := models.SessionChange{Name: in.Body.Name}
 	if in.Body.Name != nil && strings.TrimSpace(*in.Body.Name) == "" {
@@ -116,6 +117,13 @@ func (a *API) updateSession(ctx context.Context, in *UpdateSessionInput) (*Reply
 			return nil, fault.Field("settings", "expected at most 4096 bytes")
 		}
 		change.Settings = json.RawMessage(in.Body.Settings)
+	}
+	if in.Body.Proxy != nil {
+		proxy, err := a.sealed(in.Body.Proxy)
+		if err != nil {
+			return nil, err
+		}
+		change.Proxy = &proxy
 	}
 	if err := models.UpdateSession(ctx, a.db, s.UID, change); err != nil {
 		return nil, stored(err)

@@ -88,7 +88,7 @@ func (a *API) waitForTransition(ctx context.Context, uid uuid.UUID, wait time.Du
 		if err != nil {
 			return false, err
 		}
-		*into = sessionResource(s)
+		*into = a.sessionResource(s)
 		return s.Ended(), nil
 	}
 	if wait == 0 {

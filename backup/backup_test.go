@@ -58,6 +58,7 @@ func full(t *testing.T) place {
 			SELECT kurir_uuid_v7(), uid, 'OUTBOUND', n, 'c', 't', 'TEXT', repeat('x', 500) || E'\n\\.\n;COMMIT;' || n, 'w' || n, 'PENDING', '{"a": "\\b"}' FROM sessions, generate_series(1, 200) n`,
 		`INSERT INTO webhooks (id, user_id, url, events, secret) SELECT gen_random_uuid(), id, 'http://x', '{*}', '\x00ff' FROM users`,
 		`INSERT INTO lanes (id, kind, next_seq) SELECT id, 'WEBHOOK', 8 FROM webhooks`,
+		`UPDATE sessions SET proxy = '\x02ff00'`,
 		`INSERT INTO events (id, user_id, type, data, xid) SELECT kurir_uuid_v7(), id, 'webhook.test', '{}', '123456789012' FROM users`,
 		`INSERT INTO api_keys (id, key_hash, prefix, user_id, name) SELECT gen_random_uuid(), sha256('x'), 'kur_', id, 'k' FROM users`,
 		`INSERT INTO message_tallies (user_id, session_uid, direction, message_type, status, at) SELECT user_id, uid, 'OUTBOUND', 'TEXT', 'SENT', now() FROM sessions`,
@@ -151,6 +152,8 @@ func TestBackupAndRestore(t *testing.T) {
 	require.Equal(t, modelstest.Scalar[string](t, from.DB, texts), modelstest.Scalar[string](t, to.DB, texts))
 	const identity = `INSERT INTO message_tallies (user_id, session_uid, direction, message_type, status, at) SELECT user_id, session_uid, direction, message_type, status, at FROM message_tallies RETURNING id`
 	require.Equal(t, modelstest.Scalar[int64](t, from.DB, identity), modelstest.Scalar[int64](t, to.DB, identity), "sequences go on")
+
+	require.Equal(t, "02ff00", modelstest.Scalar[string](t, to.DB, `SELECT encode(proxy, 'hex') FROM sessions`))
 
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -16,7 +17,11 @@ import (
 // our side. It goes from the particular to the general: a lookup that times out is a lookup's failure first.
 func Explain(err error) string {
 	var dns *net.DNSError
+	var proxy *ProxyError
+	var op *net.OpError
 	switch {
+	case errors.As(err, &proxy):
+		return proxy.Error()
 	case errors.Is(err, ErrAddress):
 		return ErrAddress.Error()
 	case errors.As(err, &dns) && dns.IsNotFound:
@@ -36,6 +41,9 @@ func Explain(err error) string {
 	}
 	if sentence := tlsSentence(err); sentence != "" {
 		return sentence
+	}
+	if errors.As(err, &op) && strings.HasPrefix(op.Op, "socks") {
+		return "the SOCKS proxy refused"
 	}
 	return "no valid HTTP answer"
 }

@@ -1,152 +1,84 @@
 package egress
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
-
-	"golang.org/x/net/proxy"
 )
 
-// proxyPorts are the schemes of proxies, with the port of a URL that names none.
-var proxyPorts = map[string]string{"http": "80", "https": "443", "socks5": "1080"}
+// proxySchemes are those of proxies. For socks5 as for socks5h the proxy looks names up.
+var proxySchemes = map[string]bool{"http": true, "https": true, "socks5": true, "socks5h": true}
 
-// proxyHeaderBytes bounds what a proxy may answer to CONNECT.
-const proxyHeaderBytes = 16 << 10
+const (
+	proxyHeaderBytes = 64 << 10 // bounds what a proxy may answer to CONNECT
+	proxyUserBytes   = 255      // RFC 1929 has one byte for the length of each
+)
 
-// ErrProxy is why a proxy did not connect us, with its cause, which is for the log.
-var ErrProxy = errors.New("proxy did not connect")
+// ProxyError is the refusal of an HTTP proxy to connect us. 407 asks for another user name and password.
+type ProxyError struct{ Status int }
 
-// CheckProxy checks the URL of a proxy at the time when a tenant gives it: http, https or socks5, with or without user name
-// and password. As CheckURL it looks nothing up: where it leads is checked on every connection.
-func (g *Guard) CheckProxy(raw string) error {
-	_, err := g.parseProxy(raw)
-	return err
-}
+func (e *ProxyError) Error() string { return fmt.Sprintf("the proxy refused with status %d", e.Status) }
 
-func (g *Guard) parseProxy(raw string) (*url.URL, error) {
+// CheckProxy checks the URL of a proxy at the time when a tenant gives it: http, https, socks5 or socks5h, with or without user
+// name and password. As CheckURL it looks nothing up: where it leads is checked on every connection. Its errors do not repeat the
+// URL.
+func (g *Guard) CheckProxy(raw string) (*url.URL, error) {
 	u, err := parse(raw)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case proxyPorts[u.Scheme] == "":
-		return nil, errors.New("URL must begin with http://, https:// or socks5://")
+	case !proxySchemes[u.Scheme]:
+		return nil, errors.New("URL must begin with http://, https://, socks5:// or socks5h://")
 	case u.Opaque != "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery:
 		return nil, errors.New("URL must hold nothing behind host and port")
+	}
+	if err := checkUser(u); err != nil {
+		return nil, err
 	}
 	return u, g.checkRest(raw, u)
 }
 
-// ProxyDialer connects through one proxy. It reaches the proxy only where the guard lets it; the target is the proxy's
-// to reach, from its own network, and has to be of our choosing.
-type ProxyDialer struct {
-	url     *url.URL
-	address string
-	dialer  *net.Dialer
-	timeout time.Duration
-	tls     *tls.Config // for https proxies; nil: the system's roots
+// checkUser checks what a proxy is to be told of who we are.
+func checkUser(u *url.URL) error {
+	if u.User == nil {
+		return nil
+	}
+	name := u.User.Username()
+	password, _ := u.User.Password()
+	switch {
+	case name == "":
+		return errors.New("URL has a password without a user name")
+	case len(name) > proxyUserBytes || len(password) > proxyUserBytes:
+		return fmt.Errorf("URL has a user name or password longer than %d bytes", proxyUserBytes)
+	case strings.HasPrefix(u.Scheme, "http") && strings.Contains(name, ":"):
+		return errors.New("URL has a user name with a colon, which HTTP cannot tell from the password")
+	}
+	return nil
 }
 
-// ProxyDialer makes a dialer through a tenant's proxy. The timeout bounds connecting and the proxy's answer.
-func (g *Guard) ProxyDialer(raw string, timeout time.Duration, resolver *net.Resolver) (*ProxyDialer, error) {
-	u, err := g.parseProxy(raw)
+// ThroughProxy leads whatever a transport connects to through a tenant's proxy. It reaches the proxy only where the guard lets it, within
+// the timeout; the target is the proxy's to look up and to reach, from its own network, and has to be of our choosing. What the
+// proxy answers is bounded. A nil resolver is the system's.
+func (g *Guard) ThroughProxy(t *http.Transport, raw string, timeout time.Duration, resolver *net.Resolver) error {
+	u, err := g.CheckProxy(raw)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	port := u.Port()
-	if port == "" {
-		port = proxyPorts[u.Scheme]
-	}
-	return &ProxyDialer{url: u, address: net.JoinHostPort(u.Hostname(), port), dialer: g.Dialer(timeout, resolver), timeout: timeout}, nil
-}
-
-// DialContext connects to a target of host and port through the proxy.
-func (d *ProxyDialer) DialContext(ctx context.Context, network, target string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
-	if d.url.Scheme == "socks5" {
-		return d.socks(ctx, network, target)
-	}
-	conn, err := d.dialer.DialContext(ctx, "tcp", d.address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProxy, err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	tunnel, err := d.connect(ctx, conn, target)
-	if err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("%w: %w", ErrProxy, err)
-	}
-	return tunnel, nil
-}
-
-func (d *ProxyDialer) socks(ctx context.Context, network, target string) (net.Conn, error) {
-	var auth *proxy.Auth
-	if u := d.url.User; u != nil {
-		password, _ := u.Password()
-		auth = &proxy.Auth{User: u.Username(), Password: password}
-	}
-	through, err := proxy.SOCKS5("tcp", d.address, auth, d.dialer)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := through.(proxy.ContextDialer).DialContext(ctx, network, target)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrProxy, err)
-	}
-	return conn, nil
-}
-
-// connect asks an http or https proxy for a tunnel.
-func (d *ProxyDialer) connect(ctx context.Context, conn net.Conn, target string) (net.Conn, error) {
-	if d.url.Scheme == "https" {
-		cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-		if d.tls != nil {
-			cfg = d.tls.Clone()
+	t.Proxy = http.ProxyURL(u)
+	t.DialContext = g.Dialer(timeout, resolver).DialContext
+	t.DialTLSContext = nil // it would be used to reach an https proxy, past the guard
+	t.MaxResponseHeaderBytes = proxyHeaderBytes
+	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+		if answer.StatusCode != http.StatusOK { // its own words could be anything
+			return &ProxyError{answer.StatusCode}
 		}
-		cfg.ServerName = d.url.Hostname()
-		secure := tls.Client(conn, cfg)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, err
-		}
-		conn = secure
+		return nil
 	}
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: target}, Host: target, Header: http.Header{}}
-	if u := d.url.User; u != nil {
-		password, _ := u.Password()
-		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.Username()+":"+password)))
-	}
-	if err := req.Write(conn); err != nil {
-		return nil, err
-	}
-	limited := &io.LimitedReader{R: conn, N: proxyHeaderBytes}
-	reader := bufio.NewReader(limited)
-	resp, err := http.ReadResponse(reader, req) //nolint:bodyclose // an answer to CONNECT has none: what follows is the tunnel
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %d", resp.StatusCode)
-	}
-	limited.N = 1 << 62 // what follows is the tunnel's
-	return &tunnel{Conn: conn, reader: reader}, nil
+	return nil
 }
-
-// tunnel is a connection of which some may have been read with the proxy's answer.
-type tunnel struct {
-	net.Conn
-	reader *bufio.Reader
-}
-
-// Read takes what is buffered first.
-func (t *tunnel) Read(b []byte) (int, error) { return t.reader.Read(b) }

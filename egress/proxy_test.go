@@ -1,8 +1,9 @@
 package egress
 
 import (
-	"bufio"
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,20 +35,36 @@ func through(urls []string) (all []string) {
 	return all
 }
 
+// fetch asks for a page by way of a transport's proxy.
+func fetch(t *testing.T, way *http.Transport, url string, timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	require.NoError(t, err)
+	answer, err := way.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	return string(body), err
+}
+
 func TestHostileProxiesReachNothing(t *testing.T) {
 	p := egresstest.NewPrey(t)
 	g, resolver := NewGuard(nil), egresstest.Nameserver(t, egresstest.Names())
 	for _, raw := range through(p.Hostile(t)) {
-		dialer, err := g.ProxyDialer(raw, patience, resolver)
-		if err != nil {
-			assert.Error(t, g.CheckProxy(raw), raw)
+		dialled := false // as a transport of before would
+		way := &http.Transport{DialTLSContext: func(context.Context, string, string) (net.Conn, error) { dialled = true; return nil, io.EOF }}
+		if err := g.ThroughProxy(way, raw, patience, resolver); err != nil {
+			_, again := g.CheckProxy(raw)
+			assert.Equal(t, err, again, raw)
+			assert.NotContains(t, err.Error(), "secret", raw)
 			continue
 		}
-		conn, err := dialer.DialContext(t.Context(), "tcp", "example.com:443")
-		if err == nil {
-			_ = conn.Close()
-		}
+		_, err := fetch(t, way, "https://example.com/", patience)
 		assert.Error(t, err, raw)
+		assert.False(t, dialled, raw)
 	}
 	assert.Zero(t, p.Connections(), "connections to the listener")
 }
@@ -55,13 +73,12 @@ func TestProxyThatChangesItsAnswerReachesNothing(t *testing.T) {
 	for _, scheme := range []string{"http", "https", "socks5"} {
 		p := egresstest.NewPrey(t)
 		g := NewGuard([]netip.Prefix{netip.MustParsePrefix("127.9.9.9/32")})
-		dialer, err := g.ProxyDialer(scheme+"://rebind.test:"+p.Port, time.Second,
-			egresstest.Nameserver(t, map[string][]netip.Addr{"rebind.test": egresstest.Addrs("127.9.9.9", "127.0.0.1")}))
-		require.NoError(t, err)
-		if conn, err := dialer.DialContext(t.Context(), "tcp", "example.com:443"); err == nil { // whatever the listener makes of it
-			_ = conn.Close()
-		}
-		_, err = dialer.DialContext(t.Context(), "tcp", "example.com:443")
+		way := new(http.Transport)
+		require.NoError(t, g.ThroughProxy(way, scheme+"://rebind.test:"+p.Port, time.Second,
+			egresstest.Nameserver(t, map[string][]netip.Addr{"rebind.test": egresstest.Addrs("127.9.9.9", "127.0.0.1")})))
+		_, err := fetch(t, way, "https://example.com/", time.Second) // whatever the listener makes of it
+		require.Error(t, err)
+		_, err = fetch(t, way, "https://example.com/", time.Second)
 		require.ErrorIs(t, err, ErrAddress)
 		require.Equal(t, int64(1), p.Connections())
 	}
@@ -69,36 +86,54 @@ func TestProxyThatChangesItsAnswerReachesNothing(t *testing.T) {
 
 func TestCheckProxy(t *testing.T) {
 	g := NewGuard(nil)
-	for _, raw := range []string{"http://proxy.example.com:3128", "https://u:p@proxy.example.com/", "socks5://1.1.1.1", "socks5://u:p@[2606:4700::1111]:1080"} {
-		assert.NoError(t, g.CheckProxy(raw), raw)
+	for _, raw := range []string{"http://proxy.example.com:3128", "https://u:p@proxy.example.com/", "socks5://1.1.1.1", "socks5h://u%40x:p%3A@proxy.example.com:1",
+		"socks5://u:p@[2606:4700::1111]:1080", "http://u@proxy.example.com:65535", "HTTP://Proxy.Example.com"} {
+		_, err := g.CheckProxy(raw)
+		assert.NoError(t, err, raw)
 	}
+	long := strings.Repeat("a", 256)
 	for raw, want := range map[string]string{
-		"": "begin with", "proxy.example.com:3128": "begin with", "socks4://1.1.1.1": "begin with", "ftp://1.1.1.1": "begin with",
-		"http://proxy.example.com/x": "nothing behind", "http://proxy.example.com?x": "nothing behind", "http://proxy.example.com?": "nothing behind",
-		"http:proxy.example.com": "nothing behind", "http://proxy.example.com#x": "fragment", "http://127.0.0.1:1": "not allowed",
-		"socks5://localhost": "not allowed", "socks5://2130706433": "neither a name", "http://:80": "no host", "http://x:0": "port",
+		"": "begin with", "proxy.example.com:3128": "begin with", "proxy.example.com": "begin with", "socks4://1.1.1.1": "begin with", "socks://1.1.1.1": "begin with", "ftp://1.1.1.1": "begin with",
+		"//proxy.example.com": "begin with", "unix:///run/proxy": "begin with", " http://proxy.example.com": "not valid", "http://proxy.example.com ": "not valid",
+		"http://proxy.example.com/x": "nothing behind", "http://proxy.example.com?x": "nothing behind", "http://proxy.example.com?": "nothing behind", "http://proxy.example.com//": "nothing behind",
+		"http:proxy.example.com": "nothing behind", "http://proxy.example.com#x": "fragment", "http://proxy.example.com#": "fragment", "http://127.0.0.1:1": "not allowed",
+		"socks5://localhost": "not allowed", "socks5h://10.0.0.1:1080": "not allowed", "http://u:p@169.254.169.254": "not allowed", "http://[::1]:3128": "not allowed", "http://[fd00::1]": "not allowed",
+		"socks5://2130706433": "neither a name", "http://0x7f.1": "neither a name", "http://:80": "no host", "http://u:p@": "no host", "http://": "no host", "http://x:0": "port", "http://x:65536": "port", "http://x:": "port",
+		"http://x:-1": "not valid", "http://x:1:2": "not valid", "http://x:http": "not valid", "http://a..b": "empty part", "http://u:p@x\\y": "not valid", "http://x\ny": "not valid", "http://x\x00": "not valid",
+		"http://u:%zz@x": "not valid", "http://u:p%0@x": "not valid", "http://:secret@x": "without a user name", "http://@x": "without a user name", "http://u%3Av:p@x": "colon",
+		"socks5://" + long + ":p@x": "255", "socks5://u:" + long + "@x": "255", "http://u:" + long + "@x": "255",
 		"http://" + strings.Repeat("a", 2048): "longer",
 	} {
-		assert.ErrorContains(t, g.CheckProxy(raw), want, "%.60q", raw)
+		_, err := g.CheckProxy(raw)
+		assert.ErrorContains(t, err, want, "%.60q", raw)
+		if err != nil {
+			assert.NotContains(t, err.Error(), "secret")
+		}
 	}
 }
 
-// connectProxy is an HTTP proxy that answers CONNECT and then echoes what it is sent, as the target would.
-func connectProxy(t *testing.T, secure bool) (url string, asked chan *http.Request, server *httptest.Server) {
+// tunnel is an HTTP proxy that leads everything to one server.
+func tunnel(t *testing.T, to string, secure bool) (server *httptest.Server, asked chan *http.Request) {
 	asked = make(chan *http.Request, 1)
 	server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r
 		if r.Host == "refused.test:443" {
-			w.WriteHeader(http.StatusForbidden)
+			http.Error(w, "the secret is out", http.StatusProxyAuthRequired)
 			return
 		}
-		conn, buffered, err := w.(http.Hijacker).Hijack()
+		in, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			return
 		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 Connection established\r\n\r\nfirst ")
-		_, _ = io.Copy(conn, buffered)
+		defer in.Close()
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		_, _ = io.WriteString(in, "HTTP/1.1 200 Connection established\r\n\r\n")
+		go func() { _, _ = io.Copy(out, in); _ = out.Close() }()
+		_, _ = io.Copy(in, out)
 	}))
 	if secure {
 		server.StartTLS()
@@ -106,46 +141,50 @@ func connectProxy(t *testing.T, secure bool) (url string, asked chan *http.Reque
 		server.Start()
 	}
 	t.Cleanup(server.Close)
-	return server.URL, asked, server
+	return server, asked
 }
 
 func loopback() *Guard { return NewGuard([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}) }
 
 func TestProxiesConnect(t *testing.T) {
+	target := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Host, r.Header.Get("Proxy-Authorization"))
+	}))
+	defer target.Close()
 	for _, secure := range []bool{false, true} {
-		raw, asked, server := connectProxy(t, secure)
-		d, err := loopback().ProxyDialer(strings.Replace(raw, "://", "://user:p%40ss@", 1), patience, nil)
+		server, asked := tunnel(t, target.Listener.Addr().String(), secure)
+		way := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: target.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}}
+		require.NoError(t, loopback().ThroughProxy(way, strings.Replace(server.URL, "://", "://user:p%40ss@", 1), patience, nil))
+		body, err := fetch(t, way, "https://example.com/", patience)
 		require.NoError(t, err)
-		if secure {
-			d.tls = server.Client().Transport.(*http.Transport).TLSClientConfig
-		}
-		conn, err := d.DialContext(t.Context(), "tcp", "example.com:443")
-		require.NoError(t, err)
+		require.Equal(t, "example.com", body, "the target hears nothing of the proxy's password")
 		r := <-asked
 		require.Equal(t, "example.com:443", r.Host)
 		require.Equal(t, "Basic dXNlcjpwQHNz", r.Header.Get("Proxy-Authorization"))
-		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-		_, err = io.WriteString(conn, "and second\n")
-		require.NoError(t, err)
-		line, err := bufio.NewReader(conn).ReadString('\n')
-		require.NoError(t, err)
-		require.Equal(t, "first and second\n", line)
-		require.NoError(t, conn.Close())
+		way.CloseIdleConnections()
 
-		_, err = d.DialContext(t.Context(), "tcp", "refused.test:443")
-		require.ErrorIs(t, err, ErrProxy)
+		_, err = fetch(t, way, "https://refused.test/", patience)
 		<-asked
+		var refused *ProxyError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, http.StatusProxyAuthRequired, refused.Status)
+		require.Equal(t, "the proxy refused with status 407", Explain(err))
+		require.NotContains(t, err.Error(), "secret")
 	}
 }
 
-// A proxy that takes the connection and says nothing, or too much, is given up.
+// A proxy that takes the connection and says nothing, or too much, or nonsense, is given up.
 func TestProxiesThatMisbehave(t *testing.T) {
+	var flooded atomic.Int64
 	for what, speak := range map[string]func(net.Conn){
-		"silence": func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"silence":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"nonsense": func(c net.Conn) { _, _ = io.WriteString(c, "\x05\xff\r\n\r\nHTTP/9.9 200\r\n\r\n") },
 		"a flood": func(c net.Conn) {
 			_, _ = fmt.Fprint(c, "HTTP/1.1 200 OK\r\nX: ")
 			for {
-				if _, err := io.WriteString(c, strings.Repeat("x", 4096)); err != nil {
+				n, err := io.WriteString(c, strings.Repeat("x", 4096))
+				flooded.Add(int64(n))
+				if err != nil {
 					return
 				}
 			}
@@ -162,12 +201,20 @@ func TestProxiesThatMisbehave(t *testing.T) {
 				go func() { defer c.Close(); speak(c) }()
 			}
 		}()
-		for _, scheme := range []string{"http", "https", "socks5"} {
-			d, err := loopback().ProxyDialer(scheme+"://"+l.Addr().String(), 200*time.Millisecond, nil)
-			require.NoError(t, err)
-			_, err = d.DialContext(context.Background(), "tcp", "example.com:443")
-			require.ErrorIs(t, err, ErrProxy, what)
+		for _, scheme := range []string{"http", "https", "socks5", "socks5h"} {
+			way := new(http.Transport)
+			require.NoError(t, loopback().ThroughProxy(way, scheme+"://"+l.Addr().String(), patience, nil))
+			_, err = fetch(t, way, "https://example.com/", 300*time.Millisecond)
+			require.Error(t, err, what)
+			require.Equal(t, what == "silence", errors.Is(err, context.DeadlineExceeded), "%s of %s: %v", what, scheme, err)
+			require.NotContains(t, []string{"", ErrAddress.Error()}, Explain(err))
 		}
 		require.NoError(t, l.Close())
 	}
+	require.Less(t, flooded.Load(), int64(64<<20), "it is not read to its end")
+}
+
+func TestWhatSOCKSProxiesRefuse(t *testing.T) {
+	require.Equal(t, "the SOCKS proxy refused", Explain(&net.OpError{Op: "socks connect", Net: "tcp", Err: errors.New("username/password authentication failed")}))
+	require.Equal(t, "timed out", Explain(&net.OpError{Op: "socks connect", Net: "tcp", Err: context.DeadlineExceeded}))
 }

@@ -34,6 +34,8 @@ type fleet struct {
 
 	mu      sync.Mutex
 	holders map[string]string // session -> worker
+	proxies map[string]string // session -> proxy with which its holder was last created
+	created func()            // called while a worker creates a session; nil: nothing happens meanwhile
 	doubles []string
 }
 
@@ -63,7 +65,7 @@ const (
 )
 
 func newFleet(t *testing.T, workers int) *fleet {
-	f := &fleet{t: t, db: modelstest.DB(t), holders: map[string]string{}, kinds: map[string]durable{}}
+	f := &fleet{t: t, db: modelstest.DB(t), holders: map[string]string{}, proxies: map[string]string{}, kinds: map[string]durable{}}
 	vault, err := models.NewVault(make([]byte, 32))
 	require.NoError(t, err)
 	f.vault = vault
@@ -106,6 +108,18 @@ func (f *fleet) hold(session, worker string) {
 		f.doubles = append(f.doubles, fmt.Sprintf("%s is held by %s and %s", session, other, worker))
 	}
 	f.holders[session] = worker
+}
+
+// noteProxy remembers by way of what a session is connected, and lets happen what a test wants to happen at this moment.
+func (f *fleet) noteProxy(session, proxy string) {
+	f.mu.Lock()
+	f.proxies[session] = proxy
+	meanwhile := f.created
+	f.created = nil
+	f.mu.Unlock()
+	if meanwhile != nil {
+		meanwhile()
+	}
 }
 
 func (f *fleet) leave(session, worker string) {
@@ -179,6 +193,7 @@ func (n *node) Create(_ context.Context, term int64, c wire.CreateSession) (wire
 		}
 		n.held[c.SessionID] = c.Epoch
 		n.fleet.hold(c.SessionID, n.id)
+		n.fleet.noteProxy(c.SessionID, c.Proxy)
 		return nil
 	})
 	return wire.SessionState{SessionID: c.SessionID, Epoch: c.Epoch, Status: wire.StatusConnected}, err

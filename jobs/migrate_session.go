@@ -154,7 +154,7 @@ func (r *Runner) moveFailed(ctx context.Context, j *models.Job, cause error) {
 		Details: map[string]string{"reason": p.Reason, "error": sentence(cause)}})
 }
 
-// errMovedOn says that the session has been assigned elsewhere, or deleted, while a worker was asked to hold it.
+// errMovedOn says that the session has been assigned elsewhere, deleted or given another proxy while a worker was asked to hold it.
 var errMovedOn = errors.New("the session has moved on")
 
 // hold has a worker create a session and confirms it. It is what both creating and moving end in.
@@ -168,8 +168,12 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 	if err != nil {
 		return state, fmt.Errorf("confirm session %s: %w", s.UID, err)
 	}
-	if !held.Wanted {
-		return state, errMovedOn // the heartbeat's answer has the worker drop it
+	if held.From != "" {
+		r.metrics.Moved(held.Reason, held.Took)
+		r.waker.Webhooks(held.Webhooks...)
+	}
+	if !held.Wanted || held.OtherProxy {
+		return state, errMovedOn // the heartbeat's answer has the worker drop it, or it is created again
 	}
 	// A change before the confirmation was taken for one that the worker knows of; a later one has it create again.
 	if held.RejectCalls != rejects {
@@ -177,20 +181,22 @@ func (r *Runner) hold(ctx context.Context, s *models.Session, w *models.Worker) 
 			return state, err
 		}
 	}
-	if held.From != "" {
-		r.metrics.Moved(held.Reason, held.Took)
-		r.waker.Webhooks(held.Webhooks...)
-	}
 	return state, nil
 }
 
 // create has a worker create a session. If the worker let go of this epoch, by a move that ended early, the session is given the
 // next one, for another try.
 func (r *Runner) create(ctx context.Context, s *models.Session, w *models.Worker, rejectCalls bool) (state wire.SessionState, err error) {
+	var proxy []byte
+	if s.Proxy != nil {
+		if proxy, err = r.vault.Open(models.SealProxy, s.Proxy); err != nil { // never without it
+			return state, fmt.Errorf("open proxy of %s: %w", s.UID, err)
+		}
+	}
 	worker := r.workers.client(w)
 	err = worker.control(ctx, createTimeout, func(ctx context.Context) (err error) {
 		state, err = worker.Create(ctx, wire.CreateSession{SessionID: s.UID.String(), UserID: s.UserID.String(), SessionName: s.Name, Epoch: s.Epoch,
-			RejectCalls: rejectCalls})
+			Proxy: string(proxy), RejectCalls: rejectCalls})
 		return err
 	})
 	if wire.Code(err) == wire.CodeStaleEpoch {

@@ -74,24 +74,25 @@ func CheckEncryption(ctx context.Context, db *DB, v *Vault) error {
 	})
 }
 
-// SealedColumn is a column that holds sealed values.
+// SealedColumn is a column that holds sealed values, of a table whose primary key is a UUID.
 type SealedColumn struct {
-	Table, Column, Purpose string
+	Table, Key, Column, Purpose string
 }
 
-// Purposes under which the parts of a webhook are sealed.
+// Purposes under which the parts of a webhook, and the proxy of a session, are sealed.
 const (
 	SealWebhookSecret  = "webhook secret"
 	SealWebhookHeaders = "webhook headers"
+	SealProxy          = "session proxy"
 )
 
-// SealedColumns are all columns that hold sealed values, of tables whose primary key is a UUID named id. Another one is a line
-// here.
+// SealedColumns are all columns that hold sealed values. Another one is a line here.
 func SealedColumns() []SealedColumn {
 	return []SealedColumn{
-		{"webhooks", "secret", SealWebhookSecret},
-		{"webhooks", "previous_secret", SealWebhookSecret},
-		{"webhooks", "headers", SealWebhookHeaders},
+		{"webhooks", "id", "secret", SealWebhookSecret},
+		{"webhooks", "id", "previous_secret", SealWebhookSecret},
+		{"webhooks", "id", "headers", SealWebhookHeaders},
+		{"sessions", "uid", "proxy", SealProxy},
 	}
 }
 
@@ -99,7 +100,7 @@ func SealedColumns() []SealedColumn {
 func (v *Vault) opensOneOfEach(ctx context.Context, q Querier) error {
 	for _, c := range SealedColumns() {
 		var sealed []byte
-		err := q.QueryRow(ctx, fmt.Sprintf(`SELECT %[1]s FROM %[2]s WHERE %[1]s IS NOT NULL ORDER BY id LIMIT 1`, c.Column, c.Table)).Scan(&sealed)
+		err := q.QueryRow(ctx, fmt.Sprintf(`SELECT %[1]s FROM %[2]s WHERE %[1]s IS NOT NULL ORDER BY %[3]s LIMIT 1`, c.Column, c.Table, c.Key)).Scan(&sealed)
 		if ok, err := Found(err); err != nil {
 			return err
 		} else if !ok {
@@ -126,7 +127,7 @@ func (v *Vault) Reseal(ctx context.Context, db *DB, c SealedColumn, after uuid.U
 		ID     uuid.UUID
 		Sealed []byte
 	}
-	rows, err := db.Pool.Query(ctx, fmt.Sprintf(`SELECT id, %[1]s FROM %[2]s WHERE id > $1 ORDER BY id LIMIT $2`, c.Column, c.Table), after, batch)
+	rows, err := db.Pool.Query(ctx, fmt.Sprintf(`SELECT %[3]s, %[1]s FROM %[2]s WHERE %[3]s > $1 ORDER BY %[3]s LIMIT $2`, c.Column, c.Table, c.Key), after, batch)
 	if err != nil {
 		return r, after, err
 	}
@@ -149,7 +150,7 @@ func (v *Vault) Reseal(ctx context.Context, db *DB, c SealedColumn, after uuid.U
 	}
 	if len(ids) > 0 {
 		tag, err := db.Pool.Exec(ctx, fmt.Sprintf(`UPDATE %[2]s t SET %[1]s = n.next FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS n (id, former, next)
-			WHERE t.id = n.id AND t.%[1]s = n.former`, c.Column, c.Table), ids, former, next)
+			WHERE t.%[3]s = n.id AND t.%[1]s = n.former`, c.Column, c.Table, c.Key), ids, former, next)
 		if err != nil {
 			return r, after, err
 		}
@@ -180,7 +181,7 @@ func (s StillUsed) None() bool { return s.Values == 0 && len(s.Processes) == 0 &
 func (v *Vault) StillUsing(ctx context.Context, db *DB) (s StillUsed, err error) {
 	for _, c := range SealedColumns() {
 		var n int
-		if err = db.Pool.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM %[2]s WHERE id > $2 AND %[1]s IS NOT NULL AND substring(%[1]s FROM 1 FOR %[3]d) <> $1`, c.Column, c.Table, 1+vaultID),
+		if err = db.Pool.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM %[2]s WHERE %[4]s > $2 AND %[1]s IS NOT NULL AND substring(%[1]s FROM 1 FOR %[3]d) <> $1`, c.Column, c.Table, 1+vaultID, c.Key),
 			v.sealedPrefix(), uuid.Nil).Scan(&n); err != nil {
 			return s, err
 		}

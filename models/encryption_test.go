@@ -101,12 +101,14 @@ func TestVaultOfSeveralKeys(t *testing.T) {
 	require.False(t, next.IsWorkerSecret("w", 3, secret))
 }
 
-// sealedHook adds a session with a webhook, sealed by a vault.
+// sealedHook adds a session with a webhook and a proxy, sealed by a vault.
 func sealedHook(t testing.TB, db *models.DB, user *models.User, v *models.Vault, name string) {
 	t.Helper()
 	s := modelstest.Session(t, db, user, name)
 	_, err := db.Pool.Exec(context.Background(), `INSERT INTO webhooks (id, user_id, session_uid, url, events, secret, previous_secret, headers) VALUES ($1, $2, $3, 'https://example.com', '{*}', $4, $5, $6)`,
 		models.NewID(), user.ID, s.UID, v.Seal(models.SealWebhookSecret, []byte("secret")), v.Seal(models.SealWebhookSecret, []byte("former")), v.Seal(models.SealWebhookHeaders, []byte("{}")))
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(context.Background(), `UPDATE sessions SET proxy = $2 WHERE uid = $1`, s.UID, v.Seal(models.SealProxy, []byte("http://u:p@proxy.example.com")))
 	require.NoError(t, err)
 }
 
@@ -135,8 +137,13 @@ func TestWrongKeyIsRefused(t *testing.T) {
 	require.ErrorAs(t, models.CheckEncryption(ctx, db, old), &wrong, "something may be sealed under the next one")
 	require.ErrorAs(t, models.CheckEncryption(ctx, db, next), &wrong)
 
-	// Of processes that begin with different keys at once, those of one key remain.
+	// A proxy alone tells it, too.
 	_, err = db.Pool.Exec(ctx, `DELETE FROM encryption_keys; DELETE FROM webhooks`)
+	require.NoError(t, err)
+	require.ErrorAs(t, models.CheckEncryption(ctx, db, next), &wrong)
+
+	// Of processes that begin with different keys at once, those of one key remain.
+	_, err = db.Pool.Exec(ctx, `UPDATE sessions SET proxy = NULL`)
 	require.NoError(t, err)
 	results := make(chan string, 8)
 	for i := range 8 {
@@ -184,7 +191,7 @@ func TestResealing(t *testing.T) {
 	require.NotEqual(t, uuid.Nil, last)
 	left, err := swapped.StillUsing(ctx, db)
 	require.NoError(t, err)
-	require.Equal(t, 7-3+6+6, left.Values)
+	require.Equal(t, 7-3+6+6+7, left.Values)
 	total, unopened := 0, 0
 	for _, column := range models.SealedColumns() {
 		for after := uuid.Nil; ; {
@@ -196,7 +203,7 @@ func TestResealing(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, []int{7 - 3 + 6 + 5, 1}, []int{total, unopened}, "what no key opens is left as it is")
+	require.Equal(t, []int{7 - 3 + 6 + 5 + 7, 1}, []int{total, unopened}, "what no key opens is left as it is")
 	left, err = swapped.StillUsing(ctx, db)
 	require.NoError(t, err)
 	require.Equal(t, 1, left.Values)
@@ -224,11 +231,14 @@ func TestResealing(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[string]string{"secret": "secret", "previous_secret": "former"}[column], string(plain))
 	}
+	plain, err := next.Open(models.SealProxy, modelstest.Scalar[[]byte](t, db, `SELECT proxy FROM sessions LIMIT 1`))
+	require.NoError(t, err)
+	require.Equal(t, "http://u:p@proxy.example.com", string(plain))
 }
 
 // Whatever is sealed somewhere is sealed anew by a rotation: a purpose that is missing in SealedColumns fails the test.
 func TestAllThatIsSealedIsSealedAnew(t *testing.T) {
-	known := map[string]bool{"SealSecret": true, "SealHeaders": true, "SealWebhookSecret": true, "SealWebhookHeaders": true, // all in SealedColumns
+	known := map[string]bool{"SealSecret": true, "SealHeaders": true, "SealWebhookSecret": true, "SealWebhookHeaders": true, "SealProxy": true, // all in SealedColumns
 		"sealKeyName":   true, // of encryption_keys, which the next key writes by itself
 		"LetterAddress": true, // of letters under way, which end within a day: see StillUsing
 		"c.Purpose":     true}

@@ -21,7 +21,8 @@ var sessionStates = map[string]string{
 	wire.StatusDisconnected: SessionDisconnected, wire.StatusReconnecting: SessionReconnecting, wire.StatusError: SessionError,
 }
 
-// networkReasons are the reasons of a session that its worker's way to the network may be to blame for.
+// networkReasons are the reasons of a session that its worker's way to the network may be to blame for, unless the session has a
+// proxy: no tenant's proxy makes a worker look ill.
 var networkReasons = map[string]bool{"unreachable": true, "connection_lost": true}
 
 // SessionStatusName is the status as clients see it.
@@ -65,7 +66,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	s.Status, s.Reason = status, reason
 	g.last.Queue(`UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
-			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 THEN coalesce(trouble_at, now()) END
+			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
 		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
 	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber()}, p.Timestamp, optional(p.Trace))
 	return nil

@@ -454,3 +454,21 @@ func TestMissingPartitionOrColumnLosesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A worker is not to blame for what a tenant's proxy does: no trouble of such a session counts, so none moves or lets the worker rest.
+func TestTroubleBehindAProxyIsNoWorkersTrouble(t *testing.T) {
+	r := newReporter(t)
+	troubled := func() bool {
+		return modelstest.Scalar[bool](t, r.db, `SELECT trouble_at IS NOT NULL FROM sessions WHERE uid = $1`, r.session.UID)
+	}
+	for _, reason := range []string{"unreachable", "connection_lost", "proxy_unreachable"} {
+		for _, proxy := range []string{"", "sealed"} {
+			r.send(r.status("connected", "", "+6281111111111"))
+			require.False(t, troubled())
+			_, err := r.db.Pool.Exec(t.Context(), `UPDATE sessions SET proxy = nullif($1::bytea, '')`, []byte(proxy))
+			require.NoError(t, err)
+			r.send(r.status("reconnecting", reason, ""))
+			require.Equal(t, proxy == "" && reason != "proxy_unreachable", troubled(), "%s %s", reason, proxy)
+		}
+	}
+}

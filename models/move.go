@@ -292,6 +292,7 @@ func MovedOn(ctx context.Context, q Querier, sessions []uuid.UUID, epochs []int6
 // Held is what became of a worker's confirmation that it holds a session.
 type Held struct {
 	Wanted      bool // it should still hold it
+	OtherProxy  bool // but by way of another proxy: nothing is confirmed
 	RejectCalls bool // what it should know by now
 	From        string
 	Reason      string
@@ -299,19 +300,20 @@ type Held struct {
 	Webhooks    []uuid.UUID
 }
 
-// ConfirmHeld remembers that a worker, in its term, holds a session at an epoch. If the session has moved there, it says so
-// to the subscribers, once.
+// ConfirmHeld remembers that a worker, in its term, holds a session at an epoch, as the session was when it was read. If the session has
+// moved there, it says so to the subscribers, once.
 func ConfirmHeld(ctx context.Context, db *DB, s *Session, worker string, term int64) (h Held, err error) {
 	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		h = Held{}
 		var from, reason *string
 		var took float64
-		err := tx.QueryRow(ctx, `UPDATE sessions s SET held_term = $4, held_at = now(), moved_from = NULL, updated_at = now()
+		err := tx.QueryRow(ctx, `UPDATE sessions s SET held_term = CASE WHEN s.proxy IS NOT DISTINCT FROM $5 THEN $4::bigint ELSE 0 END, held_at = now(), moved_from = NULL, updated_at = now()
 			FROM (SELECT uid, moved_from, moved_reason FROM sessions
 				WHERE uid = $1 AND worker_id = $2 AND epoch = $3 AND desired = 'RUNNING' FOR NO KEY UPDATE) was
 			WHERE s.uid = was.uid RETURNING was.moved_from, was.moved_reason,
-				coalesce(extract(epoch FROM clock_timestamp() - s.moved_at), 0)::float8, coalesce(s.settings->'calls'->'reject' = 'true', false)`,
-			s.UID, worker, s.Epoch, term).Scan(&from, &reason, &took, &h.RejectCalls)
+				coalesce(extract(epoch FROM clock_timestamp() - s.moved_at), 0)::float8, coalesce(s.settings->'calls'->'reject' = 'true', false),
+				s.proxy IS DISTINCT FROM $5`,
+			s.UID, worker, s.Epoch, term, s.Proxy).Scan(&from, &reason, &took, &h.RejectCalls, &h.OtherProxy)
 		if h.Wanted, err = Found(err); err != nil || from == nil || reason == nil || *from == worker {
 			return err
 		}

@@ -53,6 +53,7 @@ type Session struct {
 	Engine      string
 	Metadata    json.RawMessage `bun:"type:jsonb,nullzero"`
 	Settings    *Settings       `bun:"type:jsonb,nullzero"`
+	Proxy       []byte          // sealed, see SealProxy; nil: none
 	LinkedAt    *time.Time
 	LastSeenAt  *time.Time
 	CreatedAt   time.Time
@@ -226,9 +227,10 @@ func DeleteSession(ctx context.Context, tx bun.Tx, uid uuid.UUID) (bool, error) 
 	return true, endOfSession(ctx, tx, uid)
 }
 
-// ReleaseTombstone remembers that no worker holds a deleted session any more: its room and its name are free.
+// ReleaseTombstone remembers that no worker holds a deleted session any more: its room and its name are free. Until then its device
+// may have to be unlinked, by way of its proxy.
 func ReleaseTombstone(ctx context.Context, db bun.IDB, uid uuid.UUID) error {
-	_, err := db.NewUpdate().Model((*Session)(nil)).Set("released_at = now()").Set("worker_id = NULL").Set("held_term = 0").
+	_, err := db.NewUpdate().Model((*Session)(nil)).Set("released_at = now()").Set("worker_id = NULL").Set("held_term = 0").Set("proxy = NULL").
 		Where("uid = ?", uid).Where("desired = ?", DesiredDeleted).Where("released_at IS NULL").Exec(ctx)
 	return err
 }

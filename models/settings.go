@@ -31,6 +31,7 @@ type SessionChange struct {
 	Name     *string
 	Metadata *json.RawMessage // "null" removes it
 	Settings json.RawMessage  // merged into what is there: null resets a part, or with "null" all
+	Proxy    *[]byte          // sealed; empty removes it
 }
 
 // UpdateSession changes a session. What it held up may go on, so its lane is due and the caller wakes it.
@@ -50,6 +51,11 @@ func UpdateSession(ctx context.Context, db *DB, uid uuid.UUID, c SessionChange) 
 		}
 		if c.Metadata != nil {
 			if _, err := tx.Exec(ctx, `UPDATE sessions SET metadata = nullif($2::jsonb, 'null'), updated_at = now() WHERE uid = $1`, uid, string(*c.Metadata)); err != nil {
+				return err
+			}
+		}
+		if c.Proxy != nil { // it counts as not confirmed, so that the session is created again where it is, with this one
+			if _, err := tx.Exec(ctx, `UPDATE sessions SET proxy = nullif($2::bytea, ''), held_term = 0, held_at = NULL, updated_at = now() WHERE uid = $1`, uid, *c.Proxy); err != nil {
 				return err
 			}
 		}

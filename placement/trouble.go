@@ -34,7 +34,8 @@ func betterOff(w, than Worker) bool {
 }
 
 // Ailing reports whether so many of a worker's sessions cannot reach the network that it is probably the worker's own
-// fault: more than half, and at least three, because one or two may have a bad proxy each. Callers let it rest.
+// fault: more than half, and at least three, because one or two may have a reason of their own. Sessions with
+// a proxy do not count as troubled. Callers let it rest.
 func Ailing(w Worker) bool {
 	return w.Troubled >= 3 && 2*w.Troubled > w.Sessions
 }

@@ -127,9 +127,10 @@ type CreateSession struct {
 	UserID      string `json:"userId"`
 	SessionName string `json:"sessionName"`
 	Epoch       int64  `json:"epoch"`
+	// Proxy is the URL, with user name and password, by way of which the network is reached; empty: none. RejectCalls has the engine
+	// refuse every call. A repetition at the same epoch may change both: another proxy is another connection.
 	Proxy       string `json:"proxy,omitempty"`
-	// RejectCalls has the engine refuse every call. It is the one thing that a repetition at the same epoch may change.
-	RejectCalls bool `json:"rejectCalls,omitempty"`
+	RejectCalls bool   `json:"rejectCalls,omitempty"`
 }
 
 // SessionState is what a worker knows of one session.

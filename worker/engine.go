@@ -30,7 +30,7 @@ type Session struct {
 	UserID string
 	Name   string
 	Epoch  int64
-	Proxy  string
+	Proxy  string // URL, with user name and password; "": none. An engine whose network needs none passes over it
 	// Lease reports whether the worker may connect and write to the network now. An engine asks
 	// before every connect and every write.
 	Lease func() bool

@@ -20,7 +20,8 @@ type past struct {
 // that was sent before the release is still on its way.
 const pastSessions = 16384
 
-// Create holds a session at an epoch. Term is the one under which the caller was let in.
+// Create holds a session at an epoch. Term is the one under which the caller was let in. Another proxy takes another connection:
+// the one that there is finishes its sends and is closed first.
 func (n *Node) Create(ctx context.Context, term int64, c wire.CreateSession) (wire.SessionState, error) {
 	unlock, err := n.locks.lock(ctx, c.SessionID)
 	if err != nil {
@@ -33,13 +34,13 @@ func (n *Node) Create(ctx context.Context, term int64, c wire.CreateSession) (wi
 		return wire.SessionState{}, err
 	}
 	if old != nil {
-		if old.epoch == c.Epoch && old.live() && old.lease == t.lease {
+		if old.epoch == c.Epoch && old.proxy == c.Proxy && old.live() && old.lease == t.lease {
 			old.reject.Store(c.RejectCalls)
 			return old.state(), nil
 		}
 		old.drain(ctx)
 		if err := old.disconnect(context.WithoutCancel(ctx)); err != nil {
-			n.log.WarnContext(ctx, "an older epoch does not close", "session", old.id, "epoch", old.epoch, "error", redact(err))
+			n.log.WarnContext(ctx, "an older connection does not close", "session", old.id, "epoch", old.epoch, "error", redact(err))
 			return wire.SessionState{}, wire.Refuse(wire.CodeEngineFailed, "the session's older connection does not close")
 		}
 		n.exchange(old)

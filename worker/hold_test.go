@@ -22,7 +22,7 @@ func TestCreateIsIdempotentByEpoch(t *testing.T) {
 		require.Equal(b, []any{"s1", "u", "shop", int64(2), "p"}, []any{c.s.ID, c.s.UserID, c.s.Name, c.s.Epoch, c.s.Proxy})
 
 		c.set(wire.SessionState{Status: wire.StatusQRRequired, QR: "2@x"})
-		st, err = b.create("s1", 2)
+		st, err = b.n.Create(b.Context(), 1, wire.CreateSession{SessionID: "s1", Epoch: 2, Proxy: "p"})
 		require.NoError(b, err)
 		require.Equal(b, wire.SessionState{SessionID: "s1", Epoch: 2, Status: wire.StatusQRRequired, QR: "2@x"}, st)
 		require.Same(b, c, b.e.last())
@@ -36,6 +36,50 @@ func TestCreateIsIdempotentByEpoch(t *testing.T) {
 		require.True(b, c.closed())
 		require.False(b, c.s.Lease(), "a replaced connection may not write")
 		require.Equal(b, []string{"s1"}, b.e.connected())
+	})
+}
+
+// Another proxy is another connection, at the same epoch: the former one finishes its sends and is closed first.
+func TestAnotherProxyTakesAnotherConnection(t *testing.T) {
+	onBench(t, func(_ *gateway, e *engine, _ *Config) {
+		e.send = func(context.Context, *conn, wire.Send) (wire.SendResult, error) {
+			time.Sleep(2 * time.Second)
+			return wire.SendResult{Outcome: wire.OutcomeSent, Timestamp: time.Now()}, nil
+		}
+	}, func(b *bench) {
+		create := func(proxy string) *conn {
+			st, err := b.n.Create(b.Context(), 1, wire.CreateSession{SessionID: "s1", Epoch: 2, Proxy: proxy})
+			require.NoError(b, err)
+			require.Equal(b, int64(2), st.Epoch)
+			return b.e.last()
+		}
+		first := create("http://one")
+		require.Same(b, first, create("http://one"))
+		sent := make(chan error, 1)
+		go func() {
+			_, err := b.n.Send(b.Context(), "s1", message("WA1", 2, 1))
+			sent <- err
+		}()
+		synctest.Wait()
+		second := create("http://user:hidden@two")
+		require.NoError(b, <-sent, "what was in hand has ended")
+		require.Equal(b, 1, first.sends())
+		require.True(b, first.closed())
+		require.False(b, first.s.Lease(), "the former connection may not write")
+		require.Equal(b, "http://user:hidden@two", second.s.Proxy)
+		_, err := b.n.Send(b.Context(), "s1", message("WA2", 2, 0))
+		b.refusedWith(wire.CodeStaleGeneration, err)
+		third := create("")
+		require.True(b, second.closed())
+		require.Empty(b, third.s.Proxy)
+		require.Equal(b, 1, b.n.Stats().Sessions)
+		require.NotContains(b, b.log.String(), "hidden")
+
+		b.e.open = func(context.Context, Session) error { return errors.New("no room in memory") }
+		_, err = b.n.Create(b.Context(), 1, wire.CreateSession{SessionID: "s1", Epoch: 2, Proxy: "http://user:hidden@three"})
+		b.refusedWith(wire.CodeEngineFailed, err)
+		require.NotContains(b, err.Error(), "hidden")
+		require.Empty(b, b.e.connected(), "never by another way")
 	})
 }
 

@@ -20,6 +20,7 @@ const (
 type session struct {
 	id    string
 	epoch int64
+	proxy string // by way of which it is connected, "" for none
 	lease *lease // of the term in which it was opened; it never moves on to the next one
 	conn  Conn   // set before the session is shared
 
@@ -38,7 +39,7 @@ type session struct {
 
 func newSession(c wire.CreateSession, l *lease, generation int64) *session {
 	s := &session{
-		id: c.SessionID, epoch: c.Epoch, lease: l,
+		id: c.SessionID, epoch: c.Epoch, proxy: c.Proxy, lease: l,
 		gone: make(chan struct{}), generation: generation, recent: newOutcomes(),
 	}
 	s.reject.Store(c.RejectCalls)

@@ -1218,6 +1218,11 @@ type AdminSession struct {
 	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
+	// Proxy By way of which it reaches WhatsApp, with *** for user name and password; null: none
+	//
+	// Examples: socks5://***@proxy.example.com:1080
+	Proxy *string `json:"proxy"`
+
 	// Reason Why it is not connected
 	Reason  *string `json:"reason"`
 	Sending Sending `json:"sending"`
@@ -2536,6 +2541,11 @@ type CreateSessionInputBody struct {
 	// Name Examples: Shop
 	Name string `json:"name"`
 
+	// Proxy By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within 10 s or so. Left out: as it is; null or empty: none
+	//
+	// Examples: socks5://user:password@proxy.example.com:1080
+	Proxy *string `json:"proxy,omitempty"`
+
 	// SessionID Letters, digits, - and _; unique on the whole installation. Left out: we make one
 	//
 	// Examples: shop
@@ -2622,6 +2632,11 @@ type CreatedSession struct {
 	//
 	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
+
+	// Proxy By way of which it reaches WhatsApp, with *** for user name and password; null: none
+	//
+	// Examples: socks5://***@proxy.example.com:1080
+	Proxy *string `json:"proxy"`
 
 	// Reason Why it is not connected
 	Reason  *string `json:"reason"`
@@ -4936,6 +4951,11 @@ type SessionResource struct {
 	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
+	// Proxy By way of which it reaches WhatsApp, with *** for user name and password; null: none
+	//
+	// Examples: socks5://***@proxy.example.com:1080
+	Proxy *string `json:"proxy"`
+
 	// Reason Why it is not connected
 	Reason   *string       `json:"reason"`
 	Sending  Sending       `json:"sending"`
@@ -5154,6 +5174,11 @@ type Transition struct {
 	// Examples: +6281234567890
 	PhoneNumber *string `json:"phoneNumber"`
 
+	// Proxy By way of which it reaches WhatsApp, with *** for user name and password; null: none
+	//
+	// Examples: socks5://***@proxy.example.com:1080
+	Proxy *string `json:"proxy"`
+
 	// Reason Why it is not connected
 	Reason   *string       `json:"reason"`
 	Sending  Sending       `json:"sending"`
@@ -5203,6 +5228,11 @@ type UpdateSessionInputBody struct {
 
 	// Name Examples: Shop in Bandung
 	Name *string `json:"name,omitempty"`
+
+	// Proxy By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within 10 s or so. Left out: as it is; null or empty: none
+	//
+	// Examples: socks5://user:password@proxy.example.com:1080
+	Proxy *string `json:"proxy,omitempty"`
 
 	// Settings `paused`, `pacing` and `calls`, as the session shows them. What is left out stays as it is; null resets a field, or all of pacing or calls, or all settings, to the default of the engine.
 	//
@@ -10365,7 +10395,7 @@ type ClientInterface interface {
 
 	// UpdateSessionWithBody Change a session
 	//
-	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10376,7 +10406,7 @@ type ClientInterface interface {
 
 	// UpdateSession Change a session
 	//
-	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -13011,7 +13041,7 @@ func (c *Requests) GetSession(ctx context.Context, id string, reqEditors ...Requ
 
 // UpdateSessionWithBody Change a session
 //
-// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -13032,7 +13062,7 @@ func (c *Requests) UpdateSessionWithBody(ctx context.Context, id string, content
 
 // UpdateSession Change a session
 //
-// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22179,7 +22209,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateSessionWithBodyWithResponse Change a session
 	//
-	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22190,7 +22220,7 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateSessionWithResponse Change a session
 	//
-	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+	// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -27516,7 +27546,7 @@ func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, id str
 
 // UpdateSessionWithBodyWithResponse Change a session
 //
-// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -27533,7 +27563,7 @@ func (c *ClientWithResponses) UpdateSessionWithBodyWithResponse(ctx context.Cont
 
 // UpdateSessionWithResponse Change a session
 //
-// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+// Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
 //
 // An account's API key needs the scope `manage`.
 //

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 
+	"kurir/egress"
 	"kurir/message"
 	"kurir/secretfile"
 	"kurir/tracing"
@@ -61,14 +63,16 @@ type config struct {
 	ImportFrom     string `env:"IMPORT_DATABASE_URL" secret:"true"` // of `kurir-whatsapp import`; a SQLite file, too
 	DeviceName     string `env:"WHATSAPP_DEVICE_NAME" envDefault:"Kurir"`
 	AppVersion     string `env:"WHATSAPP_VERSION"`
+	ProxyAllow     string `env:"PROXY_ALLOW_CIDRS"`
 
 	OTLPEndpoint   string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" secret:"true"` // these two may hold a token
 	OTLPTraces     string `env:"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" secret:"true"`
 	TracesExporter string `env:"OTEL_TRACES_EXPORTER" envDefault:"otlp"`
 	TelemetryOff   bool   `env:"OTEL_SDK_DISABLED"`
 
-	level *slog.LevelVar // can be changed while it runs
-	host  string         // where it listens, "" for everywhere
+	level   *slog.LevelVar // can be changed while it runs
+	host    string         // where it listens, "" for everywhere
+	proxies []netip.Prefix // where sessions' proxies may be besides the internet
 }
 
 // readConfig reads the environment and reports everything that is wrong with it at once.
@@ -112,6 +116,10 @@ func (c *config) check() error {
 	}
 	if err := c.level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		bad("LOG_LEVEL: %q is none of debug, info, warn, error", c.LogLevel)
+	}
+	var err error
+	if c.proxies, err = egress.ParseCIDRs(c.ProxyAllow); err != nil {
+		bad("PROXY_ALLOW_CIDRS: %w", err)
 	}
 	if c.MaxSessions < 1 || c.HandOver < 0 {
 		bad("WORKER_MAX_SESSIONS must be above 0, WORKER_HANDOVER not below")

@@ -35,8 +35,8 @@ func TestSecretsComeFromFiles(t *testing.T) {
 
 func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := readConfig([]string{"KURIR_HOME=" + t.TempDir(), "LOG_LEVEL=loud", "WORKER_MAX_SESSIONS=0", "GATEWAY_URL=api"})
-	for _, want := range []string{"GATEWAY_URL", "WHATSAPP_DATABASE_URL", "WORKER_AUTH_TOKEN", "LOG_LEVEL", "WORKER_MAX_SESSIONS"} {
+	_, err := readConfig([]string{"KURIR_HOME=" + t.TempDir(), "LOG_LEVEL=loud", "WORKER_MAX_SESSIONS=0", "GATEWAY_URL=api", "PROXY_ALLOW_CIDRS=nowhere"})
+	for _, want := range []string{"GATEWAY_URL", "WHATSAPP_DATABASE_URL", "WORKER_AUTH_TOKEN", "LOG_LEVEL", "WORKER_MAX_SESSIONS", "PROXY_ALLOW_CIDRS"} {
 		require.ErrorContains(t, err, want)
 	}
 	var out strings.Builder

@@ -91,7 +91,7 @@ func (p *program) work(ctx context.Context, cfg *config, codes bool, ready func(
 	}
 	defer traces.Close()
 	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName,
-		MediaMax: int64(cfg.MediaMax), Logger: log, Transport: p.transport})
+		MediaMax: int64(cfg.MediaMax), ProxyAllow: cfg.proxies, Logger: log, Transport: p.transport})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -70,6 +71,7 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 	if err := cfg.check(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}
+	cfg.proxies = append(cfg.proxies, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")) // as kurir up takes them
 	err = p.work(ctx, cfg, true, func() { fmt.Fprintf(p.stdout, welcome, cfg.GatewayURL, cfg.GatewayURL) })
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)

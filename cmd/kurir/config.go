@@ -133,6 +133,7 @@ type config struct {
 	WebhookSchedule   string   `env:"WEBHOOK_RETRY_SCHEDULE"`
 	MediaURL          string   `env:"MEDIA_URL"`
 	MediaAllow        string   `env:"MEDIA_ALLOW_CIDRS"`
+	ProxyAllow        string   `env:"PROXY_ALLOW_CIDRS"`
 	MediaImage        byteSize `env:"MEDIA_MAX_IMAGE" envDefault:"16MB"`
 	MediaVideo        byteSize `env:"MEDIA_MAX_VIDEO" envDefault:"16MB"`
 	MediaAudio        byteSize `env:"MEDIA_MAX_AUDIO" envDefault:"16MB"`
@@ -187,6 +188,7 @@ type config struct {
 	schedule       webhook.Schedule
 	allow          []netip.Prefix
 	mediaAllow     []netip.Prefix // where media may be fetched from besides the internet
+	proxyAllow     []netip.Prefix // where sessions' proxies may be besides the internet
 	mediaRules     media.Rules
 	tiers          limits.Config
 	selfTier       limits.Tier
@@ -337,6 +339,9 @@ func (c *config) check() (faults []error) {
 	}
 	if c.mediaAllow, err = egress.ParseCIDRs(c.MediaAllow); err != nil {
 		bad("MEDIA_ALLOW_CIDRS: %w", err)
+	}
+	if c.proxyAllow, err = egress.ParseCIDRs(c.ProxyAllow); err != nil {
+		bad("PROXY_ALLOW_CIDRS: %w", err)
 	}
 	if c.mediaRules, err = c.rulesOfMedia(); err != nil {
 		bad("MEDIA_MAX_*: %w", err)

@@ -14,10 +14,10 @@ import (
 
 func TestConfigReportsEveryFaultAtOnce(t *testing.T) {
 	_, err := readConfig([]string{"PORT=abc", "HELMET_ENABLED=perhaps", "LEASE_TTL=soon", "REGISTRATION=sometimes", "LOG_LEVEL=loud",
-		"WEBHOOK_RETRY_SCHEDULE=never", "WEBHOOK_ALLOW_CIDRS=here", "SELF_SERVICE_TIER=gold", "API_VERSION=v9", "SIM_REPLY=shout", "MEDIA_MAX_IMAGE=huge", "MEDIA_ALLOW_CIDRS=there", "MEDIA_UPLOADS=0"})
+		"WEBHOOK_RETRY_SCHEDULE=never", "WEBHOOK_ALLOW_CIDRS=here", "SELF_SERVICE_TIER=gold", "API_VERSION=v9", "SIM_REPLY=shout", "MEDIA_MAX_IMAGE=huge", "MEDIA_ALLOW_CIDRS=there", "PROXY_ALLOW_CIDRS=nowhere", "MEDIA_UPLOADS=0"})
 	require.Error(t, err)
 	for _, name := range []string{"PORT: expected a whole number", "HELMET_ENABLED: expected true or false", "LEASE_TTL: expected a duration", "REGISTRATION", "LOG_LEVEL",
-		"WEBHOOK_RETRY_SCHEDULE", "WEBHOOK_ALLOW_CIDRS", "SELF_SERVICE_TIER", `API_VERSION: "v9" is not served; there is v1`, "SIM_REPLY", "MEDIA_MAX_IMAGE: expected a size", "MEDIA_ALLOW_CIDRS", "MEDIA_UPLOADS"} {
+		"WEBHOOK_RETRY_SCHEDULE", "WEBHOOK_ALLOW_CIDRS", "SELF_SERVICE_TIER", `API_VERSION: "v9" is not served; there is v1`, "SIM_REPLY", "MEDIA_MAX_IMAGE: expected a size", "MEDIA_ALLOW_CIDRS", "PROXY_ALLOW_CIDRS", "MEDIA_UPLOADS"} {
 		require.ErrorContains(t, err, name)
 	}
 }

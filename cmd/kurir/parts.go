@@ -159,7 +159,7 @@ func (p *parts) runAPI(ctx context.Context, l net.Listener, internal net.Listene
 		WorkerToken: several(p.cfg.WorkerToken)[0], MoreWorkerTokens: several(p.cfg.WorkerToken)[1:], SelfServiceTier: p.cfg.selfTier, Tiers: p.cfg.tiers, Registration: p.cfg.Registration,
 		AllowQueryAPIKey: p.cfg.QueryAPIKey, CORSOrigin: p.cfg.CORSOrigin, Helmet: p.cfg.Helmet, MessageTTL: time.Duration(p.cfg.MessageTTL),
 		LeaseTTL: time.Duration(p.cfg.LeaseTTL), Heartbeat: time.Duration(p.cfg.Heartbeat), ShutdownDelay: time.Duration(p.cfg.ShutdownDelay), AsynqmonWritable: p.cfg.AsynqmonWritable, PrometheusURL: p.cfg.PrometheusURL,
-		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.proxies, Requests: p.cfg.requests, Metrics: p.cfg.Metrics,
+		PublicURL: p.cfg.PublicURL, InternalPort: p.cfg.InternalPort, TrustedProxies: p.cfg.proxies, ProxyAllow: p.cfg.proxyAllow, Requests: p.cfg.requests, Metrics: p.cfg.Metrics,
 		Media: p.media, Fetcher: p.fetcher(), Uploads: api.UploadLimits{AtOnce: p.cfg.Uploads, PerUser: p.cfg.UploadsPerUser, Timeout: time.Duration(p.cfg.UploadTimeout)},
 		Streams:                  api.StreamConfig{Limits: p.cfg.streams()},
 		RequireEmailVerification: p.cfg.VerifyEmail,

@@ -62,6 +62,13 @@ func TestRotateEncryptionKey(t *testing.T) {
 		models.NewID(), user.ID, vault("a").Seal(models.SealWebhookSecret, []byte("secret")))
 	require.NoError(t, err)
 
+	modelstest.Worker(t, db, "w1", 1)
+	session := modelstest.Session(t, db, user, "shop")
+	_, err = db.Pool.Exec(t.Context(), `UPDATE workers SET lease_expires_at = now()`)
+	require.NoError(t, err)
+	_, err = db.Pool.Exec(t.Context(), `UPDATE sessions SET proxy = $2 WHERE uid = $1`, session.UID, vault("a").Seal(models.SealProxy, []byte("http://u:p@proxy.example.com")))
+	require.NoError(t, err)
+
 	// An API of before the rotation runs on.
 	at := loopback(embeddedtest.Port(t))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -85,6 +92,7 @@ func TestRotateEncryptionKey(t *testing.T) {
 
 	out, err := rotate(next + "," + old)
 	require.Contains(t, out, "webhooks.secret: 1 encrypted anew under the key "+vault("b").KeyIDs()[0])
+	require.Contains(t, out, "sessions.proxy: 1 encrypted anew")
 	require.ErrorContains(t, err, "processes still encrypt under another key")
 	require.ErrorContains(t, err, "kurir api key "+vault("a").KeyIDs()[0])
 	cancel()
@@ -103,6 +111,9 @@ func TestRotateEncryptionKey(t *testing.T) {
 	plain, err := vault("b").Open(models.SealWebhookSecret, modelstest.Scalar[[]byte](t, db, `SELECT secret FROM webhooks`))
 	require.NoError(t, err)
 	require.Equal(t, "secret", string(plain))
+	plain, err = vault("b").Open(models.SealProxy, modelstest.Scalar[[]byte](t, db, `SELECT proxy FROM sessions`))
+	require.NoError(t, err)
+	require.Equal(t, "http://u:p@proxy.example.com", string(plain))
 }
 
 // A database that is away holds up no start; when it is back and says that the key is wrong, the process ends.

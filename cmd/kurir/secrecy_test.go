@@ -116,8 +116,10 @@ func (c *cluster) secretDeeds(s secrecy) {
 	c.hooks.answering(func(string) int { return http.StatusInternalServerError })
 	hook := map[string]any{"url": c.hooks.url + "/" + s.make("webhook's path"), "secret": s.keep("webhook secret", "whsec_"+random()), "headers": map[string]string{"X-Token": s.make("webhook's header")}}
 	var session struct{ APIKey string }
-	c.call(http.MethodPost, "/sessions", map[string]any{"name": s.make("session's label"), "sessionId": "secret-shop", "webhook": hook, "metadata": map[string]string{"note": s.make("metadata")}}, &session, http.StatusAccepted)
+	proxy := "socks5://" + s.make("proxy's user") + ":" + s.make("proxy's password") + "@proxy.example.com:1080"
+	c.call(http.MethodPost, "/sessions", map[string]any{"name": s.make("session's label"), "sessionId": "secret-shop", "proxy": proxy, "webhook": hook, "metadata": map[string]string{"note": s.make("metadata")}}, &session, http.StatusAccepted)
 	s.keep("session key", session.APIKey)
+	try(http.MethodPatch, base+"/sessions/secret-shop", 422, map[string]any{"proxy": "gopher://u:" + s.make("wrong proxy's password") + "@proxy.example.com"})
 	var qr struct{ QR string }
 	c.eventually(30*time.Second, "there is a QR code", func() (bool, string) {
 		status, data, err := c.request(t.Context(), http.MethodGet, base+"/sessions/secret-shop/qr", nil)

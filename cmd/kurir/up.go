@@ -68,10 +68,12 @@ func (p *program) runUp(ctx context.Context) error {
 	if cfg.RedisURL == "" {
 		cfg.RedisURL = servers.RedisURL
 	}
-	// A first look has its webhook receiver on this machine, and its pictures.
-	cfg.allow = append(cfg.allow, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
+	// A first look has its webhook receiver on this machine, its pictures, and a proxy.
+	loopback := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	cfg.allow = append(cfg.allow, loopback...)
 	cfg.mediaAllow = append(cfg.mediaAllow, cfg.allow...)
-	cfg.WebhookAllow, cfg.MediaAllow = asList(cfg.allow), asList(cfg.mediaAllow) // as the administrator is shown
+	cfg.proxyAllow = append(cfg.proxyAllow, loopback...)
+	cfg.WebhookAllow, cfg.MediaAllow, cfg.ProxyAllow = asList(cfg.allow), asList(cfg.mediaAllow), asList(cfg.proxyAllow) // as the administrator is shown
 	if err := cfg.need(); err != nil {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}

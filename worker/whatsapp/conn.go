@@ -158,6 +158,7 @@ func (c *conn) pause(d time.Duration) bool {
 var (
 	errAnew        = errors.New("a new connection is wanted, after a pairing or for more QR codes")
 	errUnreachable = errors.New("WhatsApp is not reachable")
+	errProxy       = errors.New("WhatsApp is not reachable by way of the session's proxy")
 	errLost        = errors.New("the connection broke")
 	errStorage     = errors.New("the database does not answer")
 	errRefused     = errors.New("WhatsApp refused the connection")
@@ -169,7 +170,7 @@ func reasonOf(err error) string {
 	for _, known := range []struct {
 		err    error
 		reason string
-	}{{worker.ErrLeaseLost, reasonLeaseLost}, {errUnreachable, reasonUnreachable}, {errStorage, reasonStorage}, {errRefused, reasonRefused}} {
+	}{{worker.ErrLeaseLost, reasonLeaseLost}, {errUnreachable, reasonUnreachable}, {errProxy, reasonProxyFailed}, {errStorage, reasonStorage}, {errRefused, reasonRefused}} {
 		if errors.Is(err, known.err) {
 			return known.reason
 		}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"go.mau.fi/whatsmeow/store/sqlstore"
 	"golang.org/x/sync/semaphore"
 
+	"kurir/egress"
 	"kurir/worker"
 )
 
@@ -39,6 +41,7 @@ type Config struct {
 	MediaMax    int64           // bytes of a medium that comes in; 0 means 100 MB
 	TempFolder  string          // for media on their way, encrypted; the system's if empty
 	Transport   *http.Transport // the way to WhatsApp, which a session's proxy and lease are put around; nil: the internet
+	ProxyAllow  []netip.Prefix  // private networks where sessions' proxies may be all the same
 	// Through is put around that way, for tests that tell engines apart; nil: nothing is.
 	Through func(http.RoundTripper) http.RoundTripper
 }
@@ -50,6 +53,8 @@ type Engine struct {
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
 	pool   *pgxpool.Pool
+
+	proxies *egress.Guard // says which proxies are reached
 
 	lids       *sqlstore.CachedLIDMap // of all sessions
 	lidPool    *pgxpool.Pool
@@ -83,7 +88,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, log: cfg.Logger, open: map[string]*conn{}, room: semaphore.NewWeighted(tempRoom)}
+	e := &Engine{cfg: cfg, log: cfg.Logger, proxies: egress.NewGuard(cfg.ProxyAllow), open: map[string]*conn{}, room: semaphore.NewWeighted(tempRoom)}
 	if e.pool, err = openPool(ctx, cfg.DatabaseURL, cfg.Schema, cfg.Conns); err != nil {
 		return nil, err
 	}

@@ -30,9 +30,15 @@ type held struct {
 
 func open(t *testing.T, e *Engine, id string, epoch int64) *held {
 	t.Helper()
+	return openBy(t, e, id, epoch, "")
+}
+
+// openBy is open by way of a proxy.
+func openBy(t *testing.T, e *Engine, id string, epoch int64, proxy string) *held {
+	t.Helper()
 	h := &held{t: t, id: id}
 	h.lease.Store(true)
-	c, err := e.Open(context.Background(), worker.Session{ID: id, Name: "test", Epoch: epoch, Lease: h.lease.Load}, h.sink)
+	c, err := e.Open(context.Background(), worker.Session{ID: id, Name: "test", Epoch: epoch, Proxy: proxy, Lease: h.lease.Load}, h.sink)
 	require.NoError(t, err)
 	h.Conn = c
 	return h

@@ -12,6 +12,7 @@ import (
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 
+	"kurir/egress"
 	"kurir/worker"
 )
 
@@ -175,7 +176,7 @@ func (l *link) connect() error {
 	if !l.c.session.Lease() {
 		return worker.ErrLeaseLost
 	}
-	slow := time.AfterFunc(connectTimeout, func() { l.end(errUnreachable) })
+	slow := time.AfterFunc(connectTimeout, func() { l.end(l.c.unreachable(context.DeadlineExceeded)) })
 	defer slow.Stop()
 	given := context.AfterFunc(l.ctx, l.unplug)
 	err := l.client.ConnectContext(l.socket)
@@ -184,16 +185,29 @@ func (l *link) connect() error {
 		if errors.Is(err, worker.ErrLeaseLost) {
 			return worker.ErrLeaseLost
 		}
-		return fmt.Errorf("%w: %w", errUnreachable, err)
+		return l.c.unreachable(err)
 	}
 	if l.linked {
 		time.AfterFunc(loginTimeout, func() {
 			if !l.client.IsLoggedIn() {
-				l.end(fmt.Errorf("%w: no answer to the login", errUnreachable))
+				l.end(l.c.unreachable(errNoLogin))
 			}
 		})
 	}
 	return nil
+}
+
+var errNoLogin = errors.New("no answer to the login")
+
+// unreachable is why there is no connection. Of a proxy's failures it says what its owner can act on: it may have any words of its own.
+func (c *conn) unreachable(err error) error {
+	switch {
+	case c.session.Proxy == "":
+		return fmt.Errorf("%w: %w", errUnreachable, err)
+	case errors.Is(err, errNoLogin):
+		return fmt.Errorf("%w: %w", errProxy, err)
+	}
+	return fmt.Errorf("%w: %s", errProxy, egress.Explain(err))
 }
 
 // hold makes l the present link, unless nobody has scanned in time.

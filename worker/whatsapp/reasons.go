@@ -21,6 +21,7 @@ const (
 	reasonOutdated    = "client_outdated"     // WhatsApp takes this version of the worker no more
 	reasonQRTimeout   = "qr_timeout"
 	reasonProxy       = "proxy_invalid"
+	reasonProxyFailed = "proxy_unreachable" // WhatsApp does not answer by way of the session's proxy
 	reasonClosed      = "closed"
 )
 

@@ -2,20 +2,21 @@ package whatsapp
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"kurir/worker"
 )
 
+// dialTimeout is for WhatsApp, or a proxy, to take a connection.
+const dialTimeout = 10 * time.Second
+
 // defaultTransport is the way to WhatsApp where none is given. The environment's proxies are not heeded: a session has its own
 // or none. A WebSocket needs HTTP/1.1.
 func defaultTransport() *http.Transport {
 	return &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: time.Minute,
 		IdleConnTimeout:       30 * time.Second,
@@ -27,11 +28,9 @@ func defaultTransport() *http.Transport {
 func (e *Engine) httpClient(s worker.Session) (*http.Client, error) {
 	t := e.cfg.Transport.Clone()
 	if s.Proxy != "" {
-		through, err := proxyURL(s.Proxy)
-		if err != nil {
+		if err := e.proxies.ThroughProxy(t, s.Proxy, dialTimeout, nil); err != nil {
 			return nil, err
 		}
-		t.Proxy = http.ProxyURL(through)
 	}
 	t.DialContext = leased(t.DialContext, s.Lease)
 	if t.DialTLSContext != nil {
@@ -42,19 +41,6 @@ func (e *Engine) httpClient(s worker.Session) (*http.Client, error) {
 		way = e.cfg.Through(way)
 	}
 	return &http.Client{Transport: way}, nil
-}
-
-// proxyURL reads a session's proxy. Its errors do not repeat it: it may hold a password.
-func proxyURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("the session's proxy is no URL")
-	}
-	switch u.Scheme {
-	case "http", "https", "socks5", "socks5h":
-		return u, nil
-	}
-	return nil, fmt.Errorf("the session's proxy is neither http, https nor socks5")
 }
 
 type dial func(ctx context.Context, network, address string) (net.Conn, error)

@@ -1276,7 +1276,7 @@ export interface paths {
         head?: never;
         /**
          * Change a session
-         * @description Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets). The session's ID stays.
+         * @description Changes what is given: the name that people see, `metadata`, and `settings`, which are merged into what is there (null resets), and the `proxy`, with which the session connects anew. The session's ID stays.
          *
          *     An account's API key needs the scope `manage`.
          */
@@ -6262,6 +6262,11 @@ export interface components {
              * @example +6281234567890
              */
             phoneNumber: string | null;
+            /**
+             * @description By way of which it reaches WhatsApp, with *** for user name and password; null: none
+             * @example socks5://***@proxy.example.com:1080
+             */
+            proxy: string | null;
             /** @description Why it is not connected */
             reason: string | null;
             sending: components["schemas"]["Sending"];
@@ -7375,6 +7380,11 @@ export interface components {
              * @example +6281234567890
              */
             phoneNumber: string | null;
+            /**
+             * @description By way of which it reaches WhatsApp, with *** for user name and password; null: none
+             * @example socks5://***@proxy.example.com:1080
+             */
+            proxy: string | null;
             /** @description Why it is not connected */
             reason: string | null;
             sending: components["schemas"]["Sending"];
@@ -7434,6 +7444,11 @@ export interface components {
             metadata?: unknown;
             /** @example Shop */
             name: string;
+            /**
+             * @description By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within 10 s or so. Left out: as it is; null or empty: none
+             * @example socks5://user:password@proxy.example.com:1080
+             */
+            proxy?: string | null;
             /**
              * @description Letters, digits, - and _; unique on the whole installation. Left out: we make one
              * @example shop
@@ -10041,6 +10056,11 @@ export interface components {
              * @example +6281234567890
              */
             phoneNumber: string | null;
+            /**
+             * @description By way of which it reaches WhatsApp, with *** for user name and password; null: none
+             * @example socks5://***@proxy.example.com:1080
+             */
+            proxy: string | null;
             /** @description Why it is not connected */
             reason: string | null;
             sending: components["schemas"]["Sending"];
@@ -10271,6 +10291,11 @@ export interface components {
              * @example +6281234567890
              */
             phoneNumber: string | null;
+            /**
+             * @description By way of which it reaches WhatsApp, with *** for user name and password; null: none
+             * @example socks5://***@proxy.example.com:1080
+             */
+            proxy: string | null;
             /** @description Why it is not connected */
             reason: string | null;
             sending: components["schemas"]["Sending"];
@@ -10313,6 +10338,11 @@ export interface components {
             metadata?: unknown;
             /** @example Shop in Bandung */
             name?: string;
+            /**
+             * @description By way of which the session reaches WhatsApp: http://, https://, socks5:// or socks5h://, with user and password where needed (what is special in a URL as %40). The worker connects anew with it, within 10 s or so. Left out: as it is; null or empty: none
+             * @example socks5://user:password@proxy.example.com:1080
+             */
+            proxy?: string | null;
             /**
              * @description `paused`, `pacing` and `calls`, as the session shows them. What is left out stays as it is; null resets a field, or all of pacing or calls, or all settings, to the default of the engine.
              * @example {
@@ -12267,6 +12297,7 @@ export interface operations {
                      *               "userId": "0199c0de-0000-7000-8000-000000000001"
                      *             },
                      *             "phoneNumber": "+6281234567890",
+                     *             "proxy": "socks5://***@proxy.example.com:1080",
                      *             "reason": null,
                      *             "sending": {
                      *               "pausedBy": null,
@@ -16819,6 +16850,7 @@ export interface operations {
                      *             },
                      *             "name": "Shop",
                      *             "phoneNumber": "+6281234567890",
+                     *             "proxy": "socks5://***@proxy.example.com:1080",
                      *             "reason": null,
                      *             "sending": {
                      *               "pausedBy": null,
@@ -16896,6 +16928,7 @@ export interface operations {
                  *         "order": 7
                  *       },
                  *       "name": "Shop",
+                 *       "proxy": "socks5://user:password@proxy.example.com:1080",
                  *       "sessionId": "shop",
                  *       "webhook": {
                  *         "events": [
@@ -16952,6 +16985,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -17050,6 +17084,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -17177,6 +17212,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -17310,6 +17346,7 @@ export interface operations {
                  *         "order": 7
                  *       },
                  *       "name": "Shop in Bandung",
+                 *       "proxy": "socks5://user:password@proxy.example.com:1080",
                  *       "settings": {
                  *         "pacing": {
                  *           "messagesPerMinute": 20,
@@ -17347,6 +17384,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -19089,6 +19127,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -19154,6 +19193,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20256,6 +20296,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20321,6 +20362,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20554,6 +20596,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20619,6 +20662,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20781,6 +20825,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,
@@ -20846,6 +20891,7 @@ export interface operations {
                      *         },
                      *         "name": "Shop",
                      *         "phoneNumber": "+6281234567890",
+                     *         "proxy": "socks5://***@proxy.example.com:1080",
                      *         "reason": null,
                      *         "sending": {
                      *           "pausedBy": null,

@@ -80,9 +80,16 @@ func (c *conn) guard(what string) {
 	}
 }
 
-// run keeps the session connected until it is closed or WhatsApp has ended it for good.
+// run is keep, which begins anew where it panics.
 func (c *conn) run() {
 	defer close(c.done)
+	for !c.keep() && c.pause(c.engine.cfg.BackoffMax) {
+	}
+}
+
+// keep keeps the session connected until it is closed or WhatsApp has ended it for good: then it is over.
+func (c *conn) keep() (over bool) {
+	defer c.guard("keeping a session connected")
 	var hurried int
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
@@ -94,7 +101,7 @@ func (c *conn) run() {
 		closing := c.isClosing()
 		c.unlinking.Unlock()
 		if closing || c.ctx.Err() != nil {
-			return
+			return true
 		}
 		var end *ending
 		switch {
@@ -105,7 +112,7 @@ func (c *conn) run() {
 			c.setStatus(end.status, end.reason)
 			c.log.Warn("the session's connection ended", "status", end.status, "reason", end.reason, "until", end.until)
 			if end.until.IsZero() || !c.pause(time.Until(end.until)) {
-				return
+				return true
 			}
 			attempt = -1
 			continue
@@ -123,7 +130,7 @@ func (c *conn) run() {
 		c.log.Info("the session reconnects", "reason", reasonOf(err), "error", redact(err.Error()))
 		c.setStatus(wire.StatusReconnecting, reasonOf(err))
 		if !c.pause(c.backoff(attempt)) {
-			return
+			return true
 		}
 	}
 }

@@ -67,6 +67,7 @@ func (l *link) turn(lasts time.Duration) {
 
 // giveUpQR ends a session that nobody has scanned.
 func (c *conn) giveUpQR() {
+	defer c.guard("giving up")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.qrOver = true

@@ -39,6 +39,7 @@ type conn struct {
 	inHand  int           // sends, calls and acknowledgements
 	idle    chan struct{} // closed when none is in hand; nil unless somebody waits
 	qrLimit *time.Timer   // runs from the first QR code
+	qrUntil time.Time     // when it runs out
 	qrOver  bool          // it has run out
 
 	unlinked bool // the device is no more

@@ -35,12 +35,12 @@ type conn struct {
 	link    *link // the present one, nil between two
 	ready   bool  // it takes sends
 	closing bool
-	renew   bool          // the present link is to be followed by another at once
-	inHand  int           // sends, calls and acknowledgements
-	idle    chan struct{} // closed when none is in hand; nil unless somebody waits
-	qrLimit *time.Timer   // runs from the first QR code
-	qrUntil time.Time     // when it runs out
-	qrOver  bool          // it has run out
+	renew   bool        // the present link is to be followed by another at once
+	inHand  tally       // sends and calls
+	acks    tally       // acknowledgements on their way
+	qrLimit *time.Timer // runs from the first QR code
+	qrUntil time.Time   // when it runs out
+	qrOver  bool        // it has run out
 
 	unlinked bool // the device is no more
 
@@ -241,45 +241,66 @@ func (c *conn) enter() (l *link, leave func(), err error) {
 	case !c.ready:
 		return nil, nil, worker.ErrNotConnected
 	}
-	c.inHand++
-	return c.link, c.leave, nil
+	c.inHand.enter()
+	return c.link, c.inHand.leave, nil
 }
 
-// busy counts an acknowledgement on a link in hand, until leave. False: the link has ended.
+// busy counts an acknowledgement on a link on its way, until leave. False: the link has ended.
 func (c *conn) busy(l *link) (leave func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
 		return nil, false
 	}
-	c.inHand++
-	return c.leave, true
+	c.acks.enter()
+	return c.acks.leave, true
 }
 
-func (c *conn) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.inHand--
-	if c.inHand == 0 && c.idle != nil {
-		close(c.idle)
-		c.idle = nil
+// Settle implements worker.Settler.
+func (c *conn) Settle(ctx context.Context) { c.acks.wait(ctx) }
+
+// drain waits for what is in hand, for as long as ctx allows.
+func (c *conn) drain(ctx context.Context) {
+	c.inHand.wait(ctx)
+	c.acks.wait(ctx)
+}
+
+// tally counts what is in hand.
+type tally struct {
+	mu    sync.Mutex
+	count int
+	none  chan struct{} // closed when nothing is in hand any more; nil unless somebody waits
+}
+
+func (t *tally) enter() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count++
+}
+
+func (t *tally) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count--
+	if t.count == 0 && t.none != nil {
+		close(t.none)
+		t.none = nil
 	}
 }
 
-// drain waits for what is in hand.
-func (c *conn) drain(ctx context.Context) {
-	c.mu.Lock()
-	if c.inHand == 0 {
-		c.mu.Unlock()
+func (t *tally) wait(ctx context.Context) {
+	t.mu.Lock()
+	if t.count == 0 {
+		t.mu.Unlock()
 		return
 	}
-	if c.idle == nil {
-		c.idle = make(chan struct{})
+	if t.none == nil {
+		t.none = make(chan struct{})
 	}
-	idle := c.idle
-	c.mu.Unlock()
+	none := t.none
+	t.mu.Unlock()
 	select {
-	case <-idle:
+	case <-none:
 	case <-ctx.Done():
 	}
 }

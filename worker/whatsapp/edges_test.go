@@ -15,6 +15,7 @@ import (
 
 	"kurir/message"
 	"kurir/wire"
+	"kurir/worker"
 )
 
 func (h *held) awaitReceived(many int) []wire.ReceivedData {
@@ -164,4 +165,26 @@ func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
 		members = append(members, p.JID)
 	}
 	require.ElementsMatch(t, []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}, members)
+}
+
+// Acknowledgements that are on their way when a session is let go of still go out.
+func TestAcknowledgementsAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	c := h.Conn.(*conn)
+	var _ worker.Settler = c
+	leave, ok := c.busy(c.present())
+	require.True(t, ok)
+	soon, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	c.Settle(soon)
+	require.Error(t, soon.Err(), "it waited")
+	time.AfterFunc(50*time.Millisecond, leave)
+	c.Settle(context.Background())
+	c.Settle(context.Background())
+	_, ok = c.busy(nil)
+	require.False(t, ok)
 }

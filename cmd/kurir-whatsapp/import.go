@@ -18,7 +18,7 @@ it a session's:
 
   1. STOP the other program. It must never run again with this device: two who use one device's keys break them.
   2. Create a session in Kurir, and wait until it shows a QR code.
-  3. kurir-whatsapp import --session <uid>    with the uid of the worker's log; not needed if one session waits
+  3. kurir-whatsapp import --session <uid>    with the uid of the worker's log, or at the QR code in the terminal; not needed if one session waits
   4. POST /sessions/{id}/restart
 
 Both must have the same version of whatsmeow's tables. Stores in SQLite are to be copied into PostgreSQL first.`,

@@ -4,7 +4,10 @@ package whatsapp
 
 import (
 	"context"
+	"log/slog"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,4 +190,37 @@ func TestAcknowledgementsAreWaitedFor(t *testing.T) {
 	c.Settle(context.Background())
 	_, ok = c.busy(nil)
 	require.False(t, ok)
+}
+
+// The log at info says nothing of messages that came in as they should.
+func TestTheLogIsQuietOfWhatGoesWell(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	var out lockedText
+	e := n.engine(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+	ended(t, e)
+	h := n.linked(t, e)
+	_, err := n.person(t, "+491").Write(address(n.of(h.id)), "hello")
+	require.NoError(t, err)
+	h.awaitReceived(1)
+	n.heard(t, h)
+	require.NotContains(t, out.String(), "Handler for")
+}
+
+// lockedText is written by whatsmeow's goroutines.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -102,11 +102,17 @@ func total(hits []models.Hits) (n int64) {
 	return n
 }
 
-// flush writes down all that was counted, as far as that is possible now.
-func (m *meter) flush(ctx context.Context) {
-	for (m.sealed != nil || m.seal()) && m.writeBatch(ctx) {
+// flush writes down all that was counted until it began, as far as that is possible now: what is counted meanwhile waits for the next
+// time, since a batch costs as much as many callers in it. It reports whether the database took it.
+func (m *meter) flush(ctx context.Context) (taken bool) {
+	for full := true; full && (m.sealed != nil || m.seal()); {
+		full = len(m.sealed) == meterBatch || m.failed // what had failed is older than what was counted since
+		if !m.writeBatch(ctx) {
+			break
+		}
 	}
 	m.metrics.UsageWaiting(m.waiting())
+	return m.sealed == nil
 }
 
 // writeBatch says whether the batch is done with.
@@ -144,7 +150,8 @@ func (m *meter) run(ctx context.Context) {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*meterWrite)
 			defer cancel()
-			m.flush(last)
+			for m.flush(last) && m.waiting() > 0 {
+			}
 			if n := m.waiting(); n > 0 {
 				m.metrics.UsageHits(monitoring.HitsLost, n)
 				m.log.Error("usage is lost: the database did not take it before the end", "hits", n)

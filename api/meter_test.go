@@ -145,3 +145,19 @@ func TestMeterKnowsDays(t *testing.T) {
 	}
 	require.Equal(t, map[string]int64{"2026-01-31": 2, "2026-02-01": 1}, days)
 }
+
+// What is counted while a batch is written waits for the next second, however long the writing takes: busy APIs would write without end.
+func TestMeterWritesOnceASecond(t *testing.T) {
+	t.Parallel()
+	batches := 0
+	var m *meter
+	m = quietMeter(func(context.Context, uuid.UUID, int64, []models.Hits) error {
+		batches++
+		m.count(uuid.New(), uuid.Nil, uuid.Nil)
+		return nil
+	})
+	m.count(uuid.New(), uuid.Nil, uuid.Nil)
+	require.True(t, m.flush(t.Context()))
+	require.Equal(t, 1, batches)
+	require.EqualValues(t, 1, m.waiting())
+}

@@ -25,22 +25,27 @@ func endToEnd(ctx context.Context, b *bench) error {
 					return err
 				}
 			}
-			return b.repeat(ctx, func() error {
-				for _, rate := range []int{0, gentleRate} {
-					f, err := r.flow(ctx, b.duration, rate)
-					if err != nil {
-						return err
-					}
-					b.add("e2e", fmt.Sprintf("%d sessions, %s", sessions, speed(rate)), "messages", f)
-				}
-				return nil
-			})
+			return r.flows(ctx, "e2e", fmt.Sprintf("%d sessions", sessions))
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// flows measures at both rates, as often as it is asked to.
+func (r *rig) flows(ctx context.Context, scenario, name string) error {
+	return r.repeat(ctx, func() error {
+		for _, rate := range []int{0, gentleRate} {
+			f, err := r.flow(ctx, r.duration, rate)
+			if err != nil {
+				return err
+			}
+			r.add(scenario, name+", "+speed(rate), "messages", f)
+		}
+		return nil
+	})
 }
 
 func speed(rate int) string {

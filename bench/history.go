@@ -94,9 +94,31 @@ func history(ctx context.Context, b *bench) error {
 				}
 				b.add("history", one.name, "pages", f)
 			}
-			return nil
+			return r.reports(ctx)
 		})
 	})
+}
+
+// reports measures what administrators look at, which is summed up beforehand. An API remembers some of it for half a minute.
+func (r *rig) reports(ctx context.Context) error {
+	err := eventually(ctx, drainedAfter, "everything is summed up", func() (bool, string) {
+		var waiting bool
+		err := r.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM analytics_changes)`).Scan(&waiting)
+		return err == nil && !waiting, fmt.Sprint(waiting, err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, report := range []string{"analytics", "analytics/messages?range=30d", "analytics/users?range=30d", "analytics/workers?range=30d", "usage"} {
+		m := r.meter()
+		t := attack{connections: readers, duration: max(r.duration/3, time.Second), target: func(_ uint64, t *vegeta.Target) {
+			t.Method, t.URL, t.Header = http.MethodGet, r.api+"/api/v1/admin/"+report, headersOf(r.admin)
+		}}.run(ctx)
+		f := t.figures()
+		f.charge(m.end())
+		r.add("history", "administrator: "+report, "reports", f)
+	}
+	return nil
 }
 
 func (r *rig) read(ctx context.Context, one reading, p past, duration time.Duration) tally {

@@ -27,8 +27,8 @@ func (p past) at(part float64) time.Time {
 // fill gives the sessions a history of n messages over four months: a tenth of them the first one's, a third came in, one in 2,000
 // has failed, one in 1,000 is an image; 500 chats in the first session and 50 in the others. Words follow a curve: w0 is in every
 // second message, w40000 in one of some thousands; rare1 is in ten of the first session's oldest. The indexes of words are made when
-// all is there, which takes a quarter of the time.
-func (r *rig) fill(ctx context.Context, n int) (p past, err error) {
+// all is there, which takes a quarter of the time. More sessions, by their uids, get their part.
+func (r *rig) fill(ctx context.Context, n int, more ...string) (p past, err error) {
 	conn, err := pgx.Connect(ctx, r.servers.DatabaseURL)
 	if err != nil {
 		return p, err
@@ -39,10 +39,11 @@ func (r *rig) fill(ctx context.Context, n int) (p past, err error) {
 	if err := openMonths(ctx, conn, p.first); err != nil {
 		return p, err
 	}
-	uids := make([]string, len(r.phones))
+	uids := make([]string, len(r.phones), len(r.phones)+len(more))
 	for i, s := range r.phones {
 		uids[i] = s.uid
 	}
+	uids = append(uids, more...)
 	for _, sql := range []string{`ALTER TABLE messages DISABLE TRIGGER messages_indexed`, `DROP INDEX message_index_words`} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
 			return p, err
@@ -90,7 +91,7 @@ const fillSQL = `INSERT INTO messages (id, session_uid, direction, seq, chat, fr
 func finish(ctx context.Context, conn *pgx.Conn) error {
 	for _, sql := range []string{
 		`INSERT INTO message_index (id, session_uid, chat, todo, document)
-			SELECT id, session_uid, chat, false, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM messages`,
+			SELECT id, session_uid, chat, false, kurir_document(session_uid, message_type, content, caption, filename, deleted_at) FROM messages ON CONFLICT DO NOTHING`,
 		`SET maintenance_work_mem = '512MB'`,
 		`CREATE INDEX message_index_words ON message_index USING gin (document) WITH (fastupdate = on, gin_pending_list_limit = 256)`,
 		`ALTER TABLE messages ENABLE TRIGGER messages_indexed`,

@@ -21,6 +21,7 @@ type options struct {
 	few, many  int           // sessions
 	users      int           // of the mixed scenario
 	history    int           // messages
+	crowd      int           // stopped sessions of the scale scenario
 	backlog    int           // messages that may wait while sending goes as fast as it can
 	results    string        // folder
 	data       string        // folder on a disk
@@ -40,12 +41,13 @@ func readOptions(args []string) (*options, error) {
 	f.DurationVar(&o.warmup, "warmup", 5*time.Second, "how long each case runs before it is measured")
 	f.DurationVar(&o.idle, "idle", time.Minute, "how long idle processes are watched")
 	f.DurationVar(&o.soakTime, "soak", 30*time.Minute, "how long the soak lasts, which all does not include")
-	f.IntVar(&o.soakRate, "soak-rate", 1000, "messages a second of the soak: half of what the machine can")
+	f.IntVar(&o.soakRate, "soak-rate", 1000, "messages a second of the soak: take half of what e2e reaches")
 	f.DurationVar(&o.limit, "limit", 3*time.Hour, "ends everything, with what was measured so far")
 	f.IntVar(&o.few, "few", 50, "sessions of most scenarios")
 	f.IntVar(&o.many, "many", 1000, "sessions of the large ones")
 	f.IntVar(&o.users, "users", 1000, "users of the mixed scenario")
-	f.IntVar(&o.history, "history", 1_000_000, "messages of the history scenario")
+	f.IntVar(&o.history, "history", 1_000_000, "messages of the history and scale scenarios")
+	f.IntVar(&o.crowd, "crowd", 100_000, "stopped sessions of the scale scenario")
 	f.IntVar(&o.backlog, "backlog", 2000, "messages that may wait when sending at full speed")
 	f.StringVar(&o.results, "out", "results", "folder of results; a folder is made in it")
 	f.StringVar(&o.data, "data", "/var/tmp", "folder on a disk for the servers' data, which are deleted at the end")
@@ -69,8 +71,8 @@ func (o *options) check() error {
 			return fmt.Errorf("-scenarios: %q is none of %s", name, strings.Join(scenarioNames(), ", "))
 		}
 	}
-	if o.runs < 1 || o.duration < time.Second || o.warmup < 0 || o.few < 1 || o.many < 1 || o.users < 1 || o.soakTime < soakLooks*time.Second/10 || o.soakRate < 1 || o.history < 1000 || o.backlog < 1 {
-		return fmt.Errorf("-runs, -few, -many, -users and -backlog must be 1 or more, -duration 1s, -history 1000, -soak 18s")
+	if o.runs < 1 || o.duration < time.Second || o.warmup < 0 || o.few < 1 || o.many < 1 || o.users < 1 || o.soakTime < soakLooks*time.Second/10 || o.soakRate < 1 || o.history < 1000 || o.crowd < 1 || o.backlog < 1 {
+		return fmt.Errorf("-runs, -few, -many, -users, -crowd and -backlog must be 1 or more, -duration 1s, -history 1000, -soak 18s")
 	}
 	return nil
 }

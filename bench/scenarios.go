@@ -26,6 +26,7 @@ func scenarios() []scenario {
 		{"webhooks", "Deliveries to a subscriber that verifies each signature: of a backlog at full speed, and of 200 events a second.", webhooks},
 		{"mixed", "Users who send, look, list and search, each with a connection and time to think.", mixed},
 		{"history", "Pages, filters and search of long histories, 8 clients at a time.", history},
+		{"scale", "Accept, worker, SENT in a new installation, and in one with many stopped sessions and a long history.", scale},
 		{"idle", "What the processes cost while nothing happens.", idle},
 		{"soak", "A steady rate for long, with a webhook for each session: does anything grow that should not?", soak},
 		{"yardsticks", "What the machine does without Kurir.", yardsticks},

@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +14,9 @@ import (
 
 // ErrNoWorker says that nobody has room.
 var ErrNoWorker = fault.New(fault.Unavailable, "no_worker_available", "No worker has room for another session now. Try again later.").After(30 * time.Second)
+
+// onlySimulated is its sentence where simulated phones have room, which take no new sessions beside real workers.
+const onlySimulated = "No worker that speaks to WhatsApp has room for another session now, and simulated phones take none while such a worker is registered. Try again later."
 
 // placementLock is the advisory lock under which room on workers is counted and taken ("place" in ASCII).
 const placementLock int64 = 0x706c616365
@@ -82,6 +86,19 @@ func (f fleet) enginesWithRoom() []string {
 	return list
 }
 
+// registeredEngines are those of all workers that are not removed, whether their leases live or not.
+const registeredEngines = `SELECT DISTINCT engine FROM workers WHERE removed_at IS NULL`
+
+// forNew is the workers that new sessions go to.
+func (f fleet) forNew(registered []string) (list []placement.Worker) {
+	for engine, workers := range f {
+		if placement.TakesNew(engine, registered) {
+			list = append(list, workers...)
+		}
+	}
+	return list
+}
+
 // count changes the number of sessions of a worker, of which there may be none by that ID.
 func (f fleet) count(engine, id string, by int) {
 	for i := range f[engine] {
@@ -110,7 +127,7 @@ func lockFleet(ctx context.Context, tx pgx.Tx) (fleet, error) {
 	return readFleet(ctx, tx)
 }
 
-// place picks the worker for one more session, of whatever engine, as lockFleet does.
+// place picks the worker for one more session, of the engines that take new ones, as lockFleet does.
 func place(ctx context.Context, tx bun.Tx) (worker, engine string, err error) {
 	if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", placementLock); err != nil {
 		return "", "", err
@@ -119,18 +136,18 @@ func place(ctx context.Context, tx bun.Tx) (worker, engine string, err error) {
 	if err := tx.NewRaw(candidates).Scan(ctx, &list); err != nil {
 		return "", "", err
 	}
-	var all []placement.Worker
-	for _, workers := range fleetOf(list) {
-		all = append(all, workers...)
+	var registered []string
+	if err := tx.NewRaw(registeredEngines).Scan(ctx, &registered); err != nil {
+		return "", "", err
 	}
-	id, ok := placement.Pick(all)
-	if !ok {
-		return "", "", ErrNoWorker
+	workers := fleetOf(list)
+	if id, ok := placement.Pick(workers.forNew(registered)); ok {
+		at := slices.IndexFunc(list, func(c candidate) bool { return c.ID == id })
+		return id, list[at].Engine, nil
 	}
-	for _, c := range list {
-		if c.ID == id {
-			engine = c.Engine
-		}
+	refusal := *ErrNoWorker
+	if _, ok := placement.Pick(workers[placement.Simulator]); ok {
+		refusal.Sentence = onlySimulated
 	}
-	return id, engine, nil
+	return "", "", &refusal
 }

@@ -9,8 +9,8 @@ import (
 	"kurir/placement"
 )
 
-// UpdateScaling works out how many workers there should be from how things are and what was recommended before. It says
-// whether the recommendation has changed; announce then runs in the same transaction.
+// UpdateScaling works out how many workers there should be from how things are and what was recommended before, of the engines
+// that take new sessions: room at simulated phones is none for a tenant who waits for a real one. It says whether the recommendation has changed; announce then runs in the same transaction.
 func UpdateScaling(ctx context.Context, db *DB, now time.Time, announce func(tx pgx.Tx, s placement.Scaling) error) (s placement.Scaling, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO scaling (recommended, since, workers, utilization, reason) VALUES (0, 'epoch', 0, 0, '') ON CONFLICT DO NOTHING`); err != nil {
@@ -24,11 +24,17 @@ func UpdateScaling(ctx context.Context, db *DB, now time.Time, announce func(tx 
 		if err != nil {
 			return err
 		}
-		f := placement.Fleet{}
-		for _, same := range workers {
-			f.Workers = append(f.Workers, same...)
+		rows, err := tx.Query(ctx, registeredEngines)
+		if err != nil {
+			return err
 		}
-		if err := tx.QueryRow(ctx, `SELECT count(*) FROM sessions WHERE worker_id IS NULL AND desired = 'RUNNING'`).Scan(&f.Homeless); err != nil {
+		registered, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return err
+		}
+		f := placement.Fleet{Workers: workers.forNew(registered)}
+		if err := tx.QueryRow(ctx, `SELECT count(*) FROM sessions WHERE worker_id IS NULL AND desired = 'RUNNING' AND ($1 OR engine <> $2)`,
+			placement.TakesNew(placement.Simulator, registered), placement.Simulator).Scan(&f.Homeless); err != nil {
 			return err
 		}
 		if s = was; was.Recommended == 0 && len(f.Workers) == 0 {

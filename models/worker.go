@@ -4,7 +4,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
+
+	"kurir/placement"
 )
 
 // States of a worker.
@@ -99,34 +102,50 @@ func WorkersAlive(ctx context.Context, db bun.IDB) ([]Worker, error) {
 // Fleet counts workers and sessions.
 type Fleet struct {
 	Workers, Sessions  map[string]int // by status, lower case
-	Assigned, Capacity int
+	Assigned, Capacity int            // of the engines that take new sessions
 }
 
 // FleetOf reads how workers and sessions are. A worker whose lease is over is offline, whatever it said last.
 func FleetOf(ctx context.Context, q Querier) (Fleet, error) {
 	f := Fleet{Workers: map[string]int{}, Sessions: map[string]int{}}
 	rows, err := q.Query(ctx, `
-		SELECT 'worker', CASE WHEN lease_expires_at > now() THEN lower(status) ELSE 'offline' END AS label, count(*),
-			sum(CASE WHEN lease_expires_at > now() AND status = 'ONLINE' THEN least(max_sessions, session_cap) ELSE 0 END) FROM workers WHERE removed_at IS NULL GROUP BY 2
+		SELECT true AS worker, engine, CASE WHEN lease_expires_at > now() THEN lower(status) ELSE 'offline' END AS label, count(*),
+			sum(CASE WHEN lease_expires_at > now() AND status = 'ONLINE' THEN least(max_sessions, session_cap) ELSE 0 END) AS room
+			FROM workers WHERE removed_at IS NULL GROUP BY 2, 3
 		UNION ALL
-		SELECT 'session', lower(status), count(*), count(worker_id) FROM sessions WHERE deleted_at IS NULL GROUP BY 2`)
+		SELECT false, engine, lower(status), count(*), count(worker_id) FROM sessions WHERE deleted_at IS NULL GROUP BY 2, 3`)
 	if err != nil {
 		return f, err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var of, label string
-		var n, room int
-		if err := rows.Scan(&of, &label, &n, &room); err != nil {
-			return f, err
-		}
-		if of == "worker" {
-			f.Workers[label] = n
-			f.Capacity += room
-		} else {
-			f.Sessions[label] = n
-			f.Assigned += room
+	counts, err := pgx.CollectRows(rows, pgx.RowToStructByPos[fleetCount])
+	var registered []string
+	for _, c := range counts {
+		if c.Worker {
+			registered = append(registered, c.Engine)
 		}
 	}
-	return f, rows.Err()
+	for _, c := range counts {
+		c.addTo(&f, placement.TakesNew(c.Engine, registered))
+	}
+	return f, err
+}
+
+// fleetCount is the workers, or the sessions, of an engine in a status.
+type fleetCount struct {
+	Worker        bool
+	Engine, Label string
+	N, Room       int // of workers, that they offer; of sessions, that they take
+}
+
+func (c fleetCount) addTo(f *Fleet, takesNew bool) {
+	if !takesNew {
+		c.Room = 0
+	}
+	if c.Worker {
+		f.Workers[c.Label] += c.N
+		f.Capacity += c.Room
+	} else {
+		f.Sessions[c.Label] += c.N
+		f.Assigned += c.Room
+	}
 }

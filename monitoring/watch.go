@@ -24,8 +24,8 @@ type Lane struct {
 type Fleet struct {
 	Workers  map[string]int // by status
 	Sessions map[string]int // by status
-	Assigned int            // sessions that occupy room at workers
-	Capacity int            // room at workers that are online
+	Assigned int            // sessions that occupy room at workers, of the engines that take new sessions
+	Capacity int            // room at those workers that are online
 }
 
 var (
@@ -35,8 +35,8 @@ var (
 
 	workers  = desc("kurir_workers", "Workers by status.", "status")
 	sessions = desc("kurir_sessions", "Sessions by status, deleted ones left out.", "status")
-	assigned = desc("kurir_worker_sessions_assigned", "Sessions that occupy room at workers.")
-	capacity = desc("kurir_worker_sessions_max", "Sessions that the workers online can hold.")
+	assigned = desc("kurir_worker_sessions_assigned", "Sessions that occupy room at workers. Where real workers are registered, simulated phones do not count.")
+	capacity = desc("kurir_worker_sessions_max", "Sessions that the workers online can hold. Where real workers are registered, simulated ones do not count.")
 )
 
 // The states of workers and sessions have a series each, with or without any in it, so that a rule can ask for them.

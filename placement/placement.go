@@ -4,8 +4,19 @@ package placement
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
+
+// Simulator is the engine whose phones are nobody's.
+const Simulator = "simulator"
+
+// TakesNew reports whether new sessions go to workers of an engine, in view of the engines of all workers that are registered, be they
+// alive or not. As soon as one is real, simulated phones take none: who links his phone must not be given a simulated one because
+// the real workers are full, or away for a moment. An empty name is of a worker that was announced and has never come.
+func TakesNew(engine string, registered []string) bool {
+	return engine != Simulator || !slices.ContainsFunc(registered, func(e string) bool { return e != "" && e != Simulator })
+}
 
 // Worker is what is known of a worker when a decision is made.
 type Worker struct {

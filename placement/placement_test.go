@@ -200,3 +200,23 @@ func place(workers []Worker) bool {
 	}
 	return ok
 }
+
+func TestSimulatedPhonesTakeNewSessionsWhereNothingElseIsRegistered(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		registered []string
+		simulator  bool
+	}{
+		{"nobody has come yet", nil, true},
+		{"simulators alone", []string{"simulator"}, true},
+		{"one was announced, and nobody knows of what engine", []string{"simulator", ""}, true},
+		{"a real one beside them", []string{"simulator", "whatsapp"}, false},
+		{"an engine that we do not know is a real one", []string{"other", "simulator"}, false},
+		{"real ones alone", []string{"whatsapp"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.simulator, TakesNew("simulator", tt.registered))
+			assert.True(t, TakesNew("whatsapp", tt.registered))
+		})
+	}
+}

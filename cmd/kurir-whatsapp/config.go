@@ -55,7 +55,7 @@ type config struct {
 	DatabaseURL    string `env:"DATABASE_URL" secret:"true"`
 	Schema         string `env:"WHATSAPP_SCHEMA" envDefault:"kurir_whatsapp"`
 	Conns          int    `env:"WHATSAPP_DATABASE_CONNS" envDefault:"16"`
-	ImportFrom     string `env:"IMPORT_DATABASE_URL" secret:"true"` // of `kurir-whatsapp import`
+	ImportFrom     string `env:"IMPORT_DATABASE_URL" secret:"true"` // of `kurir-whatsapp import`; a SQLite file, too
 	DeviceName     string `env:"WHATSAPP_DEVICE_NAME" envDefault:"Kurir"`
 	AppVersion     string `env:"WHATSAPP_VERSION"`
 

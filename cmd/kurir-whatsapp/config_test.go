@@ -59,6 +59,18 @@ func TestDevelopmentNeedsLittle(t *testing.T) {
 	require.ErrorContains(t, err, "WORKER_AUTH_TOKEN")
 }
 
+func TestAnImportNeedsBothSides(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	for _, environ := range [][]string{nil, {"IMPORT_DATABASE_URL=file:/srv/main.db"}, {"WHATSAPP_DATABASE_URL=postgres://u:secret@127.0.0.1:1/x"}} {
+		err := run(context.Background(), []string{"import"}, environ, &out, &out)
+		require.ErrorContains(t, err, "IMPORT_DATABASE_URL and WHATSAPP_DATABASE_URL must be set")
+	}
+	require.NoError(t, run(context.Background(), []string{"import", "--help"}, nil, &out, &out))
+	require.Contains(t, out.String(), "file:/srv/wuzapi/main.db")
+	require.NotContains(t, out.String(), "secret")
+}
+
 func TestAddressOfKurirsDatabase(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "kurir.env")

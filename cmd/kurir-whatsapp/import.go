@@ -13,15 +13,16 @@ import (
 func (p *program) adopt() *cobra.Command {
 	var i whatsapp.Import
 	c := &cobra.Command{Use: "import", Short: "Adopt a linked device of another gateway on whatsmeow, without a new scan", Args: cobra.NoArgs,
-		Long: `Copies a device, with its keys, from the PostgreSQL of another program on whatsmeow (wuzapi, gowa and others), IMPORT_DATABASE_URL, and makes
-it a session's:
+		Long: `Copies a device, with its keys, from the store of another program on whatsmeow (wuzapi, gowa and others), and makes it a session's.
+IMPORT_DATABASE_URL says where that is: a PostgreSQL, postgres://…, or a SQLite file, file:/srv/wuzapi/main.db or its mere path.
 
   1. STOP the other program. It must never run again with this device: two who use one device's keys break them.
   2. Create a session in Kurir, and wait until it shows a QR code.
-  3. kurir-whatsapp import --session <uid>    with the uid of the worker's log, or at the QR code in the terminal; not needed if one session waits
+  3. kurir-whatsapp import --session <uid>    not needed if one session waits; else the command lists those that do
   4. POST /sessions/{id}/restart
 
-Both must have the same version of whatsmeow's tables. Stores in SQLite are to be copied into PostgreSQL first.`,
+Both must have the same version of whatsmeow's tables. A SQLite file is only read; a file of its name and -wal beside it belongs to it, so copy
+both. One that a running program is seen to have open is refused; not every one is seen.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := parse(p.environ)
 			if err != nil {
@@ -41,7 +42,7 @@ Both must have the same version of whatsmeow's tables. Stores in SQLite are to b
 			}
 			return errors.Join(err, engine.Close())
 		}}
-	c.Flags().StringVar(&i.Schema, "schema", "public", "of the other program's tables")
+	c.Flags().StringVar(&i.Schema, "schema", "public", "of the other program's tables, in PostgreSQL")
 	c.Flags().StringVar(&i.Device, "device", "", "JID of the device, where there are several")
 	c.Flags().StringVar(&i.Session, "session", "", "uid of the session, where several have no device")
 	return c

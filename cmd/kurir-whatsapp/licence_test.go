@@ -25,6 +25,7 @@ func TestKurirLinksNothingOfTheGPL(t *testing.T) {
 		for _, dep := range depsOf(t, program) {
 			require.NotContains(t, dep, "go.mau.fi/", program)
 			require.NotContains(t, dep, "kurir/worker/whatsapp", program)
+			require.NotContains(t, dep, "modernc.org/", "SQLite is for imports into the other program")
 		}
 	}
 }

@@ -19,8 +19,9 @@ import (
 
 const repository = "../.."
 
-// ofGo are read by the Go runtime, and by the library that reads time zones.
-var ofGo = map[string]bool{"GOMEMLIMIT": true, "GOMAXPROCS": true, "TZ": true}
+// ofLibraries are read by Go's runtime and standard library, and by OpenTelemetry's SDK.
+var ofLibraries = map[string]bool{"GOMEMLIMIT": true, "GOMAXPROCS": true, "TZ": true, "TMPDIR": true,
+	"OTEL_EXPORTER_OTLP_HEADERS": true, "OTEL_TRACES_SAMPLER": true, "OTEL_TRACES_SAMPLER_ARG": true}
 
 // reads tells whether Kurir reads a variable, and whether it is one for secrets, in clear.
 func reads(name string) (known, secret bool) {
@@ -33,7 +34,13 @@ func reads(name string) (known, secret bool) {
 			return field.Tag.Get("secret") != "", false
 		}
 	}
-	return ofGo[name], false
+	return ofLibraries[name], false
+}
+
+// whatsappReads tells whether kurir-whatsapp reads a variable, which is a program of its own.
+func whatsappReads(t *testing.T, variable string) bool {
+	t.Helper()
+	return strings.Contains(read(t, filepath.Join(repository, "cmd/kurir-whatsapp/config.go")), `env:"`+strings.TrimSuffix(variable, secretfile.Suffix)+`"`)
 }
 
 // compose is what these tests read of docker-compose.yml. A module under tools/ checks the whole of it.
@@ -64,7 +71,7 @@ func TestComposeSetsWhatKurirReads(t *testing.T) {
 		for variable, value := range service.Environment {
 			known, secret := reads(variable)
 			if !known && strings.HasPrefix(service.Image, "kurir-whatsapp") {
-				known = strings.Contains(read(t, filepath.Join(repository, "cmd/kurir-whatsapp/config.go")), `env:"`+strings.TrimSuffix(variable, "_FILE")+`"`)
+				known = whatsappReads(t, variable)
 			}
 			require.True(t, known, "%s sets %s, which nobody reads", name, variable)
 			require.False(t, secret && value != "" && variable != "REDIS_URL", "%s has %s in clear", name, variable)
@@ -145,7 +152,7 @@ func units(t *testing.T) map[string][]string {
 	for _, path := range paths {
 		all[filepath.Base(path)] = strings.Split(read(t, path), "\n")
 	}
-	require.Len(t, all, 7)
+	require.Len(t, all, 8)
 	return all
 }
 
@@ -165,6 +172,9 @@ func TestUnitsSetWhatKurirReads(t *testing.T) {
 			for _, pair := range strings.Fields(list) {
 				variable, value, _ := strings.Cut(pair, "=")
 				known, secret := reads(variable)
+				if !known && strings.HasPrefix(unit, "kurir-whatsapp") {
+					known = whatsappReads(t, variable)
+				}
 				require.True(t, known, "%s sets %s, which nobody reads", unit, variable)
 				require.False(t, secret, "%s has %s in clear", unit, variable)
 				if credential, ok := strings.CutPrefix(value, "%d/"); ok {
@@ -176,6 +186,27 @@ func TestUnitsSetWhatKurirReads(t *testing.T) {
 		require.Equal(t, credentials, named, unit)
 	}
 }
+
+// What docs/monitoring.md has Prometheus scrape is where the units serve it, and so is what docs/deployment.md installs.
+func TestUnitsAreWhereTheDocumentationHasThem(t *testing.T) {
+	monitoring, deployment := read(t, filepath.Join(repository, "docs/monitoring.md")), read(t, filepath.Join(repository, "docs/deployment.md"))
+	served := regexp.MustCompile(`(?m)^Environment=.*\b(?:METRICS|INTERNAL)_PORT=(\S+)`)
+	for unit, lines := range units(t) {
+		name, isUnit := strings.CutSuffix(unit, ".service")
+		if !isUnit {
+			continue
+		}
+		require.Contains(t, deployment, strings.TrimSuffix(name, "@"), "nobody is told of %s", unit)
+		if port := served.FindStringSubmatch(strings.Join(lines, "\n")); port != nil {
+			at := strings.ReplaceAll(port[1], "%i", "8001")
+			job := strings.TrimSuffix(strings.Replace(name, "kurir-whatsapp", "kurir-worker", 1), "@")
+			require.Regexp(t, `job_name: `+job+`, static_configs: \[\{targets: \["localhost:`+at+`"`, monitoring)
+		}
+	}
+}
+
+// installed is a program of ours in a unit.
+var installed = regexp.MustCompile(`/usr/local/bin/kurir(-whatsapp)?`)
 
 // TestUnitsAreValid asks systemd, where it is installed.
 func TestUnitsAreValid(t *testing.T) {
@@ -190,7 +221,7 @@ func TestUnitsAreValid(t *testing.T) {
 	for unit, lines := range units(t) {
 		if strings.HasSuffix(unit, ".service") { // its program has to be there
 			path := filepath.Join(folder, unit)
-			require.NoError(t, os.WriteFile(path, []byte(strings.ReplaceAll(strings.Join(lines, "\n"), "/usr/local/bin/kurir", "/bin/true")), 0o600))
+			require.NoError(t, os.WriteFile(path, []byte(installed.ReplaceAllString(strings.Join(lines, "\n"), "/bin/true")), 0o600))
 			files = append(files, strings.Replace(path, "@.", "@8001.", 1))
 		}
 	}

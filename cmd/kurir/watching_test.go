@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
+	"kurir/monitoring"
 )
 
 const watching = "../../monitoring"
@@ -91,7 +93,7 @@ type prometheus struct {
 	asks map[string]bool // selectors that found something
 }
 
-var intervals = regexp.MustCompile(`(?m)((?:scrape_|evaluation_)?(?:interval|timeout)): \S+$`)
+var intervals = regexp.MustCompile(`(?m)((?:scrape_|evaluation_)?(?:interval|timeout)): \w+$`)
 
 // watchedBy starts Prometheus on what is shipped, but for where the targets are and how often it looks, and waits until it
 // reaches them all.
@@ -131,7 +133,7 @@ func (c *cluster) watchedBy(binary, at string) *prometheus {
 			return false, res.Status
 		}
 		up := p.ask(c.t, `up == 1`)
-		return len(up) == 2+2+2+2, fmt.Sprint(up, said.notable(5))
+		return len(up) == 2+2+2+2+1, fmt.Sprint(up, said.notable(5))
 	})
 	return p
 }
@@ -152,8 +154,21 @@ func (c *cluster) targets(text []byte) []byte {
 			}
 		}
 		require.NotEmpty(c.t, list, "%s", match)
+		if string(groups[1]) == "worker" {
+			list = append(list, strconv.Quote(whatsAppFigures(c.t)))
+		}
 		return []byte(strings.Replace(string(match), string(groups[2]), "static_configs: [{targets: ["+strings.Join(list, ", ")+"]}]", 1))
 	})
+}
+
+// whatsAppFigures are those of a worker that speaks to WhatsApp, which is no part of this program.
+func whatsAppFigures(t *testing.T) (address string) {
+	t.Helper()
+	m := monitoring.New("test")
+	m.WatchWhatsApp(func() monitoring.WhatsApp { return monitoring.WhatsApp{Statuses: map[string]int{"connected": 1}} })
+	s := httptest.NewServer(m.Handler())
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
 }
 
 // promSeries is one series of an answer.

@@ -22,12 +22,21 @@ const root = "../.."
 // manifests is the folder that is looked at.
 const manifests = root + "/deploy/kubernetes"
 
+// dashboards is the folder of the one component that is elsewhere.
+const dashboards = root + "/monitoring/grafana"
+
 // everythingElse is an overlay of the components that no other one has.
 const everythingElse = `
 kind: Kustomization
 namespace: kurir
 resources: [namespace.yaml, ../../base, network.yaml]
-components: [../../components/http-route, ../../components/media-volume, ../../components/keda, ../../components/pod-monitors]
+components:
+  - ../../components/http-route
+  - ../../components/media-volume
+  - ../../components/keda
+  - ../../components/pod-monitors
+  - ../../components/prometheus-rules
+  - ../../../../monitoring/grafana
 `
 
 // variant is what one overlay comes to.
@@ -44,6 +53,7 @@ type variant struct {
 	ingresses  []*networkingv1.Ingress
 	routes     []*httpRoute
 	monitors   []*podMonitor
+	rules      []*prometheusRule
 	scalers    []scaler
 	namespaces map[string]*corev1.Namespace
 	inside     map[string]bool // the namespaces that objects name
@@ -73,7 +83,7 @@ func buildVariant(t *testing.T, name string) *variant {
 
 func build(t *testing.T, name string) *variant {
 	t.Helper()
-	all, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(tree(t), "/overlays/"+name)
+	all, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(tree(t), "/deploy/kubernetes/overlays/"+name)
 	require.NoError(t, err)
 	v := &variant{name: name, claims: map[string]*corev1.PersistentVolumeClaim{}, configs: map[string]*corev1.ConfigMap{},
 		accounts: map[string]*corev1.ServiceAccount{}, namespaces: map[string]*corev1.Namespace{}, inside: map[string]bool{}}
@@ -87,24 +97,27 @@ func build(t *testing.T, name string) *variant {
 	return v
 }
 
-// tree is deploy/kubernetes in memory, with the overlay of the tests in it.
+// tree is the folders of manifests in memory, with the overlay of the tests in them.
 func tree(t *testing.T) filesys.FileSystem {
 	t.Helper()
 	files := filesys.MakeFsInMemory()
-	require.NoError(t, filepath.WalkDir(manifests, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		body, err := os.ReadFile(path)
-		require.NoError(t, err)
-		name := strings.TrimPrefix(path, manifests)
-		require.NoError(t, files.WriteFile(name, body))
-		if kept := strings.TrimPrefix(name, "/overlays/production/"); kept == "namespace.yaml" || kept == "network.yaml" {
-			require.NoError(t, files.WriteFile("/overlays/everything-else/"+kept, body))
-		}
-		return nil
-	}))
-	require.NoError(t, files.WriteFile("/overlays/everything-else/kustomization.yaml", []byte(everythingElse)))
+	const production, tests = "/deploy/kubernetes/overlays/production/", "/deploy/kubernetes/overlays/everything-else/"
+	for _, folder := range []string{manifests, dashboards} {
+		require.NoError(t, filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			body, err := os.ReadFile(path)
+			require.NoError(t, err)
+			name := strings.TrimPrefix(path, root)
+			require.NoError(t, files.WriteFile(name, body))
+			if kept := strings.TrimPrefix(name, production); kept == "namespace.yaml" || kept == "network.yaml" {
+				require.NoError(t, files.WriteFile(tests+kept, body))
+			}
+			return nil
+		}))
+	}
+	require.NoError(t, files.WriteFile(tests+"kustomization.yaml", []byte(everythingElse)))
 	return files
 }
 
@@ -138,6 +151,8 @@ func (v *variant) add(t *testing.T, object any) {
 		v.routes = append(v.routes, o)
 	case *podMonitor:
 		v.monitors = append(v.monitors, o)
+	case *prometheusRule:
+		v.rules = append(v.rules, o)
 	default:
 		w, ok := workloadOf(o)
 		require.True(t, ok, "nobody looks at a %T", o)

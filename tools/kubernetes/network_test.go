@@ -70,6 +70,8 @@ func TestWhoReachesWhom(t *testing.T) {
 		}
 		watched := len(v.monitors) > 0
 		check(watched, elsewhere("monitoring"), at("kurir-api"), 8081)
+		check(watched, at("kurir-api"), elsewhere("monitoring"), 9090)
+		check(false, at("kurir-runner"), elsewhere("monitoring"), 9090)
 		for _, name := range []string{"kurir-runner", "kurir-scheduler", "kurir-worker"} {
 			check(watched, elsewhere("monitoring"), at(name), 9100)
 		}

@@ -16,6 +16,7 @@ type scaler struct {
 	least, most int32
 	queries     []string // of Prometheus
 	thresholds  []string
+	addresses   []string // of that Prometheus
 	byCPU       bool
 }
 
@@ -32,6 +33,7 @@ func (o *scaledObject) scaler() scaler {
 	for _, trigger := range o.Spec.Triggers {
 		s.queries = append(s.queries, trigger.Metadata["query"])
 		s.thresholds = append(s.thresholds, trigger.Metadata["threshold"])
+		s.addresses = append(s.addresses, trigger.Metadata["serverAddress"])
 	}
 	return s
 }

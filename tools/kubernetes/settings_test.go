@@ -2,10 +2,12 @@ package kubernetes
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,7 +73,7 @@ func secrets(t *testing.T, overlay string) map[string]*corev1.Secret {
 	}
 	script := exec.Command("bash", manifests+"/make-secrets", overlay)
 	script.Env = []string{"PATH=" + os.Getenv("PATH")}
-	for _, name := range []string{"ADMIN_EMAIL", "DATABASE_URL", "REDIS_URL", "SMTP_PASS", "WEBHOOK_SECRET", "SCALING_WEBHOOK_URL", "BILLING_WEBHOOK_URL",
+	for _, name := range []string{"ADMIN_EMAIL", "DATABASE_URL", "DATABASE_DIRECT_URL", "REDIS_URL", "SMTP_PASS", "WEBHOOK_SECRET", "SCALING_WEBHOOK_URL", "BILLING_WEBHOOK_URL",
 		"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		script.Env = append(script.Env, name+`=of "`+name+`": {`+"\n}") // which no YAML may come of
 	}
@@ -114,6 +116,50 @@ func TestReferences(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What an operator may take the number sign from is a variable, and its file a key of the Secret. Workers go past the pooler.
+func TestWhatIsCommentedOutWorks(t *testing.T) {
+	known, made := variables(t), secrets(t, "production")
+	files := map[string]string{"gateway.env": "kurir", "worker.env": "kurir-worker"}
+	for file, secret := range files {
+		text, err := os.ReadFile(manifests + "/overlays/production/" + file)
+		require.NoError(t, err)
+		for _, line := range regexp.MustCompile(`(?m)^#([A-Z_]+)=(.*)$`).FindAllStringSubmatch(string(text), -1) {
+			name, fromFile := strings.CutSuffix(line[1], "_FILE")
+			require.Contains(t, known, name)
+			if fromFile {
+				require.Equal(t, "/run/secrets/kurir/"+name, line[2])
+				requireKey(t, made, secret, name)
+			}
+		}
+	}
+	require.Equal(t, made["kurir"].Data["DATABASE_DIRECT_URL"], made["kurir-worker"].Data["WHATSAPP_DATABASE_URL"])
+}
+
+// docs/kubernetes.md adds up the connections to PostgreSQL of as many pods as autoscalers may make.
+func TestConnectionsAddUp(t *testing.T) {
+	most := func(variant, target string) int {
+		for _, s := range buildVariant(t, variant).scalers {
+			if s.target == target {
+				return int(s.most)
+			}
+		}
+		t.Fatalf("nothing scales %s", target)
+		return 0
+	}
+	of := func(workload, variable string) int {
+		v := buildVariant(t, "production")
+		n, err := strconv.Atoi(v.environment(v.workload(workload).template.Spec.Containers[0])[variable])
+		require.NoError(t, err)
+		return n
+	}
+	each, schedulers := of("kurir-api", "DATABASE_MAX_CONNS"), int(*buildVariant(t, "production").workload("kurir-scheduler").replicas)
+	gateway := (most("production", "Deployment kurir-api")+1)*each + (most("production", "Deployment kurir-runner")+1)*(each+8) + (schedulers+1)*4
+	workers := most("everything-else", "StatefulSet kurir-worker") * (of("kurir-worker", "WHATSAPP_DATABASE_CONNS") + 2)
+	text, err := os.ReadFile(root + "/docs/kubernetes.md")
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(strings.Fields(string(text)), " "), fmt.Sprintf("that is %d and %d", gateway, workers))
 }
 
 func requireKey(t *testing.T, made map[string]*corev1.Secret, name, key string) {
@@ -169,7 +215,7 @@ func TestWorkersKnowLittle(t *testing.T) {
 		}
 		require.Equal(t, want, files)
 		for name := range v.environment(w.template.Spec.Containers[0]) {
-			if v.name == "simulator" || name != "WHATSAPP_DATABASE_URL_FILE" {
+			if v.name == "simulator" || !strings.HasPrefix(name, "WHATSAPP_DATABASE_") {
 				require.NotContains(t, name, "DATABASE")
 			}
 			require.NotContains(t, name, "REDIS")

@@ -63,13 +63,15 @@ func newObject(kind string) any {
 		return new(scaledObject)
 	case "monitoring.coreos.com/v1 PodMonitor":
 		return new(podMonitor)
+	case "monitoring.coreos.com/v1 PrometheusRule":
+		return new(prometheusRule)
 	case "gateway.networking.k8s.io/v1 HTTPRoute":
 		return new(httpRoute)
 	}
 	return nil
 }
 
-// The three kinds below are of other projects, whose modules bring half of Kubernetes along. What stands here is the part of their
+// The four kinds below are of other projects, whose modules bring half of Kubernetes along. What stands here is the part of their
 // types that we use, by KEDA 2.17, Prometheus Operator 0.85 and Gateway API 1.3.
 
 type scaledObject struct {
@@ -110,6 +112,28 @@ type podMonitor struct {
 			} `json:"relabelings"`
 		} `json:"podMetricsEndpoints"`
 	} `json:"spec"`
+}
+
+type prometheusRule struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              ruleGroups `json:"spec"`
+}
+
+// ruleGroups is also what a file of Prometheus's own has.
+type ruleGroups struct {
+	Groups []struct {
+		Name     string `json:"name"`
+		Interval string `json:"interval"`
+		Rules    []struct {
+			Alert       string            `json:"alert"`
+			Record      string            `json:"record"`
+			Expr        string            `json:"expr"`
+			For         string            `json:"for"`
+			Labels      map[string]string `json:"labels"`
+			Annotations map[string]string `json:"annotations"`
+		} `json:"rules"`
+	} `json:"groups"`
 }
 
 type httpRoute struct {

@@ -4,14 +4,17 @@ package whatsapp
 
 import (
 	"context"
-	"strings"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
+	"kurir/worker"
 )
 
 // A device of another program on whatsmeow goes on as a session, without a scan, and with the keys that it had.
@@ -21,6 +24,7 @@ func TestADeviceOfAnotherProgramIsAdopted(t *testing.T) {
 	other, ours := n.engine(t, func(c *Config) { c.Schema = "another_program" }), n.engine(t)
 	ended(t, other, ours)
 	ctx := context.Background()
+	n.linked(t, other).close() // another one, which is none of ours
 	h := n.linked(t, other)
 	phone, ann := n.of(h.id), n.person(t, "+491")
 	h.deliver(sendOf("before"))
@@ -30,20 +34,21 @@ func TestADeviceOfAnotherProgramIsAdopted(t *testing.T) {
 	h.close()
 
 	id := uuid.NewString()
-	from := Import{From: n.url, Schema: "another_program", Session: id}
+	device := n.Devices(phone)[0].String()
+	from := Import{From: n.url, Schema: "another_program", Device: device, Session: id}
 	_, err = ours.Adopt(ctx, from)
 	require.ErrorIs(t, err, errNoSession)
-	_, err = ours.Adopt(ctx, Import{From: n.url, Schema: "another_program"})
+	_, err = ours.Adopt(ctx, Import{From: n.url, Schema: "another_program", Device: device})
 	require.ErrorIs(t, err, errNoSession)
 	waiting := open(t, ours, id, 1)
 	waiting.await(wire.StatusQRRequired, "")
 	from.Device = "628:1@s.whatsapp.net"
 	_, err = ours.Adopt(ctx, from)
 	require.ErrorContains(t, err, number(phone), "it says which there are")
-	from.Device, from.Session = "", "" // there is one of each
+	from.Device, from.Session = device, "" // one session waits
 	jid, err := ours.Adopt(ctx, from)
 	require.NoError(t, err)
-	require.True(t, strings.HasPrefix(jid, number(phone)+":"), jid)
+	require.Equal(t, device, jid)
 	from.Session = id
 	_, err = ours.Adopt(ctx, from)
 	require.ErrorIs(t, err, errHasDevice)
@@ -69,4 +74,67 @@ func TestADeviceOfAnotherProgramIsAdopted(t *testing.T) {
 	_, err = ours.Adopt(ctx, Import{From: "postgres://u:secret@%", Session: id})
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "secret")
+}
+
+// Of two devices in a SQLite file each goes on as a session of its own, without a scan, also where the number has another device
+// at Kurir already; none is adopted twice.
+func TestDevicesInASQLiteFileAreAdopted(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	engine := n.engine(t)
+	ended(t, engine)
+	ctx, ann := context.Background(), n.person(t, "+491")
+	known := n.linked(t, engine)
+	phones := []string{n.of(known.id), "+628110001"}
+	other := newProgram(t, filepath.Join(t.TempDir(), "my store.db"))
+	devices := []types.JID{other.linked(n, phones[0]), other.linked(n, phones[1])}
+	require.NotEqual(t, n.Devices(phones[0])[0], devices[0], "the number has two")
+	other.stop()
+	from := Import{From: "file:" + other.path + "?_foreign_keys=on"}
+
+	_, err := engine.Adopt(ctx, from)
+	require.ErrorContains(t, err, devices[0].String())
+	require.ErrorContains(t, err, devices[1].String())
+	var ids []string
+	for _, device := range devices {
+		waiting := open(t, engine, uuid.NewString(), 1)
+		waiting.await(wire.StatusQRRequired, "")
+		from.Device, from.Session = device.String(), "" // the other sessions have one
+		jid, err := engine.Adopt(ctx, from)
+		require.NoError(t, err)
+		require.Equal(t, device.String(), jid)
+		waiting.close()
+		ids = append(ids, waiting.id)
+	}
+	from.Session = ids[0]
+	_, err = engine.Adopt(ctx, from)
+	require.ErrorIs(t, err, errHasDevice)
+	from.Session = unlinkedSession(t, engine).session
+	_, err = engine.Adopt(ctx, from)
+	require.ErrorIs(t, err, errTaken)
+	require.ErrorContains(t, err, ids[1])
+	later := unlinkedSession(t, engine).session
+	from.Session, later = "", later+", last held at 20"
+	_, err = engine.Adopt(ctx, from)
+	require.ErrorContains(t, err, "say which session is meant:\n"+later)
+
+	for i, id := range ids {
+		adopted := open(t, engine, id, 2)
+		adopted.await(wire.StatusConnected, "")
+		require.Equal(t, phones[i], adopted.State().PhoneNumber)
+		_, err = ann.Write(address(phones[i]), "after")
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return got(adopted, "after") }, patience, time.Millisecond)
+		adopted.deliver(sendOf("after"))
+		require.Empty(t, n.Fights(phones[i]))
+	}
+	require.Eventually(t, func() bool { return got(known, "after") }, patience, time.Millisecond)
+	known.deliver(sendOf("of the first device"))
+	require.Empty(t, ann.Unreadable())
+	require.Len(t, n.Phone(t, "+491"), 2+2+1)
+}
+
+// got reports whether a session has received a text.
+func got(h *held, text string) bool {
+	return slices.ContainsFunc(h.received(), func(e worker.Event) bool { return e.Data.(wire.ReceivedData).Message == text })
 }

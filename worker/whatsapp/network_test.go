@@ -37,7 +37,9 @@ import (
 var serve = func() bool { return false }
 
 func TestMain(m *testing.M) {
-	if !serve() {
+	if path := os.Getenv(holdVariable); path != "" {
+		hold(path)
+	} else if !serve() {
 		embeddedtest.Main(m)
 	}
 }

@@ -4,6 +4,7 @@ package compose
 
 import (
 	"context"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/docker/go-units"
 )
 
 const repository = "../../.."
@@ -20,8 +22,14 @@ const repository = "../../.."
 // references looked up.
 func project(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithWorkingDirectory(repository),
-		cli.WithEnv(nil), cli.WithProfiles([]string{"*"}), cli.WithConsistency(true), cli.WithNormalization(true))
+	return load(t, []string{"*"})
+}
+
+func load(t *testing.T, profiles []string, overrides ...string) *types.Project {
+	t.Helper()
+	files := append([]string{filepath.Join(repository, "docker-compose.yml")}, overrides...)
+	options, err := cli.NewProjectOptions(files, cli.WithWorkingDirectory(repository),
+		cli.WithEnv(nil), cli.WithProfiles(profiles), cli.WithConsistency(true), cli.WithNormalization(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +38,47 @@ func project(t *testing.T) *types.Project {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// simulators leaves the simulated phones out, as docs/whatsapp.md has it.
+const simulators = `  services:
+    simnet: {profiles: [simulator]}
+    worker-1: {profiles: [simulator]}
+    worker-2: {profiles: [simulator]}
+`
+
+// What docs/whatsapp.md says to write into docker-compose.override.yml leaves the real worker and all that it needs.
+func TestComposeWithoutSimulatedPhones(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs/whatsapp.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), simulators) {
+		t.Fatal("docs/whatsapp.md says something else")
+	}
+	override := filepath.Join(t.TempDir(), "docker-compose.override.yml")
+	if err := os.WriteFile(override, []byte(simulators), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	names := load(t, []string{"whatsapp"}, override).ServiceNames()
+	slices.Sort(names)
+	if want := []string{"api", "grafana", "migrate", "postgres", "prometheus", "redis", "runner", "scheduler", "whatsapp-1"}; !slices.Equal(names, want) {
+		t.Errorf("services: %v", names)
+	}
+}
+
+// Several of a service need no name and no port of the machine's; docs/deployment.md says which may be several, and what api needs.
+func TestComposeReplicas(t *testing.T) {
+	override := filepath.Join(t.TempDir(), "docker-compose.override.yml")
+	if err := os.WriteFile(override, []byte("services: {api: {ports: !reset []}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := load(t, nil, override)
+	for _, name := range []string{"api", "runner", "scheduler"} {
+		if s := p.Services[name]; len(s.Ports) > 0 || s.ContainerName != "" || s.Hostname != "" {
+			t.Errorf("there can be but one %s", name)
+		}
+	}
 }
 
 func ours(s types.ServiceConfig) bool { return strings.HasPrefix(s.Image, "kurir") }
@@ -116,6 +165,31 @@ func TestComposeKeepsKurirClosed(t *testing.T) {
 	}
 }
 
+// What lies in a tmpfs is memory of its container: full, it must not take what the Go runtime counts upon.
+func TestComposeMemoryHoldsWhatItHasTo(t *testing.T) {
+	for name, s := range project(t).Services {
+		if !ours(s) {
+			continue
+		}
+		limit, err := units.RAMInBytes(strings.TrimSuffix(*s.Environment["GOMEMLIMIT"], "iB"))
+		if err != nil {
+			t.Errorf("%s: GOMEMLIMIT: %v", name, err)
+		}
+		sum := limit
+		for _, folder := range s.Tmpfs {
+			_, size, _ := strings.Cut(folder, "size=")
+			n, err := units.RAMInBytes(size)
+			if err != nil {
+				t.Errorf("%s: the tmpfs %s has no bound: %v", name, folder, err)
+			}
+			sum += n
+		}
+		if most := int64(s.Deploy.Resources.Limits.MemoryBytes); sum > most || limit < most*4/5 {
+			t.Errorf("%s: GOMEMLIMIT (%d MB) and its tmpfs make %d MB of %d", name, limit>>20, sum>>20, most>>20)
+		}
+	}
+}
+
 // Each variable that names a secret's file names one that is mounted, and each that is mounted is named.
 func TestComposeSecretsAreWhereTheyAreReadFrom(t *testing.T) {
 	p := project(t)
@@ -150,6 +224,31 @@ func TestComposeSecretsAreWhereTheyAreReadFrom(t *testing.T) {
 	}
 }
 
+// Workers read no .env, which may hold secrets that are not theirs; what it says of traces reaches them all the same.
+func TestComposeTracesReachWorkers(t *testing.T) {
+	dotenv := filepath.Join(t.TempDir(), ".env")
+	if err := os.WriteFile(dotenv, []byte("OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := cli.NewProjectOptions([]string{filepath.Join(repository, "docker-compose.yml")}, cli.WithWorkingDirectory(repository),
+		cli.WithEnvFiles(dotenv), cli.WithDotEnv, cli.WithProfiles([]string{"*"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := options.LoadProject(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"worker-1", "worker-2", "whatsapp-1"} {
+		if at := p.Services[name].Environment["OTEL_EXPORTER_OTLP_ENDPOINT"]; at == nil || *at != "http://collector:4318" {
+			t.Errorf("%s sends its traces nowhere", name)
+		}
+		if off, ok := p.Services[name].Environment["OTEL_SDK_DISABLED"]; ok && off != nil {
+			t.Errorf("%s: what is not in .env is set to %q", name, *off)
+		}
+	}
+}
+
 func TestComposeWorkersDiffer(t *testing.T) {
 	p := project(t)
 	for _, name := range []string{"worker-1", "worker-2", "whatsapp-1"} {
@@ -176,7 +275,10 @@ func TestComposeServersAreDurable(t *testing.T) {
 			t.Errorf("postgres has its %s changed", setting)
 		}
 	}
-	for service, folder := range map[string]string{"postgres": "/var/lib/postgresql/data", "redis": "/data", "api": "/media", "runner": "/media", "prometheus": "/prometheus", "grafana": "/var/lib/grafana"} {
+	if at := p.Services["simnet"].Environment["SIMNET_STATE"]; at == nil || path.Dir(*at) != "/var/lib/kurir" {
+		t.Error("the simulated network forgets its phones")
+	}
+	for service, folder := range map[string]string{"simnet": "/var/lib/kurir", "whatsapp-1": "/tmp", "postgres": "/var/lib/postgresql/data", "redis": "/data", "api": "/media", "runner": "/media", "prometheus": "/prometheus", "grafana": "/var/lib/grafana"} {
 		if !slices.ContainsFunc(p.Services[service].Volumes, func(v types.ServiceVolumeConfig) bool {
 			return v.Type == types.VolumeTypeVolume && v.Source != "" && v.Target == folder
 		}) {

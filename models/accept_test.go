@@ -1,0 +1,53 @@
+package models_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"kurir/models"
+	"kurir/models/modelstest"
+)
+
+// A lane is woken unless a live runner has it: that one's release fails then, so it looks once more.
+func TestAcceptsWakeLanesThatNobodyHolds(t *testing.T) {
+	db := modelstest.DB(t)
+	_, s := modelstest.Ready(t, db)
+	var woken []uuid.UUID
+	a := models.NewAccepter(db.Pool, quiet, func(lanes []uuid.UUID, batch int) {
+		require.Positive(t, batch)
+		woken = lanes
+	})
+	t.Cleanup(a.Close)
+	runner := uuid.New()
+	require.NoError(t, models.RenewRunner(t.Context(), db.Pool, runner, "host", 1, time.Minute))
+	accept := func() []uuid.UUID {
+		woken = nil
+		m := newMessage(s.UID, "628123@s.whatsapp.net", "Hello")
+		require.NoError(t, a.AcceptAll(t.Context(), []*models.NewMessage{m, newMessage(s.UID, m.Chat, "you")}))
+		return woken
+	}
+	free := []uuid.UUID{s.UID}
+	require.Equal(t, free, accept())
+	h, ok, err := models.TakeLane(t.Context(), db.Pool, s.UID, runner)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Empty(t, accept(), "it is held")
+	released, err := models.ReleaseLane(t.Context(), db.Pool, models.LaneMessages, h)
+	require.NoError(t, err)
+	require.False(t, released, "something came")
+	require.NoError(t, models.YieldLane(t.Context(), db.Pool, h, time.Hour))
+	require.Equal(t, free, accept())
+	_, _, err = models.TakeLane(t.Context(), db.Pool, s.UID, runner)
+	require.NoError(t, err)
+	require.NoError(t, models.RenewRunner(t.Context(), db.Pool, runner, "host", 1, -time.Second))
+	require.Equal(t, free, accept(), "its holder is dead")
+
+	known := newMessage(s.UID, "628123@s.whatsapp.net", "once")
+	for range 2 { // the second time it is there already, and whether the first one's wake-up came is not known
+		require.NoError(t, a.AcceptAll(t.Context(), []*models.NewMessage{known}))
+		require.Equal(t, free, woken)
+	}
+}

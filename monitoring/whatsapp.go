@@ -10,6 +10,7 @@ type WhatsApp struct {
 	Panics     int64 // of one session each
 	Fenced     int64 // sends that the database refused, since another worker held the session
 	Retries    int64 // messages that phones have asked for again
+	Unreadable int64 // messages that came in and could not be read, each time that they came
 }
 
 var (
@@ -19,6 +20,7 @@ var (
 	whatsappPanics     = desc("kurir_whatsapp_panics_total", "Panics, each of which was kept to one session.")
 	whatsappFenced     = desc("kurir_whatsapp_fenced_total", "Sends that the database refused because another worker held the session.")
 	whatsappRetries    = desc("kurir_whatsapp_retries_total", "Messages that phones could not read and asked for again.")
+	whatsappUnreadable = desc("kurir_whatsapp_unreadable_total", "Messages that came in and could not be read, each time that they came.")
 )
 
 // WatchWhatsApp adds the figures of a worker that speaks to WhatsApp. stat reads figures in memory and is asked at every scrape.
@@ -27,7 +29,7 @@ func (m *Metrics) WatchWhatsApp(stat func() WhatsApp) { m.registry.MustRegister(
 type whatsApp func() WhatsApp
 
 func (whatsApp) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{whatsappSessions, whatsappOutdated, whatsappReconnects, whatsappPanics, whatsappFenced, whatsappRetries} {
+	for _, d := range []*prometheus.Desc{whatsappSessions, whatsappOutdated, whatsappReconnects, whatsappPanics, whatsappFenced, whatsappRetries, whatsappUnreadable} {
 		ch <- d
 	}
 }
@@ -46,4 +48,5 @@ func (stat whatsApp) Collect(ch chan<- prometheus.Metric) {
 	e.counter(whatsappPanics, float64(w.Panics))
 	e.counter(whatsappFenced, float64(w.Fenced))
 	e.counter(whatsappRetries, float64(w.Retries))
+	e.counter(whatsappUnreadable, float64(w.Unreadable))
 }

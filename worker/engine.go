@@ -96,6 +96,12 @@ type Reconnecter interface {
 	Reconnect(ctx context.Context) error
 }
 
+// Settler is a Conn whose acknowledgements of what came in take time. An engine whose acknowledgements do not leaves it out.
+type Settler interface {
+	// Settle waits for those that are on their way, for as long as ctx allows. A session that is let go of may write until then.
+	Settle(ctx context.Context)
+}
+
 // Errors of Conn.Send: nothing was sent.
 var (
 	ErrNotConnected = errors.New("session is not connected")

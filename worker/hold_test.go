@@ -154,6 +154,41 @@ func TestReleaseFinishesSends(t *testing.T) {
 	})
 }
 
+// settling is a conn whose acknowledgements take time.
+type settling struct {
+	*conn
+	takes time.Duration
+	may   bool // it was allowed to write all the while
+}
+
+func (s *settling) Settle(ctx context.Context) {
+	select {
+	case <-time.After(s.takes):
+		s.may = s.s.Lease() && !s.closed()
+	case <-ctx.Done():
+	}
+}
+
+// What came in is acknowledged before the session is let go of, while its worker may still write.
+func TestReleaseWaitsForAcknowledgements(t *testing.T) {
+	for _, c := range []struct{ takes, waits time.Duration }{{time.Second, time.Second}, {time.Hour, drainTimeout}} {
+		var slow *settling
+		onBench(t, func(_ *gateway, e *engine, _ *Config) {
+			e.wrap = func(inner *conn) Conn {
+				slow = &settling{conn: inner, takes: c.takes}
+				return slow
+			}
+		}, func(b *bench) {
+			b.hold("s1", 1)
+			began := time.Now()
+			require.NoError(b, b.n.Release(b.Context(), "s1", 1))
+			require.Equal(b, c.waits, time.Since(began))
+			require.True(b, slow.closed())
+			require.Equal(b, c.takes == c.waits, slow.may)
+		})
+	}
+}
+
 func TestReleaseDoesNotWaitForever(t *testing.T) {
 	onBench(t, func(_ *gateway, e *engine, _ *Config) {
 		e.send = func(ctx context.Context, _ *conn, _ wire.Send) (wire.SendResult, error) {

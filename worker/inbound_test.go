@@ -80,6 +80,27 @@ func TestIntakeKeepsAChatInOrder(t *testing.T) {
 	})
 }
 
+// What a stranger has sent makes the network's library panic: it is one medium that fails, whichever part of it panics.
+func TestIntakeOutlivesAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got counter
+		in := NewIntake(t.Context(), Session{ID: "s", Media: &shelf{}}, got.sink, slog.New(slog.DiscardHandler))
+		in.Message(arrived("a", "x"), func(context.Context) (io.ReadCloser, error) { panic("out of order") })
+		in.Message(arrived("a", "behind it"), nil)
+		in.Message(arrived("b", "x"), func(context.Context) (io.ReadCloser, error) { return io.NopCloser(panicking{}), nil })
+		in.Message(arrived("c", "x"), medium)
+		time.Sleep(intakePatience + time.Minute)
+		require.EqualValues(t, 4, got.all.Load())
+		require.EqualValues(t, 2, got.without.Load())
+		require.Empty(t, in.slots)
+		in.Close()
+	})
+}
+
+type panicking struct{}
+
+func (panicking) Read([]byte) (int, error) { panic("out of order") }
+
 func TestIntakeReportsNothingAfterItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := NewIntake(t.Context(), Session{Media: &shelf{failures: 1 << 30, err: errors.New("away")}}, func(e Event) {

@@ -241,7 +241,14 @@ func (i *Intake) attempt(data *wire.ReceivedData, fetch Fetch) error {
 	return i.handOver(data, fetch)
 }
 
-func (i *Intake) handOver(data *wire.ReceivedData, fetch Fetch) error {
+// handOver has the gateway store a medium. What a stranger has sent may bring the network's library to panic, which is an error like
+// others.
+func (i *Intake) handOver(data *wire.ReceivedData, fetch Fetch) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic while a medium is fetched: %v", p)
+		}
+	}()
 	if i.media == nil {
 		return fmt.Errorf("%w: the worker has no store of media", ErrMediaRefused)
 	}

@@ -108,10 +108,18 @@ func (s *session) land(id string, f *flight, r wire.SendResult, err error) {
 	s.finishLocked()
 }
 
-// drain refuses further sends and waits for those in hand, for drainTimeout at most and no longer than the lease.
+// drain refuses further sends and waits for those in hand, and for acknowledgements on their way, for drainTimeout at most and no
+// longer than the lease.
 func (s *session) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
 	defer cancel()
+	s.finishSends(ctx)
+	if c, ok := s.conn.(Settler); ok && s.lease.held() {
+		c.Settle(ctx)
+	}
+}
+
+func (s *session) finishSends(ctx context.Context) {
 	s.mu.Lock()
 	s.closing = true
 	if s.sends == 0 {

@@ -42,5 +42,5 @@ func (d drawing) draw(s worker.Session, data wire.QRData) {
 	if err != nil {
 		return // the API shows it too
 	}
-	fmt.Fprintf(d.out, "\n  %s: scan this with WhatsApp, Settings, Linked devices, until %s\n\n%s\n", s.Name, data.ExpiresAt.Local().Format("15:04:05"), code.ToSmallString(false))
+	fmt.Fprintf(d.out, "\n  %s (uid %s): scan this with WhatsApp, Settings, Linked devices, until %s\n\n%s\n", s.Name, s.ID, data.ExpiresAt.Local().Format("15:04:05"), code.ToSmallString(false))
 }

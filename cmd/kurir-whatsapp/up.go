@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -72,7 +71,11 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 		return fmt.Errorf("the configuration is not right:\n%w", err)
 	}
 	cfg.proxies = append(cfg.proxies, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")) // as kurir up takes them
-	err = p.work(ctx, cfg, true, func() { fmt.Fprintf(p.stdout, welcome, cfg.GatewayURL, cfg.GatewayURL) })
+	home, err := filepath.Abs(cfg.Home)                                                                       // the other terminal may be elsewhere
+	if err != nil {
+		return err
+	}
+	err = p.work(ctx, cfg, true, func() { fmt.Fprintf(p.stdout, welcome, cfg.GatewayURL, filepath.Join(home, "phone.env")) })
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}
@@ -87,7 +90,7 @@ func (p *program) given(name string) bool {
 // startKurir starts it with the ports that we rely on. What it prints is of simulated phones, so it is kept for the case that
 // it fails.
 func (p *program) startKurir(kurir string, cfg *config, ended context.CancelCauseFunc) (stop func(), err error) {
-	var said bytes.Buffer
+	var said tail
 	child := exec.Command(kurir, "up")
 	child.Env = append(p.environ, "SIM_WORKERS=0", "PORT="+strconv.Itoa(cfg.APIPort))
 	child.Stdout, child.Stderr = &said, &said
@@ -106,6 +109,22 @@ func (p *program) startKurir(kurir string, cfg *config, ended context.CancelCaus
 		<-gone
 	}, nil
 }
+
+// tail keeps the end of what is written to it.
+type tail struct{ text []byte }
+
+const tailKept = 64 << 10
+
+// Write implements io.Writer.
+func (t *tail) Write(p []byte) (int, error) {
+	t.text = append(t.text, p...)
+	if len(t.text) > 2*tailKept {
+		t.text = slices.Clone(t.text[len(t.text)-tailKept:])
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string { return string(t.text[max(0, len(t.text)-tailKept):]) }
 
 func awaitHealth(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTime)
@@ -152,14 +171,24 @@ const welcome = `
   Kurir is running, with a worker that speaks to WhatsApp. What you send REACHES PEOPLE, and may get a number banned:
   read docs/whatsapp.md first.
 
-  Documentation   %s/docs
+  Documentation   %[1]s/docs
 
-  Link a phone. Copy and paste this into another terminal; the QR code appears here:
+  1. Link a phone. Copy and paste this into another terminal; the QR code appears here:
 
-API=%s/api/v1
+API=%[1]s/api/v1
+SESSION=phone-$RANDOM
 KEY=$(curl -s $API/auth/register -H 'Content-Type: application/json' \
   -d '{"email":"me-'$RANDOM'@example.com","password":"correct horse battery"}' | sed -n 's/.*"apiKey":"\([^"]*\)".*/\1/p')
-curl -s $API/sessions -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"name":"My phone","sessionId":"phone-'$RANDOM'"}'
+(umask 077; echo "API=$API SESSION=$SESSION KEY=$KEY" > '%[2]s')
+curl -s $API/sessions -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"name":"My phone","sessionId":"'$SESSION'"}'
+
+  2. When it says "connected" here, write to somebody who expects it, and see what came in since. Later, in any terminal,
+     the first line tells it your key again:
+
+. '%[2]s'
+TO=                # a number with its country code, in digits
+curl -s $API/sessions/$SESSION/send -H "X-Api-Key: $KEY" -H 'Content-Type: application/json' -d '{"to":"'$TO'","message":"Hello from Kurir!"}'
+curl -s $API/sessions/$SESSION/messages -H "X-Api-Key: $KEY"
 
   Ctrl-C stops everything; the next start finds the linked devices again.
 

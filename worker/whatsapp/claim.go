@@ -56,7 +56,8 @@ func (h *holder) current(ctx context.Context) (bool, error) {
 }
 
 // adopt makes a device that is about to be linked the session's. What is there under the same address, or of the session's
-// former device, WhatsApp has forgotten: its keys would mix with the new ones.
+// former device, WhatsApp has forgotten: its keys would mix with the new ones. Privacy tokens are in the one table that does not
+// go with its device.
 func (h *holder) adopt(ctx context.Context, device types.JID) error {
 	tx, err := h.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -67,6 +68,7 @@ func (h *holder) adopt(ctx context.Context, device types.JID) error {
 		statement string
 		args      []any
 	}{
+		{"DELETE FROM whatsmeow_privacy_tokens WHERE our_jid = $2 OR our_jid = (SELECT jid FROM kurir_sessions WHERE session = $1)", []any{h.session, device.String()}},
 		{"DELETE FROM whatsmeow_device WHERE jid = $2 OR jid = (SELECT jid FROM kurir_sessions WHERE session = $1)", []any{h.session, device.String()}},
 		{"UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE jid = $1", []any{device.String()}},
 		{"UPDATE kurir_sessions SET jid = $2, changed_at = now() WHERE session = $1", []any{h.session, device.String()}},
@@ -83,6 +85,7 @@ func (h *holder) adopt(ctx context.Context, device types.JID) error {
 // forget lets go of the session's device, and of what was sent from it.
 func (h *holder) forget(ctx context.Context) error {
 	r, err := h.db.ExecContext(ctx, `WITH gone AS (DELETE FROM whatsmeow_device WHERE jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
+		tokens AS (DELETE FROM whatsmeow_privacy_tokens WHERE our_jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
 		sent AS (DELETE FROM kurir_sent WHERE session = $1), polls AS (DELETE FROM kurir_polls WHERE session = $1), made AS (DELETE FROM kurir_groups WHERE session = $1)
 		UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE session = $1 AND epoch = $2`, h.session, h.epoch)
 	if isFenced(err) {

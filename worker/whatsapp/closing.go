@@ -10,8 +10,8 @@ import (
 )
 
 // Close implements worker.Conn. It refuses sends, lets those in hand finish for as long as ctx allows, disconnects, and waits
-// until nothing of this session is written to the database any more. A worker that has lost its lease gives the sends no time.
-// It must not be called by the sink.
+// until nothing of this session is written to the database any more. Without the lease it gives the sends no time: a worker node, which
+// takes it away before it closes, has waited for them, and by Settle for acknowledgements. It must not be called by the sink.
 func (c *conn) Close(ctx context.Context) error {
 	c.startClosing()
 	if c.session.Lease() {

@@ -35,11 +35,12 @@ type conn struct {
 	link    *link // the present one, nil between two
 	ready   bool  // it takes sends
 	closing bool
-	renew   bool          // the present link is to be followed by another at once
-	inHand  int           // sends, calls and acknowledgements
-	idle    chan struct{} // closed when none is in hand; nil unless somebody waits
-	qrLimit *time.Timer   // runs from the first QR code
-	qrOver  bool          // it has run out
+	renew   bool        // the present link is to be followed by another at once
+	inHand  tally       // sends and calls
+	acks    tally       // acknowledgements on their way
+	qrLimit *time.Timer // runs from the first QR code
+	qrUntil time.Time   // when it runs out
+	qrOver  bool        // it has run out
 
 	unlinked bool // the device is no more
 
@@ -81,9 +82,16 @@ func (c *conn) guard(what string) {
 	}
 }
 
-// run keeps the session connected until it is closed or WhatsApp has ended it for good.
+// run is keep, which begins anew where it panics.
 func (c *conn) run() {
 	defer close(c.done)
+	for !c.keep() && c.pause(c.engine.cfg.BackoffMax) {
+	}
+}
+
+// keep keeps the session connected until it is closed or WhatsApp has ended it for good: then it is over.
+func (c *conn) keep() (over bool) {
+	defer c.guard("keeping a session connected")
 	var hurried int
 	for attempt := 0; ; attempt++ {
 		began := time.Now()
@@ -95,7 +103,7 @@ func (c *conn) run() {
 		closing := c.isClosing()
 		c.unlinking.Unlock()
 		if closing || c.ctx.Err() != nil {
-			return
+			return true
 		}
 		var end *ending
 		switch {
@@ -106,7 +114,7 @@ func (c *conn) run() {
 			c.setStatus(end.status, end.reason)
 			c.log.Warn("the session's connection ended", "status", end.status, "reason", end.reason, "until", end.until)
 			if end.until.IsZero() || !c.pause(time.Until(end.until)) {
-				return
+				return true
 			}
 			attempt = -1
 			continue
@@ -124,7 +132,7 @@ func (c *conn) run() {
 		c.log.Info("the session reconnects", "reason", reasonOf(err), "error", redact(err.Error()))
 		c.setStatus(wire.StatusReconnecting, reasonOf(err))
 		if !c.pause(c.backoff(attempt)) {
-			return
+			return true
 		}
 	}
 }
@@ -235,45 +243,66 @@ func (c *conn) enter() (l *link, leave func(), err error) {
 	case !c.ready:
 		return nil, nil, worker.ErrNotConnected
 	}
-	c.inHand++
-	return c.link, c.leave, nil
+	c.inHand.enter()
+	return c.link, c.inHand.leave, nil
 }
 
-// busy counts an acknowledgement on a link in hand, until leave. False: the link has ended.
+// busy counts an acknowledgement on a link on its way, until leave. False: the link has ended.
 func (c *conn) busy(l *link) (leave func(), ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.link != l {
 		return nil, false
 	}
-	c.inHand++
-	return c.leave, true
+	c.acks.enter()
+	return c.acks.leave, true
 }
 
-func (c *conn) leave() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.inHand--
-	if c.inHand == 0 && c.idle != nil {
-		close(c.idle)
-		c.idle = nil
+// Settle implements worker.Settler.
+func (c *conn) Settle(ctx context.Context) { c.acks.wait(ctx) }
+
+// drain waits for what is in hand, for as long as ctx allows.
+func (c *conn) drain(ctx context.Context) {
+	c.inHand.wait(ctx)
+	c.acks.wait(ctx)
+}
+
+// tally counts what is in hand.
+type tally struct {
+	mu    sync.Mutex
+	count int
+	none  chan struct{} // closed when nothing is in hand any more; nil unless somebody waits
+}
+
+func (t *tally) enter() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count++
+}
+
+func (t *tally) leave() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count--
+	if t.count == 0 && t.none != nil {
+		close(t.none)
+		t.none = nil
 	}
 }
 
-// drain waits for what is in hand.
-func (c *conn) drain(ctx context.Context) {
-	c.mu.Lock()
-	if c.inHand == 0 {
-		c.mu.Unlock()
+func (t *tally) wait(ctx context.Context) {
+	t.mu.Lock()
+	if t.count == 0 {
+		t.mu.Unlock()
 		return
 	}
-	if c.idle == nil {
-		c.idle = make(chan struct{})
+	if t.none == nil {
+		t.none = make(chan struct{})
 	}
-	idle := c.idle
-	c.mu.Unlock()
+	none := t.none
+	t.mu.Unlock()
 	select {
-	case <-idle:
+	case <-none:
 	case <-ctx.Done():
 	}
 }

@@ -61,8 +61,8 @@ func upgrade(ctx context.Context, pool *pgxpool.Pool, schema string, log waLog.L
 		return fmt.Errorf("wait for another upgrade: %w", err)
 	}
 	defer func() { _, _ = conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", upgradeLock) }()
-	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil {
-		return fmt.Errorf("create the schema: %w", err)
+	if err := makeSchema(ctx, conn.Conn(), schema); err != nil {
+		return err
 	}
 	// whatsmeow looks for its table of versions in all schemas, and would take another program's for its own.
 	if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS whatsmeow_version (version INTEGER, compat INTEGER)"); err != nil {
@@ -75,6 +75,21 @@ func upgrade(ctx context.Context, pool *pgxpool.Pool, schema string, log waLog.L
 	}
 	if _, err := conn.Exec(ctx, schemaSQL); err != nil {
 		return fmt.Errorf("upgrade our tables: %w", err)
+	}
+	return nil
+}
+
+// makeSchema makes the schema if it is not there. IF NOT EXISTS alone asks for the right to make one before it looks.
+func makeSchema(ctx context.Context, conn *pgx.Conn, schema string) error {
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", schema).Scan(&there); err != nil {
+		return fmt.Errorf("look for the schema: %w", err)
+	}
+	if there {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+pgx.Identifier{schema}.Sanitize()); err != nil {
+		return fmt.Errorf("create the schema: %w", err)
 	}
 	return nil
 }

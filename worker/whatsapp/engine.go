@@ -71,6 +71,7 @@ type Engine struct {
 	reconnects atomic.Int64
 	fenced     atomic.Int64 // sends that the database refused
 	retries    atomic.Int64 // messages that phones have asked for again
+	unreadable atomic.Int64 // messages that came in and could not be read
 
 	prepare func(*store.Device) // what a phone tells its devices, where there is none; nil but in tests
 

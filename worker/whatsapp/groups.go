@@ -132,7 +132,8 @@ func (c *conn) CreateGroup(ctx context.Context, in wire.NewGroup) (out wire.NewG
 	return out, nil
 }
 
-// reachable leaves out the numbers that are not on WhatsApp, and says so in results.
+// reachable leaves out the numbers that are not on WhatsApp, and says so in results. The others become WhatsApp's own address of them,
+// in members too: it may have other digits than the number that was asked for.
 func (l *link) reachable(ctx context.Context, members []types.JID, results []wire.ParticipantResult) (there []types.JID, err error) {
 	var numbers []string
 	for _, m := range members {
@@ -148,9 +149,14 @@ func (l *link) reachable(ctx context.Context, members []types.JID, results []wir
 	}
 	for i, m := range members {
 		results[i].JID = m.String()
-		if _, ok := found[m.User]; ok || m.Server != types.DefaultUserServer {
+		jid, ok := found[m.User]
+		switch {
+		case m.Server != types.DefaultUserServer:
 			there = append(there, m)
-		} else {
+		case ok:
+			members[i] = jid.ToNonAD()
+			there = append(there, members[i])
+		default:
 			results[i].Code = "not_on_whatsapp"
 		}
 	}

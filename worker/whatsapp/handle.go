@@ -21,6 +21,8 @@ func (l *link) handle(evt any) (ok bool) {
 	switch e := evt.(type) {
 	case *events.Message:
 		return l.message(e)
+	case *events.UndecryptableMessage:
+		l.unreadable(e)
 	case *events.Receipt:
 		return l.receipt(e)
 	case *events.GroupInfo:

@@ -166,6 +166,7 @@ func (l *link) configure() {
 	cli.AutomaticMessageRerequestFromPhone = true
 	cli.ManualHistorySyncDownload = true // no history is imported
 	cli.BackgroundEventCtx = l.socket
+	cli.RefreshCAT = func(context.Context) error { return errRefused } // whatsmeow calls it whether there is one or not
 	cli.GetMessageForRetry = l.again
 	cli.PrePairCallback = l.adopt
 	cli.AddEventHandlerWithSuccessStatus(l.handle)

@@ -26,8 +26,18 @@ func (l logger) say(level slog.Level, format string, args []any) {
 // Errorf implements waLog.Logger. Most of it is about one message or one stanza.
 func (l logger) Errorf(format string, args ...any) { l.say(slog.LevelWarn, format, args) }
 
+// failedAsMeant is what whatsmeow warns of with every message that comes in: its handler has failed until the gateway has stored it, see
+// message.
+const failedAsMeant = "Handler for %s failed"
+
 // Warnf implements waLog.Logger.
-func (l logger) Warnf(format string, args ...any) { l.say(slog.LevelInfo, format, args) }
+func (l logger) Warnf(format string, args ...any) {
+	if format == failedAsMeant {
+		l.say(slog.LevelDebug, format, args)
+		return
+	}
+	l.say(slog.LevelInfo, format, args)
+}
 
 // Infof implements waLog.Logger.
 func (l logger) Infof(format string, args ...any) { l.say(slog.LevelDebug, format, args) }

@@ -12,17 +12,19 @@ import (
 	"kurir/worker"
 )
 
-// How long WhatsApp takes a QR code, the first one and those after it, and a pairing code.
+// How long WhatsApp takes a QR code, the first one and those after it. A pairing code it takes as long as the connection shows QR
+// codes, which is 160 seconds; pairingCode is what one lasts at least.
 const (
 	firstCode   = 60 * time.Second
 	laterCode   = 20 * time.Second
-	pairingCode = 160 * time.Second
+	pairingCode = 2 * time.Minute
 )
 
 // login is what a link shows while it is not linked.
 type login struct {
 	codes []string
 	next  *time.Timer
+	until time.Time // when the last one is over; zero: there are none yet
 }
 
 // showCodes shows QR codes one after the other. When there is none left, a new connection brings more.
@@ -30,9 +32,9 @@ func (l *link) showCodes(codes []string) {
 	l.c.mu.Lock()
 	defer l.c.mu.Unlock()
 	if l.c.qrLimit == nil {
-		l.c.qrLimit = time.AfterFunc(l.c.engine.cfg.QRTimeout, l.c.giveUpQR)
+		l.c.qrLimit, l.c.qrUntil = time.AfterFunc(l.c.engine.cfg.QRTimeout, l.c.giveUpQR), time.Now().Add(l.c.engine.cfg.QRTimeout)
 	}
-	l.login.codes = codes
+	l.login.codes, l.login.until = codes, time.Now().Add(firstCode+time.Duration(len(codes)-1)*laterCode)
 	if l.login.next != nil {
 		l.login.next.Stop()
 	}
@@ -67,6 +69,7 @@ func (l *link) turn(lasts time.Duration) {
 
 // giveUpQR ends a session that nobody has scanned.
 func (c *conn) giveUpQR() {
+	defer c.guard("giving up")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.qrOver = true
@@ -102,16 +105,9 @@ func (l *link) loggedIn() {
 
 // PairingCode implements worker.Pairer.
 func (c *conn) PairingCode(ctx context.Context, in wire.Pairing) (out wire.PairingCode, err error) {
-	c.mu.Lock()
-	l, ready, state := c.link, c.ready, c.state
-	c.mu.Unlock()
-	switch {
-	case !c.session.Lease():
-		return out, worker.ErrLeaseLost
-	case ready && state.PhoneNumber != "":
-		return out, wire.Refuse(wire.CodeAlreadyLinked, "the session is linked")
-	case l == nil || state.Status != wire.StatusQRRequired:
-		return out, wire.Refuse(wire.CodeQRNotReady, "the session does not wait for a phone")
+	l, until, err := c.pairable(ctx)
+	if err != nil {
+		return out, err
 	}
 	code, err := l.client.PairPhone(ctx, strings.TrimPrefix(in.PhoneNumber, "+"), true, whatsmeow.PairClientChrome, "Chrome (Linux)")
 	switch {
@@ -120,5 +116,55 @@ func (c *conn) PairingCode(ctx context.Context, in wire.Pairing) (out wire.Pairi
 	case err != nil:
 		return out, refusal(err)
 	}
-	return wire.PairingCode{Code: code, ExpiresAt: time.Now().Add(pairingCode).UTC()}, nil
+	return wire.PairingCode{Code: code, ExpiresAt: until.UTC()}, nil
+}
+
+const pairingPoll = 20 * time.Millisecond
+
+// pairable is a link that shows codes for long enough, and until when; if the present one does not, one that begins anew. The session
+// does not give up before its end.
+func (c *conn) pairable(ctx context.Context) (*link, time.Time, error) {
+	tick := time.NewTicker(pairingPoll)
+	defer tick.Stop()
+	for renewed := false; ; {
+		l, until, err := c.showing(&renewed)
+		if l != nil || err != nil {
+			return l, until, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, until, wire.Refuse(wire.CodeQRNotReady, "the session does not wait for a phone yet")
+		}
+	}
+}
+
+// showing is one look for pairable: nil is to be repeated.
+func (c *conn) showing(renewed *bool) (*link, time.Time, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, until := c.link, time.Time{}
+	if l != nil && l.ctx.Err() == nil {
+		until = l.login.until
+	}
+	switch {
+	case !c.session.Lease():
+		return nil, until, worker.ErrLeaseLost
+	case c.ready && c.state.PhoneNumber != "":
+		return nil, until, wire.Refuse(wire.CodeAlreadyLinked, "the session is linked")
+	case c.state.Status != wire.StatusQRRequired, c.state.PhoneNumber != "", c.qrOver:
+		return nil, until, wire.Refuse(wire.CodeQRNotReady, "the session does not wait for a phone")
+	case until.IsZero():
+		return nil, until, nil // it is between two links
+	case time.Until(until) < pairingCode && !*renewed:
+		*renewed = true
+		c.state.QR, c.state.QRExpiresAt = "", nil
+		l.end(errAnew)
+		return nil, until, nil
+	}
+	if until.After(c.qrUntil) {
+		c.qrUntil = until
+		c.qrLimit.Reset(time.Until(until))
+	}
+	return l, until, nil
 }

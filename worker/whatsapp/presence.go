@@ -72,6 +72,9 @@ func (c *conn) MarkRead(ctx context.Context, in wire.ReadMarks) (wire.Done, erro
 		if err != nil {
 			return wire.Done{}, wire.Refuse(wire.CodeInvalidRequest, "expected the JID of an author")
 		}
+		if sender, err = l.author(ctx, chat, sender); err != nil {
+			return wire.Done{}, refusal(err)
+		}
 		if err := l.client.MarkRead(ctx, m.WhatsappIDs, time.Now(), chat, sender); err != nil {
 			return wire.Done{}, refusal(err)
 		}

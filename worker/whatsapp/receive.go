@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
@@ -27,14 +30,17 @@ func (l *link) message(e *events.Message) bool {
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
 		return true
 	}
+	if info.IsGroup && info.AddressingMode != "" {
+		l.addressing.Store(info.Chat, info.AddressingMode == types.AddressingModeLID)
+	}
 	said, ok := l.read(e)
 	if !ok {
 		return true
 	}
-	event := worker.Event{
-		Type: wire.EventMessageReceived, Kind: "message", Message: said.WhatsappID, Sender: said.Sender,
-		Timestamp: e.Info.Timestamp.UTC(), Data: said.ReceivedData,
+	if l.ctx.Err() != nil { // it may have been read by half
+		return false
 	}
+	event := received(said, info.Timestamp)
 	if e.SourceWebMsg != nil { // the phone has told it again, which it will not do a second time
 		return l.settled(event)
 	}
@@ -48,6 +54,27 @@ func (l *link) message(e *events.Message) bool {
 	})
 	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
+}
+
+func received(s said, at time.Time) worker.Event {
+	return worker.Event{Type: wire.EventMessageReceived, Kind: "message", Message: s.WhatsappID, Sender: s.Sender, Timestamp: at.UTC(), Data: s.ReceivedData}
+}
+
+// unreadable counts a message that this device cannot read. Of most, their authors or the phone send another copy, under the same ID. Of
+// what is shown once only, phones alone get the content, so that it is told without.
+func (l *link) unreadable(e *events.UndecryptableMessage) {
+	if e.Info.Chat == types.StatusBroadcastJID {
+		return
+	}
+	l.c.engine.unreadable.Add(1)
+	if e.UnavailableType != events.UnavailableTypeViewOnce {
+		return
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
+	defer cancel()
+	s := said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}
+	l.place(ctx, e.Info, &s)
+	l.intake.Message(received(s, e.Info.Timestamp), nil)
 }
 
 // read is the message as the gateway wants it. False: it is none of a person's. What can't be read is told all the same, as
@@ -66,7 +93,12 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	if !done {
 		s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
 	}
-	info := e.Info
+	l.place(ctx, e.Info, &s)
+	return s, ok
+}
+
+// place fills in who said something where.
+func (l *link) place(ctx context.Context, info types.MessageInfo, s *said) {
 	chatAlt := info.SenderAlt
 	if info.IsFromMe {
 		chatAlt = info.RecipientAlt
@@ -78,7 +110,6 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	}
 	s.Sender = l.people.name(ctx, info.Sender, info.SenderAlt)
 	s.From = l.people.contact(ctx, info.Sender, info.SenderAlt, info.PushName)
-	return s, ok
 }
 
 // about fills in what a message says of others.
@@ -89,13 +120,17 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
 		s.ReplyTo = l.refTo(ctx, id, s.info.GetParticipant())
 	}
+	l.people.byNumber(ctx, s)
 	switch s.Type {
 	case message.Poll:
 		if err := l.c.holder.keepPoll(ctx, e.Info.ID, s.Poll.Options); err != nil {
 			l.c.log.Warn("a poll's options are not kept, so its votes cannot be read", "error", redact(err.Error()))
 		}
 	case message.Vote:
-		s.Poll.Options = l.votes(ctx, e, s.Target.WhatsappID)
+		var known bool
+		if s.Poll.Options, known = l.votes(ctx, e, s.Target.WhatsappID); !known {
+			s.Type, s.Poll = message.Unknown, nil // a vote without options would be one that is taken back
+		}
 	}
 }
 
@@ -127,26 +162,30 @@ func (l *link) refTo(ctx context.Context, id, author string) *message.Ref {
 	return &message.Ref{WhatsappID: id, Sender: l.people.name(ctx, jid, types.EmptyJID)}
 }
 
-// votes are the options that a vote names by their hashes. Nothing is told of a vote in a poll that is not known.
-func (l *link) votes(ctx context.Context, e *events.Message, poll string) []string {
+// votes are the options that a vote names by their hashes. False: the poll is not known, or the vote cannot be read. If the database
+// does not answer, the link ends, and WhatsApp delivers the vote again.
+func (l *link) votes(ctx context.Context, e *events.Message, poll string) (chosen []string, known bool) {
+	options, err := l.c.holder.poll(ctx, poll)
+	if err != nil {
+		l.end(fmt.Errorf("%w: %w", errStorage, err))
+		return nil, false
+	}
 	vote, err := l.client.DecryptPollVote(ctx, e)
 	if err != nil {
 		l.c.log.Info("a vote cannot be read", "error", redact(err.Error()))
-		return nil
+		return nil, false
 	}
-	options, err := l.c.holder.poll(ctx, poll)
-	if err != nil {
-		l.c.log.Warn("a vote cannot be read: the database does not answer", "error", redact(err.Error()))
-	}
-	var chosen []string
 	for _, hash := range vote.GetSelectedOptions() {
-		for _, o := range options {
-			if sum := sha256.Sum256([]byte(o)); bytes.Equal(sum[:], hash) {
-				chosen = append(chosen, o)
-			}
+		i := slices.IndexFunc(options, func(o string) bool {
+			sum := sha256.Sum256([]byte(o))
+			return bytes.Equal(sum[:], hash)
+		})
+		if i < 0 {
+			return nil, false
 		}
+		chosen = append(chosen, options[i])
 	}
-	return chosen
+	return chosen, true
 }
 
 // acknowledge tells WhatsApp that a message has arrived, as whatsmeow would have. If the link has ended, WhatsApp delivers the

@@ -13,12 +13,13 @@ type Stats struct {
 	Panics     int64 // of one session each
 	Fenced     int64 // sends that the database refused
 	Retries    int64 // messages that phones have asked for again
+	Unreadable int64 // messages that came in and could not be read, each time that they came
 }
 
 // Stats returns the engine's figures, for metrics.
 func (e *Engine) Stats() Stats {
 	s := Stats{Statuses: map[string]int{}, Outdated: e.outdated.Load(), Reconnects: e.reconnects.Load(), Panics: e.panics.Load(),
-		Fenced: e.fenced.Load(), Retries: e.retries.Load()}
+		Fenced: e.fenced.Load(), Retries: e.retries.Load(), Unreadable: e.unreadable.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, c := range e.open {

@@ -61,7 +61,8 @@ func video(offer *waBinary.Node) bool {
 	return ok
 }
 
-// call hands over a call, which is refused where the session wants it. If the link ends before the gateway has it, it comes again.
+// call hands over a call, which is refused where the session wants it. whatsmeow takes no account of the answer: a call that the gateway
+// does not have when the link ends comes again only if its acknowledgement does not go out any more.
 func (l *link) call(meta types.BasicCallMeta, video bool) bool {
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()

@@ -64,6 +64,9 @@ func (s *Server) Ban(number string, code int, lasts time.Duration) {
 // Lock bans a number for good.
 func (s *Server) Lock(number string) { s.refuse(number, &ban{reason: "403"}) }
 
+// Expire refuses a number's logins since a token of theirs has run out, which linked devices do not have.
+func (s *Server) Expire(number string) { s.refuse(number, &ban{reason: "413"}) }
+
 // Pardon lets a banned number log in again.
 func (s *Server) Pardon(number string) { s.refuse(number, nil) }
 

@@ -28,6 +28,7 @@ type Server struct {
 	accounts map[string]*account // by number
 	lids     map[string]*account // by the user of their LID
 	absent   map[string]bool     // numbers that are not on WhatsApp
+	aliases  map[string]string   // numbers that are known by another one
 	groups   map[types.JID]*group
 	invites  map[string]*group
 	media    map[string][]byte
@@ -54,6 +55,7 @@ func Listen(addr string) (*Server, error) {
 		accounts: map[string]*account{},
 		lids:     map[string]*account{},
 		absent:   map[string]bool{},
+		aliases:  map[string]string{},
 		groups:   map[types.JID]*group{},
 		invites:  map[string]*group{},
 		media:    map[string][]byte{},

@@ -17,12 +17,29 @@ func (s *Server) usync(n *node) node {
 	return node{Tag: "usync", Content: []node{{Tag: "list", Content: users}}}
 }
 
+// Alias lets who is looked up by one number be known by another: in some countries WhatsApp leaves out a digit.
+func (s *Server) Alias(asked, real string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aliases[digits(asked)] = digits(real)
+}
+
+// real is WhatsApp's own address of a number that is looked up.
+func (s *Server) real(number string) types.JID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.aliases[number]; other != "" {
+		number = other
+	}
+	return types.NewJID(number, types.DefaultUserServer)
+}
+
 // about is what there is to say of one user. Whoever is asked for and has no phone gets one, unless it is absent.
 func (s *Server) about(user, query *node) node {
 	jid, asked := address(user, "jid"), content(user, "contact")
 	if jid.IsEmpty() {
 		number, _, _ := strings.Cut(string(asked), "@")
-		jid = types.NewJID(digits(number), types.DefaultUserServer)
+		jid = s.real(digits(number))
 	}
 	if jid.Server == types.DefaultUserServer {
 		_, _ = s.Person(jid.User) // absent: there is no account below

@@ -1,0 +1,226 @@
+//go:build !race
+
+package whatsapp
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+
+	"kurir/message"
+	"kurir/wire"
+	"kurir/worker"
+)
+
+func (h *held) awaitReceived(many int) []wire.ReceivedData {
+	h.t.Helper()
+	require.Eventually(h.t, func() bool { return len(h.received()) >= many }, patience, time.Millisecond, "messages")
+	var list []wire.ReceivedData
+	for _, e := range h.received() {
+		list = append(list, e.Data.(wire.ReceivedData))
+	}
+	require.Len(h.t, list, many)
+	return list
+}
+
+// heard waits until WhatsApp knows that all has arrived: it delivers nothing again.
+func (n *network) heard(t *testing.T, h *held) {
+	t.Helper()
+	require.Eventually(t, func() bool { return n.Waiting(n.Devices(n.of(h.id))[0]) == 0 }, patience, time.Millisecond)
+}
+
+// What is shown once only, phones alone can read: that it was sent is told.
+func TestWhatIsShownOnceIsToldWithoutContent(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	id, err := n.ShowOnce("+491", n.of(h.id))
+	require.NoError(t, err)
+	got := h.awaitReceived(1)[0]
+	require.Equal(t, []string{message.Unknown, id, "491@s.whatsapp.net", "491@s.whatsapp.net"}, []string{got.Type, got.WhatsappID, got.Chat, got.Sender})
+	require.EqualValues(t, 1, e.Stats().Unreadable)
+	n.heard(t, h)
+}
+
+// A vote in a poll that the session has not seen is no vote that is taken back, and one that cannot be looked up comes again.
+func TestVotesThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann := n.person(t, "+491")
+	own := address(n.of(h.id))
+	vote := func(poll types.MessageID, options ...string) {
+		t.Helper()
+		info := &types.MessageInfo{ID: poll, MessageSource: types.MessageSource{Chat: own, Sender: ann.Client.Store.GetJID().ToNonAD(), IsFromMe: true}}
+		m, err := ann.Client.BuildPollVote(ctx, info, options)
+		require.NoError(t, err)
+		_, err = ann.Send(own, m)
+		require.NoError(t, err)
+	}
+	poll, err := ann.Send(own, ann.Client.BuildPollCreation("?", []string{"Tea", "Coffee"}, 1))
+	require.NoError(t, err)
+	h.awaitReceived(1)
+	vote(poll, "Tea")
+	require.Equal(t, []string{"Tea"}, h.awaitReceived(2)[1].Poll.Options)
+	vote(poll)
+	back := h.awaitReceived(3)[2]
+	require.Equal(t, message.Vote, back.Type)
+	require.Empty(t, back.Poll.Options, "taken back")
+	n.heard(t, h)
+
+	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
+	require.NoError(t, err)
+	vote(poll, "Coffee")
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Len(t, h.received(), 3)
+	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
+	require.NoError(t, err)
+	require.Equal(t, []string{"Coffee"}, h.awaitReceived(4)[3].Poll.Options)
+	n.heard(t, h)
+
+	_, err = e.pool.Exec(ctx, "DELETE FROM kurir_polls")
+	require.NoError(t, err)
+	vote(poll, "Tea")
+	lost := h.awaitReceived(5)[4]
+	require.Equal(t, message.Unknown, lost.Type)
+	require.Nil(t, lost.Poll)
+	require.Equal(t, poll, lost.Target.WhatsappID)
+}
+
+// In a group that names its members by LID, the session does so as well, and tells by number who is named.
+func TestPeopleAreNamedAsTheirGroupNamesThem(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann := n.person(t, "+491")
+	group, err := n.NewLIDGroup(n.of(h.id), "By LID", "+491")
+	require.NoError(t, err)
+	lid, err := n.LID("+491")
+	require.NoError(t, err)
+	own, err := n.LID(n.of(h.id))
+	require.NoError(t, err)
+
+	m := sendOf("@491 and @4912, look")
+	m.To, m.Mentions = group.String(), []string{"491@s.whatsapp.net"}
+	m.ReplyTo = &message.Ref{WhatsappID: "OWN", FromMe: true}
+	h.deliver(m)
+	shown, err := ann.Await(m.WhatsappID)
+	require.NoError(t, err)
+	require.Equal(t, "@"+lid.User+" and @4912, look", shown.Text())
+	info := shown.Message.GetExtendedTextMessage().GetContextInfo()
+	require.Equal(t, []string{lid.String()}, info.GetMentionedJID())
+	require.Equal(t, own.String(), info.GetParticipant())
+	require.Equal(t, []string{"491@s.whatsapp.net"}, m.Mentions, "the caller's stay as they are")
+
+	id, err := ann.Send(group, &waE2E.Message{ExtendedTextMessage: &waE2E.ExtendedTextMessage{
+		Text: proto.String("@" + own.User + ", yes"), ContextInfo: &waE2E.ContextInfo{MentionedJID: []string{own.String(), lid.String()}},
+	}})
+	require.NoError(t, err)
+	got := h.awaitReceived(1)[0]
+	require.Equal(t, "@"+number(n.of(h.id))+", yes", got.Message)
+	require.Equal(t, []string{address(n.of(h.id)).String(), "491@s.whatsapp.net"}, got.Mentions)
+
+	l := h.Conn.(*conn).present()
+	author, err := l.author(ctx, group, address("491"))
+	require.NoError(t, err)
+	require.Equal(t, lid, author)
+	author, err = l.author(ctx, address("491"), address("491"))
+	require.NoError(t, err)
+	require.Equal(t, address("491"), author, "there is no LID in a chat of two")
+	_, err = h.Conn.(*conn).MarkRead(ctx, wire.ReadMarks{Messages: []wire.ReadMark{{Chat: group.String(), Sender: "491@s.whatsapp.net", WhatsappIDs: []string{id}}}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return slices.Contains(ann.Receipts(id), types.ReceiptTypeRead) }, patience, time.Millisecond)
+}
+
+// WhatsApp may know a number by other digits, by which a new group's member is to be asked in.
+func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	n.Alias("5511987654321", "551187654321")
+	n.Server.Absent("5511987654321")
+	n.Server.Absent("5511900000000")
+	asked := []string{"5511987654321@s.whatsapp.net", "5511900000000@s.whatsapp.net"}
+	made, err := h.Conn.(*conn).CreateGroup(context.Background(), wire.NewGroup{Subject: "x", Participants: asked, Key: "k"})
+	require.NoError(t, err)
+	require.Equal(t, []wire.ParticipantResult{{JID: asked[0]}, {JID: asked[1], Code: "not_on_whatsapp"}}, made.Results)
+	var members []string
+	for _, p := range made.Group.Participants {
+		members = append(members, p.JID)
+	}
+	require.ElementsMatch(t, []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}, members)
+}
+
+// Acknowledgements that are on their way when a session is let go of still go out.
+func TestAcknowledgementsAreWaitedFor(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	c := h.Conn.(*conn)
+	var _ worker.Settler = c
+	leave, ok := c.busy(c.present())
+	require.True(t, ok)
+	soon, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	c.Settle(soon)
+	require.Error(t, soon.Err(), "it waited")
+	time.AfterFunc(50*time.Millisecond, leave)
+	c.Settle(context.Background())
+	c.Settle(context.Background())
+	_, ok = c.busy(nil)
+	require.False(t, ok)
+}
+
+// The log at info says nothing of messages that came in as they should.
+func TestTheLogIsQuietOfWhatGoesWell(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	var out lockedText
+	e := n.engine(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+	ended(t, e)
+	h := n.linked(t, e)
+	_, err := n.person(t, "+491").Write(address(n.of(h.id)), "hello")
+	require.NoError(t, err)
+	h.awaitReceived(1)
+	n.heard(t, h)
+	require.NotContains(t, out.String(), "Handler for")
+}
+
+// lockedText is written by whatsmeow's goroutines.
+type lockedText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

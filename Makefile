@@ -97,11 +97,12 @@ kubernetes-check: ## are deploy/kubernetes/ and its overlays what Kubernetes and
 lint: $(TOOLS)/golangci-lint ## gofmt and golangci-lint, whose govet is go vet
 	@unformatted=$$(gofmt -l .); if [[ -n "$$unformatted" ]]; then printf 'not gofmt-clean (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
 	$(TOOLS)/golangci-lint run
+	cd bench && ../$(TOOLS)/golangci-lint run
 
 .PHONY: vulncheck
 vulncheck: ## known vulnerabilities that the code can reach, where the database can be reached
 	@if curl --silent --fail --head --connect-timeout 3 --max-time 5 --output /dev/null "$(VULNDB)/index/db.json"; then \
-		$(MAKE) --no-print-directory $(TOOLS)/govulncheck && $(TOOLS)/govulncheck -db "$(VULNDB)" ./...; \
+		$(MAKE) --no-print-directory $(TOOLS)/govulncheck && $(TOOLS)/govulncheck -db "$(VULNDB)" ./... && $(TOOLS)/govulncheck -C bench -db "$(VULNDB)" ./...; \
 	else echo "govulncheck: SKIPPED, its database $(VULNDB) could not be reached"; fi
 
 .PHONY: chaos

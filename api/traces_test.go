@@ -218,6 +218,69 @@ func TestOneTraceFromTheCallerToTheSubscriber(t *testing.T) {
 	}
 }
 
+// What somebody orders of workers and sessions, and the letters that he causes, are in the trace of his request, down to the
+// worker's calls.
+func TestTracesOfWhatIsOrdered(t *testing.T) {
+	t.Parallel()
+	s, hooks := spans{}, newParents(t)
+	w := start(t, withRedis(embeddedtest.Redis(t)), allowLoopback, s.traced)
+	w.box = t.TempDir()
+	w.runner()
+	w.clockwork()
+	phones := w.fleet(simnet.Config{}, "a", "b")
+	admin, u := w.administrator(), w.register("u")
+	u.do("POST", "/api/v1/sessions", append(u.auth(), "Prefer", "wait=20"), map[string]any{"name": "shop", "sessionId": "shop", "webhook": map[string]any{"url": hooks.url}}).ok(200)
+	connected := func() {
+		t.Helper()
+		w.eventually("the connection", func() bool {
+			return w.count("sessions WHERE status = 'CONNECTED' AND held_term > 0") == 1 && w.count("jobs WHERE status IN ('QUEUED', 'RUNNING')") == 0
+		})
+	}
+	where := func() string { return modelstest.Scalar[string](t, w.db, `SELECT worker_id FROM sessions`) }
+	orders := 0
+	// order makes a request in a trace of its own, which will have these spans, below one another.
+	order := func(by *tenant, method, path string, body any, status int, want ...string) {
+		t.Helper()
+		orders++
+		trace := fmt.Sprintf("%032x", orders)
+		w.do(method, path, append(by.auth(), parent(trace)...), body).ok(status)
+		var got []string
+		w.eventually(path+" to be in a trace", func() bool {
+			got = s.of(trace)
+			for i, span := range want[1:] {
+				if !slices.Contains(got, span+" < "+want[i]) {
+					return false
+				}
+			}
+			return slices.Contains(got, want[0]+" < "+callerSpan)
+		})
+		connected()
+	}
+	connected()
+	order(admin, "POST", "/api/v1/admin/sessions/shop/migrate", nil, 202,
+		"api POST /api/v1/admin/sessions/:id/migrate", "runner session:migrate", "worker POST /session/{id}/release")
+	order(admin, "POST", workersPath+"/"+where()+"/drain", nil, 202,
+		"api POST /api/v1/admin/workers/:workerId/drain", "runner worker:drain", "runner session:migrate", "worker POST /session/create")
+	w.eventually("the moves to be told", func() bool { return hooks.header("session.migrated") != nil })
+	require.Empty(t, hooks.of("session.migrated"), "who moves others' sessions too is nothing to a subscriber")
+	require.Zero(t, w.count("events WHERE type = 'session.migrated' AND trace IS NOT NULL"))
+	order(admin, "POST", workersPath+"/broadcast", map[string]any{"command": "ping"}, 200, "api POST /api/v1/admin/workers/broadcast", "worker POST /command")
+	order(admin, "POST", "/api/v1/admin/rebalance", nil, 202, "api POST /api/v1/admin/rebalance", "runner sessions:rebalance")
+	order(u, "POST", "/api/v1/auth/password/forgot", map[string]any{"email": u.email}, 200, "api POST /api/v1/auth/password/forgot", "runner mail:letter")
+
+	// The phone unlinks: the letter is in the trace of what the worker told, not in that of the batch that brought it.
+	w.network(phones+"/sessions/"+w.uidOf("shop")+"/unlink", nil)
+	w.eventually("the letter's span", func() bool { return slices.Contains(s.of(""), "runner mail:letter < api event session.status") })
+
+	orders++
+	closing := fmt.Sprintf("%032x", orders)
+	u.do("DELETE", "/api/v1/users/me", append(u.auth(), parent(closing)...), map[string]any{"currentPassword": password}).ok(202)
+	w.eventually("the end of his sessions", func() bool {
+		return slices.Contains(s.of(closing), "runner session:delete < runner account:close")
+	})
+	require.NotContains(t, s.text(), "example.com")
+}
+
 func (s spans) find(t *testing.T, part, name string) tracetest.SpanStub {
 	t.Helper()
 	for _, span := range s[part].GetSpans() {

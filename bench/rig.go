@@ -152,8 +152,8 @@ func (r *rig) ready(ctx context.Context) error {
 	})
 }
 
-func (r *rig) scalar(ctx context.Context, query string, args ...any) (n int64, err error) {
-	err = r.db.Pool.QueryRow(ctx, query, args...).Scan(&n)
+func (r *rig) scalar(ctx context.Context, query string) (n int64, err error) {
+	err = r.db.Pool.QueryRow(ctx, query).Scan(&n)
 	return n, err
 }
 

@@ -53,6 +53,12 @@ func (c *Calls[Q, A]) Do(ask Q) (A, error) {
 }
 
 func (c *Calls[Q, A]) work() {
+	over := false
+	defer func() {
+		if !over { // Run has ended this goroutine: those that wait need another one
+			go c.work()
+		}
+	}()
 	for {
 		c.mu.Lock()
 		group := c.waiting[:min(len(c.waiting), c.Size)]
@@ -61,6 +67,7 @@ func (c *Calls[Q, A]) work() {
 			c.waiting = nil
 			c.running--
 			c.mu.Unlock()
+			over = true
 			return
 		}
 		c.mu.Unlock()
@@ -73,17 +80,21 @@ func (c *Calls[Q, A]) run(group []*call[Q, A]) {
 	for i, one := range group {
 		asks[i] = one.ask
 	}
-	answers, err := c.answer(asks)
-	if err != nil && len(group) > 1 && c.Alone != nil && c.Alone(err) {
-		go c.each(group) // the next group does not wait for these
-		return
-	}
-	for i, one := range group {
-		if one.err = err; err == nil {
-			one.answer = answers[i]
+	var answers []A
+	err := errEnded
+	defer func() {
+		if err != nil && len(group) > 1 && c.Alone != nil && c.Alone(err) {
+			go c.each(group) // the next group does not wait for these
+			return
 		}
-		close(one.done)
-	}
+		for i, one := range group {
+			if one.err = err; err == nil {
+				one.answer = answers[i]
+			}
+			close(one.done)
+		}
+	}()
+	answers, err = c.answer(asks)
 }
 
 // each runs calls by themselves, some at a time, so that one that hangs holds up few.
@@ -98,7 +109,10 @@ func (c *Calls[Q, A]) each(group []*call[Q, A]) {
 
 const aloneWidth = 8
 
-var errAnswers = errors.New("a group was not answered whole")
+var (
+	errAnswers = errors.New("a group was not answered whole")
+	errEnded   = errors.New("a group ended the goroutine that ran it") // runtime.Goexit, which recover does not see
+)
 
 func (c *Calls[Q, A]) answer(asks []Q) (answers []A, err error) {
 	defer func() {

@@ -3,6 +3,7 @@ package grouped_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,8 @@ func newDoubler(size, side int) *doubler {
 					panic("seventeen")
 				case 23:
 					return nil, nil
+				case 29:
+					runtime.Goexit()
 				}
 				answers[i] = 2 * n
 			}
@@ -92,7 +95,7 @@ func TestGroupsSideBySide(t *testing.T) {
 
 // A call that is bad is found out by running each alone, and takes no other along; what nobody's call has caused is everybody's error.
 func TestErrors(t *testing.T) {
-	for bad, want := range map[int]string{13: "bad", 17: "panic in a group of calls: seventeen", 23: "not answered whole"} {
+	for bad, want := range map[int]string{13: "bad", 17: "panic in a group of calls: seventeen", 23: "not answered whole", 29: "ended the goroutine"} {
 		d := newDoubler(10, 1)
 		var all sync.WaitGroup
 		all.Go(func() { _, _ = d.Do(0) })
@@ -114,5 +117,43 @@ func TestErrors(t *testing.T) {
 		d.Waits(t, 3)
 		close(d.let)
 		all.Wait()
+		answer, err := d.Do(4)
+		require.NoError(t, err, "after %d", bad)
+		require.Equal(t, 8, answer)
 	}
+}
+
+// Calls that are run by themselves, after a group in which one was bad, are answered too when one of them ends its goroutine.
+func TestOneAloneEndsItsGoroutine(t *testing.T) {
+	c := grouped.Calls[int, int]{Size: 10, Side: 1, Timeout: 10 * time.Second, Alone: func(error) bool { return true }}
+	first, let := make(chan bool), make(chan bool)
+	c.Run = func(_ context.Context, group []int) ([]int, error) {
+		switch {
+		case group[0] == 0:
+			first <- true
+			<-let
+		case len(group) > 1:
+			return nil, errBad
+		case group[0]%2 == 1:
+			runtime.Goexit()
+		}
+		return group, nil
+	}
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = c.Do(0) })
+	<-first
+	for n := 1; n <= 10; n++ {
+		all.Go(func() {
+			answer, err := c.Do(n)
+			if n%2 == 1 {
+				require.ErrorContains(t, err, "ended the goroutine")
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, n, answer)
+		})
+	}
+	require.Eventually(t, func() bool { return c.Waiting() == 10 }, 5*time.Second, time.Millisecond)
+	close(let)
+	all.Wait()
 }

@@ -7,6 +7,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
+
+	"kurir/tracing"
 )
 
 // What a closed account leaves is removed in bounded steps, each of which can be repeated. Being closed is final, so who does this
@@ -56,10 +58,10 @@ func CloseSessions(ctx context.Context, db *DB, user uuid.UUID, kind string) (jo
 			return nil, err
 		}
 	}
-	rows, err := db.Pool.Query(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id)
-		SELECT kurir_uuid_v7(), $2, user_id, uid, worker_id FROM sessions s WHERE user_id = $1 AND deleted_at IS NOT NULL AND released_at IS NULL
+	rows, err := db.Pool.Query(ctx, `INSERT INTO jobs (id, kind, user_id, session_uid, worker_id, trace)
+		SELECT kurir_uuid_v7(), $2, user_id, uid, worker_id, $3 FROM sessions s WHERE user_id = $1 AND deleted_at IS NOT NULL AND released_at IS NULL
 			AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_uid = s.uid AND j.kind = $2 AND j.status IN ('QUEUED', 'RUNNING'))
-		RETURNING id`, user, kind)
+		RETURNING id`, user, kind, tracing.Carried(ctx))
 	if err != nil {
 		return nil, err
 	}

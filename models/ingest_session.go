@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"kurir/tracing"
 	"kurir/webhook"
 	"kurir/wire"
 )
@@ -55,7 +56,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 			return fmt.Errorf("connect session %s: %w", s.UID, err)
 		}
 	} else if p.status.Reason == "logged_out" {
-		if err := g.loggedOut(ctx, s); err != nil {
+		if err := g.loggedOut(ctx, s, p.Trace); err != nil {
 			return fmt.Errorf("log out session %s: %w", s.UID, err)
 		}
 	}
@@ -105,7 +106,7 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 }
 
 // loggedOut closes the lane: the phone unlinked the device. Its owner is told, once.
-func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
+func (g *ingestion) loggedOut(ctx context.Context, s *Session, trace string) error {
 	if err := g.flush(ctx); err != nil {
 		return err
 	}
@@ -120,7 +121,7 @@ func (g *ingestion) loggedOut(ctx context.Context, s *Session) error {
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
-	return QueueLetter(ctx, g.tx, s.UserID, LetterSessionLoggedOut, AboutSession{Session: s.UID})
+	return QueueLetter(tracing.In(ctx, trace), g.tx, s.UserID, LetterSessionLoggedOut, AboutSession{Session: s.UID})
 }
 
 // cancelPending ends the session's messages that have one of the states: CANCELLED, or UNKNOWN if it was claimed.

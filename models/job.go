@@ -57,7 +57,7 @@ func AddNotice(ctx context.Context, q Execer, id uuid.UUID, kind string, params 
 	if err != nil {
 		return err
 	}
-	_, err = q.Exec(ctx, `INSERT INTO jobs (id, kind, params) VALUES ($1, $2, $3)`, id, kind, body)
+	_, err = q.Exec(ctx, `INSERT INTO jobs (id, kind, params, trace) VALUES ($1, $2, $3, $4)`, id, kind, body, tracing.Carried(ctx))
 	return err
 }
 

@@ -213,6 +213,9 @@ type Moved struct {
 	Webhooks []uuid.UUID
 }
 
+// What subscribers are told of a move is in no trace, here and in ConfirmHeld: one order moves sessions of many tenants, who would know by its
+// trace's ID that they had shared a worker.
+
 // FinishMove gives a session, which its worker has released in the given term at the given epoch, to the worker where room is
 // reserved for it. If that is gone, to another one; the former worker included, since it is better than none.
 //

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/uptrace/bun"
+
+	"kurir/tracing"
 )
 
 // KindDrainWorker is the kind of the jobs that empty a worker.
@@ -88,10 +90,10 @@ func StartDrain(ctx context.Context, tx pgx.Tx, worker, reason string, user *uui
 	if err != nil {
 		return uuid.Nil, err
 	}
-	err = tx.QueryRow(ctx, `INSERT INTO jobs AS j (id, kind, user_id, worker_id, params) VALUES ($1, $2, $3, $4, $5)
+	err = tx.QueryRow(ctx, `INSERT INTO jobs AS j (id, kind, user_id, worker_id, params, trace) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (worker_id, (params->>'reason')) WHERE kind = 'worker:drain' AND status IN ('QUEUED', 'RUNNING')
-		DO UPDATE SET user_id = coalesce(j.user_id, excluded.user_id), run_at = CASE j.status WHEN 'QUEUED' THEN now() ELSE j.run_at END
-		RETURNING id`, NewID(), KindDrainWorker, user, worker, params).Scan(&job)
+		DO UPDATE SET user_id = coalesce(j.user_id, excluded.user_id), trace = coalesce(j.trace, excluded.trace), run_at = CASE j.status WHEN 'QUEUED' THEN now() ELSE j.run_at END
+		RETURNING id`, NewID(), KindDrainWorker, user, worker, params, tracing.Carried(ctx)).Scan(&job)
 	return job, err
 }
 
@@ -125,7 +127,7 @@ func OnTheWay(ctx context.Context, q Querier, worker string) (moves bool, err er
 
 // AskFor adds a job that a user asked for, unless it is there already, and says whether it was not.
 func AskFor(ctx context.Context, q Querier, id uuid.UUID, kind string, user uuid.UUID) (bool, error) {
-	tag, err := q.Exec(ctx, `INSERT INTO jobs (id, kind, user_id) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING`, id, kind, user)
+	tag, err := q.Exec(ctx, `INSERT INTO jobs (id, kind, user_id, trace) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`, id, kind, user, tracing.Carried(ctx))
 	return tag.RowsAffected() > 0, err
 }
 

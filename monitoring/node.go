@@ -6,7 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type Node struct {
 	Sessions, EventsQueued    int
 	SessionsMax               int
-	CPU, Memory               float64 // of the machine, 0 to 1
+	CPU, Memory               float64 // of what it may use, 0 to 1
 	Sends, Heartbeats, Events map[string]int64
 	Registrations, TermsLost  int64
 }
@@ -14,8 +14,8 @@ type Node struct {
 var (
 	nodeSessions   = desc("kurir_node_sessions", "Sessions that this worker node holds.")
 	nodeMax        = desc("kurir_node_sessions_max", "Sessions that this worker node can hold.")
-	nodeCPU        = desc("kurir_node_cpu_ratio", "How busy the processors of the worker node's machine are, 0 to 1.")
-	nodeMemory     = desc("kurir_node_memory_ratio", "How much of the memory of the worker node's machine is taken, 0 to 1.")
+	nodeCPU        = desc("kurir_node_cpu_ratio", "Processor time that is used, of the worker node's limit if its container has one, else of its machine, 0 to 1.")
+	nodeMemory     = desc("kurir_node_memory_ratio", "Memory that is used, of the worker node's limit if its container has one, else of its machine, 0 to 1.")
 	nodeTerms      = desc("kurir_node_registrations_total", "Terms that this worker node was granted.")
 	nodeQueued     = desc("kurir_node_events_queued", "Events that wait for the gateway.")
 	nodeSends      = desc("kurir_node_sends_total", "Sends of this worker node: sent, failed, unknown, refused by the engine, or repeated from memory.", "outcome")

@@ -20,6 +20,14 @@ func Of(ctx context.Context) Span {
 	return Span{span}
 }
 
+// In is ctx with the span that was carried here in place of its own, which may be the span of work that is done for several at once.
+func In(ctx context.Context, carried string) context.Context {
+	if carried == "" && Of(ctx).None() {
+		return ctx
+	}
+	return trace.ContextWithRemoteSpanContext(ctx, parse(carried))
+}
+
 // Carried is the span of ctx as a row carries it; nil if there is none, or it is not sampled.
 func Carried(ctx context.Context) *string { return Of(ctx).Carried(nil) }
 

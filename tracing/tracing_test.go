@@ -133,6 +133,18 @@ func TestCallersMayBeLinkedOnly(t *testing.T) {
 	}
 }
 
+func TestInTakesTheSpanOfTheBatchAway(t *testing.T) {
+	tracer, _ := newTracer(t, tracing.Config{})
+	batch, span := tracer.Root(t.Context(), tracing.Server, "events")
+	defer span.End()
+	require.Equal(t, caller, *tracing.Carried(tracing.In(batch, caller)))
+	for _, none := range []string{"", "nonsense", caller[:53] + "00"} {
+		require.Nil(t, tracing.Carried(tracing.In(batch, none)), none)
+	}
+	ctx := t.Context()
+	require.Zero(t, testing.AllocsPerRun(100, func() { tracing.In(ctx, "") }))
+}
+
 func TestBatchIsLinkedAndStaysOut(t *testing.T) {
 	tracer, kept := newTracer(t, tracing.Config{})
 	rows := []string{caller, "", another, "nonsense"}

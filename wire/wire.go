@@ -82,8 +82,8 @@ type Registered struct {
 type Metrics struct {
 	_            struct{} `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
 	SessionCount int      `json:"sessionCount"`
-	CPUUsage     float64  `json:"cpuUsage"`                      // percent of the machine, 0 to 100
-	MemoryUsage  float64  `json:"memoryUsage"`                   // percent of the machine, 0 to 100
+	CPUUsage     float64  `json:"cpuUsage"`                      // percent of the worker's limit, or of its machine, 0 to 100
+	MemoryUsage  float64  `json:"memoryUsage"`                   // likewise
 	MessageCount int64    `json:"messageCount" required:"false"` // these two may be left out, for the gateway's validation
 	Uptime       int64    `json:"uptime" required:"false"`       // seconds
 }

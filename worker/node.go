@@ -40,7 +40,7 @@ type Config struct {
 	Now        func() time.Time            // time.Now if nil; leases need its monotonic reading
 	HTTPClient *http.Client                // to the gateway; wire.NewHTTPClient() if nil
 	Listener   net.Listener                // instead of Listen
-	Usage      func(context.Context) Usage // MachineUsage if nil
+	Usage      func(context.Context) Usage // what the system tells, if nil
 	Traces     *tracing.Tracer             // nil: there are none
 }
 
@@ -117,7 +117,7 @@ func (c Config) withDefaults() Config {
 		c.HTTPClient = wire.NewHTTPClient()
 	}
 	if c.Usage == nil {
-		c.Usage = MachineUsage
+		c.Usage = usageHere()
 	}
 	return c
 }

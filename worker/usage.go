@@ -2,31 +2,44 @@ package worker
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/mem"
 )
 
 const sampleEvery = 2 * time.Second
 
-// Usage is how busy the machine is, in percent of the whole, 0 to 100.
+// Usage is how busy the node is, in percent of what it may use, 0 to 100. Each figure is that of its container where that has a limit,
+// else that of the machine.
 type Usage struct {
 	CPU    float64
 	Memory float64
 }
 
-// MachineUsage reads the machine's figures. CPU is the mean since the call before.
-func MachineUsage(ctx context.Context) Usage {
-	var u Usage
+// usageHere reads the figures of where the process runs. CPU is the mean since the call before.
+func usageHere() func(context.Context) Usage {
+	groups, cores := groupsOf(procfs.DefaultMountPoint, cgroupMount), float64(runtime.NumCPU())
+	return func(ctx context.Context) Usage {
+		machine, bytes := machineUsage(ctx)
+		return groups.within(machine, cores, bytes, time.Now())
+	}
+}
+
+const cgroupMount = "/sys/fs/cgroup"
+
+// machineUsage reads the machine's figures, and how many bytes of memory it has.
+func machineUsage(ctx context.Context) (u Usage, bytes float64) {
 	if c, err := cpu.PercentWithContext(ctx, 0, false); err == nil && len(c) == 1 {
 		u.CPU = c[0]
 	}
 	if m, err := mem.VirtualMemoryWithContext(ctx); err == nil {
-		u.Memory = m.UsedPercent
+		u.Memory, bytes = m.UsedPercent, float64(m.Total)
 	}
-	return u
+	return u, bytes
 }
 
 // sampler keeps the last sample, so that heartbeats and /health never wait for one.

@@ -139,6 +139,7 @@ func (p plan) start(t *testing.T) *cluster {
 	c.simnet = loopback(embeddedtest.Port(t))
 	c.env = append([]string{
 		beKurir + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "KURIR_HOME=" + c.dir, "LOG_FILE_PATH=", "KURIR_TEST_PROFILES=" + os.Getenv("KURIR_TEST_PROFILES"),
+		"GOGC=" + os.Getenv("GOGC"),
 		"DATABASE_URL=" + url, "REDIS_URL=" + p.redis, "DATABASE_MAX_CONNS=10", "BCRYPT_ROUNDS=4",
 		"SELF_SERVICE_TIER=MAX", "LIMIT_SESSIONS_MAX=1000", "LIMIT_MESSAGES_PER_HOUR_MAX=10000000", "LIMIT_SESSION_OPS_PER_MINUTE=1000000",
 		"RATE_LIMIT_MAX_REQUESTS=1000000", "LIMIT_REGISTRATIONS_PER_HOUR=1000000", "WORKER_MAX_SESSIONS=400", "WORKER_HANDOVER=1s", "SHUTDOWN_DELAY=0s", "SIMNET_URL=" + c.simnet, "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",

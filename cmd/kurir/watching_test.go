@@ -41,7 +41,7 @@ func TestWatching(t *testing.T) {
 		return
 	}
 	at := loopback(embeddedtest.Port(t))
-	c := plan{workers: 2, env: []string{"PROMETHEUS_URL=" + at, "LEASE_TTL=6s", "HEARTBEAT_INTERVAL=1s", "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s"}}.start(t)
+	c := plan{workers: 2, env: []string{"PROMETHEUS_URL=" + at, "LEASE_TTL=4s", "HEARTBEAT_INTERVAL=1s", "WEBHOOK_RETRY_SCHEDULE=0s,1s,1s"}}.start(t)
 	if strings.Contains(c.redis.Kind(), "miniredis") {
 		require.Empty(t, os.Getenv("CI"), "Redis is not installed: make servers")
 		t.Log("NOT RUN: Redis is not installed (make servers), and miniredis does not tell of its memory.")
@@ -87,7 +87,7 @@ func (c *cluster) underLoad(p *prometheus) {
 	f.end()
 }
 
-// prometheus is one that scrapes a cluster every other second.
+// prometheus is one that scrapes a cluster every second.
 type prometheus struct {
 	url  string
 	asks map[string]bool // selectors that found something
@@ -110,7 +110,7 @@ func (c *cluster) watchedBy(binary, at string) *prometheus {
 		}
 		text, err := os.ReadFile(from)
 		require.NoError(c.t, err)
-		text = intervals.ReplaceAll(c.targets(text), []byte("$1: 2s"))
+		text = intervals.ReplaceAll(c.targets(text), []byte("$1: 1s"))
 		require.NoError(c.t, os.WriteFile(name, text, 0o600))
 	}
 	said := newTail(c.t, "prometheus")

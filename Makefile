@@ -122,8 +122,12 @@ isolation: ## what webhooks that hang or fail cost the others, in figures
 	go test -tags=isolation -run '^TestIsolation$$' -count=1 -v -timeout 10m ./jobs
 
 .PHONY: whatsapp
-whatsapp: ## a phone on a whole Kurir with the worker for WhatsApp, on a fake WhatsApp; its suite by LID; and what an idle session costs
-	go test -tags=whatsapp -run 'TestAPhoneOnKurir|TestConformanceByLID|TestMemoryOfAnIdleSession' -count=1 -v -timeout 10m ./cmd/kurir-whatsapp ./worker/whatsapp
+whatsapp: ## a phone on a whole Kurir with workers for WhatsApp, on a fake WhatsApp: moves, deaths, bans, unlinking; their suite by LID
+	go test -tags=whatsapp -run 'TestAPhoneOnKurir|TestTroublesOnKurir|TestConformanceByLID' -count=1 -v -timeout 10m ./cmd/kurir-whatsapp ./worker/whatsapp
+
+.PHONY: whatsapp-memory
+whatsapp-memory: ## what an idle session on WhatsApp costs, in figures
+	go test -tags=whatsapp -run '^TestMemoryOfAnIdleSession$$' -count=1 -v -timeout 10m ./worker/whatsapp
 
 .PHONY: load
 load: ## a minute of mixed calls on 1,000 connections, and a limit hit by 200 clients at four API processes, in figures

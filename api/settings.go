@@ -41,7 +41,7 @@ func settingsInUse(s *models.Session) SettingsInUse {
 type Sending struct {
 	State  string     `json:"state" enum:"running,paced,cooling_down,paused" doc:"paced: at the pace of its settings; cooling_down: the network asked for a pause; paused: by its owner, or an administrator"`
 	By     *string    `json:"pausedBy" enum:"owner,administrator" doc:"Who paused it; null: nobody. What an administrator paused, only he resumes"`
-	Reason *string    `json:"reason" doc:"Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits)" example:"rate_limited"`
+	Reason *string    `json:"reason" doc:"Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits); banned: the network lets the number in no more until then" example:"rate_limited"`
 	Until  *time.Time `json:"until" doc:"When the cool-down ends"`
 }
 

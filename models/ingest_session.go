@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"kurir/pacing"
 	"kurir/tracing"
 	"kurir/webhook"
 	"kurir/wire"
@@ -59,6 +61,8 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 		if err := g.loggedOut(ctx, s, p.Trace); err != nil {
 			return fmt.Errorf("log out session %s: %w", s.UID, err)
 		}
+	} else if status == SessionError && p.status.Until != nil {
+		g.banned(s, *p.status.Until)
 	}
 	reason := optional(p.status.Reason)
 	if s.Status == status && equal(s.Reason, reason) {
@@ -69,7 +73,7 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
 			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
 		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
-	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber()}, p.Timestamp, optional(p.Trace))
+	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber(), Until: p.status.Until}, p.Timestamp, optional(p.Trace))
 	return nil
 }
 
@@ -94,7 +98,10 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 	if s.LinkedAt == nil {
 		s.LinkedAt = &g.now
 	}
-	g.last.Queue(`UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()) WHERE uid = $1`, s.UID, s.PhoneNumber)
+	g.last.Queue(`UPDATE sessions SET phone_number = $2, linked_at = coalesce(linked_at, now()),
+			cooldown_until = CASE WHEN cooldown_reason IS DISTINCT FROM $3 THEN cooldown_until END,
+			cooldown_replies_at = CASE WHEN cooldown_reason IS DISTINCT FROM $3 THEN cooldown_replies_at END, cooldown_reason = nullif(cooldown_reason, $3)
+		WHERE uid = $1`, s.UID, s.PhoneNumber, pacing.Banned)
 	queueLinkEnd(g.last, s.UID)
 	// A session that comes back has its lane open. To lock it all the same would be to wait in a circle: for a batch of events in
 	// their order, for accepts in that of the lanes, for outcomes after the webhooks' lanes.
@@ -103,6 +110,13 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 		g.out.Connected = append(g.out.Connected, s.UID)
 	}
 	return nil
+}
+
+// banned shows until when the network lets the session in no more. A longer pause, which it asked for before, stays.
+func (g *ingestion) banned(s *Session, until time.Time) {
+	g.last.Queue(`UPDATE sessions SET cooldown_until = b.until, cooldown_replies_at = b.until, cooldown_reason = $3, updated_at = now()
+		FROM (SELECT least($2::timestamptz, now() + $4::interval) AS until) b
+		WHERE uid = $1 AND b.until > now() AND (cooldown_until < b.until) IS NOT FALSE`, s.UID, until, pacing.Banned, pacing.MostAsked)
 }
 
 // loggedOut closes the lane: the phone unlinked the device. Its owner is told, once.

@@ -368,6 +368,35 @@ func TestAnotherNumberEndsWhatWaited(t *testing.T) {
 	require.Equal(t, []string{"from the new number"}, texts(r.claim(h, 10)))
 }
 
+// A ban whose end the network tells is shown until then, or until the session connects, whichever is sooner.
+func TestABanIsShownUntilItsEnd(t *testing.T) {
+	r := newReporter(t)
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
+	banned := func(lasts time.Duration) {
+		t.Helper()
+		until := time.Now().Add(lasts)
+		r.send(r.event(wire.EventSessionStatus, wire.StatusData{Status: wire.StatusError, Reason: "banned", PhoneNumber: "+6281111111111", Until: &until}))
+	}
+	shown := func() string {
+		return modelstest.Scalar[string](t, r.db, `SELECT concat_ws(' ', status, reason, cooldown_reason, round(extract(epoch FROM cooldown_until - now()) / 3600),
+			CASE WHEN cooldown_until = cooldown_replies_at THEN 'for all' END) FROM sessions`)
+	}
+	banned(2 * time.Hour)
+	require.Equal(t, "ERROR banned banned 2 for all", shown())
+	banned(5 * time.Hour)
+	require.Equal(t, "ERROR banned banned 5 for all", shown(), "it goes on")
+	banned(10_000 * time.Hour)
+	require.Equal(t, "ERROR banned banned 720 for all", shown(), "a broken worker silences nobody for good")
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
+	require.Equal(t, "CONNECTED", shown())
+
+	r.exec(`UPDATE sessions SET cooldown_reason = 'rate_limited', cooldown_until = now() + interval '3 hours', cooldown_count = 2`)
+	banned(time.Hour)
+	require.Equal(t, "ERROR banned rate_limited 3", shown(), "a longer pause stays")
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
+	require.Equal(t, "CONNECTED rate_limited 3", shown(), "and does not end with the ban")
+}
+
 func TestLogoutCancelsAndCloses(t *testing.T) {
 	r := newReporter(t)
 	id := r.add("a", "x")

@@ -6,6 +6,7 @@ import "time"
 const (
 	RateLimited  = "rate_limited"  // the network takes less for a while
 	TemporaryBan = "temporary_ban" // the network takes nothing for a while
+	Banned       = "banned"        // the network lets the number in no more for a while; it ends when the session connects again
 )
 
 // Cooldown is a pause that a session's network asked for. The zero Cooldown is none.
@@ -21,7 +22,7 @@ const (
 	banPause       = time.Hour
 	replyPause     = 15 * time.Second
 	mostPause      = 24 * time.Hour      // of what we make of a pause by doubling it
-	mostAsked      = 30 * 24 * time.Hour // of what a network may ask for: a broken worker must not silence a session for good
+	MostAsked      = 30 * 24 * time.Hour // of what a network may ask for: a broken worker must not silence a session for good
 	// Calm is for how long after a cool-down the next one still counts as the next in a row.
 	Calm = 24 * time.Hour
 )
@@ -48,7 +49,7 @@ func Throttled(c Cooldown, reason string, asked time.Duration, reply bool, now t
 			pause = banPause
 		}
 	}
-	pause = min(max(min(pause, mostAsked), doubled(pause, c.Count, mostPause)), mostAsked)
+	pause = min(max(min(pause, MostAsked), doubled(pause, c.Count, mostPause)), MostAsked)
 	c.Until = later(c.Until, now.Add(pause))
 	switch {
 	case reason == TemporaryBan || running && c.Reason == TemporaryBan:

@@ -76,9 +76,10 @@ type Reaction struct {
 
 // SessionStatus is the data of session.status.
 type SessionStatus struct {
-	Status      string  `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
-	Reason      *string `json:"reason"`
-	PhoneNumber *string `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out"`
+	Status      string     `json:"status" enum:"initializing,qr_required,connected,disconnected,reconnecting,error"`
+	Reason      *string    `json:"reason"`
+	PhoneNumber *string    `json:"phoneNumber" doc:"The number that is linked; null before that, and after a log-out"`
+	Until       *time.Time `json:"until,omitempty" doc:"Of the reason banned: when the ban ends, if WhatsApp has told"`
 }
 
 // SessionQR is the data of session.qr.

@@ -142,6 +142,7 @@ type SessionState struct {
 	PhoneNumber string     `json:"phoneNumber,omitempty"` // digits with a leading +
 	QR          string     `json:"qr,omitempty"`          // the text that the QR picture encodes
 	QRExpiresAt *time.Time `json:"qrExpiresAt,omitempty"`
+	Until       *time.Time `json:"until,omitempty"` // of an error that ends by itself, as a ban may
 }
 
 // Release is the body of POST /session/{id}/release: finish the sends in hand, disconnect, keep the credentials.
@@ -266,6 +267,8 @@ type StatusData struct {
 	Status      string `json:"status"`
 	Reason      string `json:"reason,omitempty"`
 	PhoneNumber string `json:"phoneNumber,omitempty"`
+	// Until is when an error ends by itself, as a ban may: the worker connects again then. Nil where nobody knows.
+	Until *time.Time `json:"until,omitempty"`
 }
 
 // QRData is the data of session.qr.

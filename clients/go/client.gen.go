@@ -4864,7 +4864,7 @@ type Sending struct {
 	// PausedBy Who paused it; null: nobody. What an administrator paused, only he resumes
 	PausedBy *SendingPausedBy `json:"pausedBy"`
 
-	// Reason Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits)
+	// Reason Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits); banned: the network lets the number in no more until then
 	//
 	// Examples: rate_limited
 	Reason *string `json:"reason"`

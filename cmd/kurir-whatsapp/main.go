@@ -42,7 +42,8 @@ func main() {
 type program struct {
 	environ        []string
 	stdout, stderr io.Writer
-	transport      *http.Transport // the way to WhatsApp; nil but in tests
+	transport      *http.Transport                           // the way to WhatsApp; nil but in tests
+	through        func(http.RoundTripper) http.RoundTripper // put around it, so that tests tell workers apart; else nil
 }
 
 // run is main without the globals of the process.
@@ -91,7 +92,7 @@ func (p *program) work(ctx context.Context, cfg *config, codes bool, ready func(
 	}
 	defer traces.Close()
 	engine, err := whatsapp.New(ctx, whatsapp.Config{DatabaseURL: cfg.database(), Schema: cfg.Schema, Conns: cfg.Conns, DeviceName: cfg.DeviceName,
-		MediaMax: int64(cfg.MediaMax), ProxyAllow: cfg.proxies, Logger: log, Transport: p.transport})
+		MediaMax: int64(cfg.MediaMax), ProxyAllow: cfg.proxies, Logger: log, Transport: p.transport, Through: p.through})
 	if err != nil {
 		return err
 	}

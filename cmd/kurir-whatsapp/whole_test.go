@@ -8,10 +8,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os/exec"
-	"path/filepath"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,67 +20,15 @@ import (
 	"kurir/worker/whatsapp/wafake"
 )
 
-const patience = time.Minute
-
-// caller speaks to Kurir's API as a tenant does.
-type caller struct {
-	t    *testing.T
-	base string
-	key  string
-}
-
-func (c *caller) do(method, path string, body any) map[string]any {
-	c.t.Helper()
-	text, err := json.Marshal(body)
-	require.NoError(c.t, err)
-	req, err := http.NewRequest(method, c.base+path, bytes.NewReader(text))
-	require.NoError(c.t, err)
-	req.Header.Set("Content-Type", "application/json")
-	if c.key != "" {
-		req.Header.Set("X-Api-Key", c.key)
-	}
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(c.t, err)
-	answer, err := io.ReadAll(res.Body)
-	require.NoError(c.t, err)
-	require.NoError(c.t, res.Body.Close())
-	var out struct {
-		Data any `json:"data"`
-	}
-	require.NoError(c.t, json.Unmarshal(answer, &out), "%s", answer)
-	data, _ := out.Data.(map[string]any)
-	if data == nil {
-		data = map[string]any{"list": out.Data}
-	}
-	data["status code"] = res.StatusCode
-	return data
-}
-
-// until asks until the answer is as it should be.
-func (c *caller) until(path string, enough func(map[string]any) bool) map[string]any {
-	c.t.Helper()
-	var data map[string]any
-	require.Eventually(c.t, func() bool {
-		data = c.do(http.MethodGet, path, nil)
-		return enough(data)
-	}, patience, 50*time.Millisecond, "%s: %v", path, &data)
-	return data
-}
-
 // A person links a phone to Kurir, writes over it, and is answered: all of it is the real thing, but for WhatsApp.
 func TestAPhoneOnKurir(t *testing.T) {
-	kurir := filepath.Join(t.TempDir(), "kurir")
-	out, err := exec.Command("go", "build", "-o", kurir, "kurir/cmd/kurir").CombinedOutput()
-	require.NoError(t, err, string(out))
+	kurir := buildKurir(t)
 	network := wafake.Start(t)
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "tcp", network.Addr())
-	}
 	api := embeddedtest.Port(t)
 	home := embeddedtest.NewHome(t)
-	environ := []string{"KURIR_HOME=" + home, fmt.Sprint("PORT=", api), "BCRYPT_ROUNDS=4", "PATH=" + pathOf(t), "HOME=" + home}
+	environ := []string{"KURIR_HOME=" + home, fmt.Sprint("PORT=", api), "BCRYPT_ROUNDS=4", "PATH=" + os.Getenv("PATH"), "HOME=" + home}
 	var said bytes.Buffer
-	p := &program{environ: environ, stdout: &said, stderr: io.Discard, transport: &http.Transport{DialContext: dial, DialTLSContext: dial}}
+	p := &program{environ: environ, stdout: &said, stderr: io.Discard, transport: wafake.Transport(network.Addr())}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- p.runUp(ctx, kurir) }()
@@ -107,7 +53,7 @@ func TestAPhoneOnKurir(t *testing.T) {
 	}, patience, 200*time.Millisecond, "there is a worker")
 	code := c.until("/sessions/phone/qr", func(d map[string]any) bool { return d["qr"] != nil || d["qrCode"] != nil })
 	qr, _ := code["qr"].(string)
-	_, err = network.Scan("6281234567890", qr)
+	_, err := network.Scan("6281234567890", qr)
 	require.NoError(t, err, "%v", code)
 	state := c.until("/sessions/phone/status", func(d map[string]any) bool { return d["status"] == "connected" })
 	require.Equal(t, "+6281234567890", state["phoneNumber"])
@@ -137,11 +83,4 @@ func TestAPhoneOnKurir(t *testing.T) {
 	require.NoError(t, err)
 	c.until("/sessions/phone/messages", says("Hello yourself!", `"491701234@s.whatsapp.net"`))
 	require.Empty(t, network.Fights("6281234567890"))
-}
-
-func pathOf(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-c", "printf %s \"$PATH\"").Output()
-	require.NoError(t, err)
-	return string(out)
 }

@@ -8,6 +8,8 @@ import (
 
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
+
+	"kurir/worker/whatsapp/ratchet"
 )
 
 // buffer is whatsmeow's buffer of what it has decrypted. It remembers which entry the message belongs to whose handler is about
@@ -17,9 +19,10 @@ import (
 // decrypted because the database does not answer must be neither: the link ends, and WhatsApp delivers it again.
 type buffer struct {
 	store.EventBuffer
-	broken func(error) // ends the link
-	mu     sync.Mutex
-	last   *[32]byte
+	broken  func(error) // ends the link
+	ratchet *ratchet.Guard
+	mu      sync.Mutex
+	last    *[32]byte
 }
 
 // GetBufferedEvent implements store.EventBuffer.
@@ -38,13 +41,15 @@ func (b *buffer) GetBufferedEvent(ctx context.Context, hash [32]byte) (*store.Bu
 // transaction goes on to answer tells them from the protocol's own.
 func (b *buffer) DoDecryptionTxn(ctx context.Context, decrypt func(context.Context) error) error {
 	answers := false
-	err := b.EventBuffer.DoDecryptionTxn(ctx, func(ctx context.Context) error {
-		err := decrypt(ctx)
-		if err != nil {
-			_, silent := b.EventBuffer.GetBufferedEvent(ctx, [32]byte{})
-			answers = silent == nil
-		}
-		return err
+	err := b.ratchet.Decrypt(ctx, func(ctx context.Context) error {
+		return b.EventBuffer.DoDecryptionTxn(ctx, func(ctx context.Context) error {
+			err := decrypt(ctx)
+			if err != nil {
+				_, silent := b.EventBuffer.GetBufferedEvent(ctx, [32]byte{})
+				answers = silent == nil
+			}
+			return err
+		})
 	})
 	if err == nil || answers {
 		return err

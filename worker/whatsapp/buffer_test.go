@@ -14,6 +14,7 @@ import (
 	"go.mau.fi/whatsmeow/types"
 
 	"kurir/wire"
+	"kurir/worker/whatsapp/ratchet"
 )
 
 // outage closes a database, as a restart of PostgreSQL does, until end is called.
@@ -100,7 +101,7 @@ func TestErrorsOfTheDatabaseAreNotTheProtocols(t *testing.T) {
 	require.NoError(t, err)
 	d := device(t, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
 	var ended error
-	b := &buffer{EventBuffer: d.EventBuffer, broken: func(err error) { ended = err }}
+	b := &buffer{EventBuffer: d.EventBuffer, ratchet: ratchet.New(), broken: func(err error) { ended = err }}
 	noSession := errors.New("no session")
 
 	err = b.DoDecryptionTxn(ctx, func(context.Context) error { return noSession })

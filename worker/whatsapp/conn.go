@@ -15,6 +15,7 @@ import (
 
 	"kurir/wire"
 	"kurir/worker"
+	"kurir/worker/whatsapp/ratchet"
 )
 
 // conn is one session's connection, over as many links as it takes. No event comes after Close or Logout has returned.
@@ -48,6 +49,8 @@ type conn struct {
 	replacements replacements                  // of run's goroutine and its link's
 	begun        bool                          // of run's goroutine: the session was claimed
 
+	ratchet *ratchet.Guard // over all links: the last one's writers may not have ended
+
 	unlinking sync.Mutex // held while WhatsApp is asked to forget the device
 
 	telling sync.Mutex // guards quiet; held while an event is passed on
@@ -55,7 +58,7 @@ type conn struct {
 }
 
 func newConn(e *Engine, s worker.Session, sink worker.Sink) *conn {
-	c := &conn{engine: e, session: s, out: sink, done: make(chan struct{}), leaving: make(chan struct{})}
+	c := &conn{engine: e, session: s, out: sink, done: make(chan struct{}), leaving: make(chan struct{}), ratchet: ratchet.New()}
 	c.log = e.log.With("session", s.ID, "epoch", s.Epoch)
 	c.holder = &holder{db: fenced(e.pool, fenceOf(s.ID, s.Epoch)), session: s.ID, epoch: s.Epoch}
 	c.state = wire.SessionState{SessionID: s.ID, Epoch: s.Epoch, Status: wire.StatusInitializing}
@@ -111,7 +114,7 @@ func (c *conn) keep() (over bool) {
 			if end.unlinked {
 				c.forget()
 			}
-			c.setStatus(end.status, end.reason)
+			c.ended(end)
 			c.log.Warn("the session's connection ended", "status", end.status, "reason", end.reason, "until", end.until)
 			if end.until.IsZero() || !c.pause(time.Until(end.until)) {
 				return true
@@ -196,17 +199,29 @@ func (c *conn) backoff(attempt int) time.Duration {
 }
 
 // setStatus changes the state and reports it, if it is a change.
-func (c *conn) setStatus(status, reason string) {
+func (c *conn) setStatus(status, reason string) { c.become(status, reason, nil) }
+
+// ended is setStatus for what ends the connection. A ban that goes on for longer than was told is a change.
+func (c *conn) ended(e *ending) {
+	if e.until.IsZero() {
+		c.become(e.status, e.reason, nil)
+		return
+	}
+	until := e.until.UTC()
+	c.become(e.status, e.reason, &until)
+}
+
+func (c *conn) become(status, reason string, until *time.Time) {
 	c.mu.Lock()
-	if c.state.Status == status {
+	if c.state.Status == status && until == nil {
 		c.mu.Unlock()
 		return
 	}
-	c.state.Status, c.state.Reason = status, reason
+	c.state.Status, c.state.Reason, c.state.Until = status, reason, until
 	if status != wire.StatusQRRequired {
 		c.state.QR, c.state.QRExpiresAt = "", nil
 	}
-	data := wire.StatusData{Status: status, Reason: reason, PhoneNumber: c.state.PhoneNumber}
+	data := wire.StatusData{Status: status, Reason: reason, PhoneNumber: c.state.PhoneNumber, Until: until}
 	c.mu.Unlock()
 	c.sink(worker.Event{Type: wire.EventSessionStatus, Kind: wire.EventSessionStatus, Timestamp: time.Now().UTC(), Data: data})
 }

@@ -120,8 +120,8 @@ func (c *conn) open() (*link, error) {
 	}
 	if l.linked {
 		broken := func(err error) { l.end(err) }
-		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken}
-		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, sessions{device.Sessions, broken}, senderKeys{device.SenderKeys, broken}
+		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
+		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, c.ratchet.Sessions(sessions{device.Sessions, broken}), senderKeys{device.SenderKeys, broken}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)

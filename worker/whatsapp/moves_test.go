@@ -132,11 +132,20 @@ func TestABanEnds(t *testing.T) {
 	e := n.engine(t)
 	ended(t, e)
 	h, other := n.linked(t, e), n.linked(t, e)
+	began := time.Now()
 	n.Server.Ban(n.of(h.id), 101, 2*time.Second)
 	h.await(wire.StatusError, reasonBanned)
+	require.WithinRange(t, *h.State().Until, began.Add(2*time.Second), time.Now().Add(2*time.Second))
+	h.mu.Lock()
+	last := h.events[len(h.events)-1].Data.(wire.StatusData)
+	h.mu.Unlock()
+	require.Equal(t, h.State().Until, last.Until, "the gateway is told until when")
 	require.Equal(t, wire.StatusConnected, other.State().Status)
+	first := *h.State().Until
+	require.Eventually(t, func() bool { u := h.State().Until; return u != nil && u.After(first) }, patience, 10*time.Millisecond, "it knocks at the end, and the ban goes on")
 	n.Pardon(n.of(h.id))
 	h.await(wire.StatusConnected, "")
+	require.Nil(t, h.State().Until)
 }
 
 // WhatsApp's refusal of the version is the worker's as a whole: no further session knocks.

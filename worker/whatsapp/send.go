@@ -128,7 +128,9 @@ func (c *conn) storeError(err error) error {
 // hand gives a message to WhatsApp and waits for its acknowledgement.
 func (c *conn) hand(ctx context.Context, l *link, to types.JID, m *wire.Send, text *waE2E.Message) wire.SendResult {
 	began := time.Now()
-	r, err := l.client.SendMessage(ctx, to, text, whatsmeow.SendRequestExtra{ID: m.WhatsappID, Timeout: c.engine.cfg.SendTimeout})
+	turn, done := c.ratchet.Encrypt(ctx)
+	defer done() // should it not come to an end by itself
+	r, err := l.client.SendMessage(turn, to, text, whatsmeow.SendRequestExtra{ID: m.WhatsappID, Timeout: c.engine.cfg.SendTimeout})
 	// The outcome is kept even if nobody waits for it any more.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()

@@ -5975,7 +5975,8 @@ export interface webhooks {
                      *       "data": {
                      *         "phoneNumber": "+6281111111111",
                      *         "reason": null,
-                     *         "status": "initializing"
+                     *         "status": "initializing",
+                     *         "until": "2026-03-01T09:30:00Z"
                      *       },
                      *       "id": "0199c0de-0000-7000-8000-000000000001",
                      *       "metadata": {
@@ -5994,6 +5995,11 @@ export interface webhooks {
                             reason: string | null;
                             /** @enum {string} */
                             status: "initializing" | "qr_required" | "connected" | "disconnected" | "reconnecting" | "error";
+                            /**
+                             * Format: date-time
+                             * @description Of the reason banned: when the ban ends, if WhatsApp has told
+                             */
+                            until?: string;
                         };
                         /**
                          * Format: uuid
@@ -9468,7 +9474,7 @@ export interface components {
              */
             pausedBy: "owner" | "administrator" | null;
             /**
-             * @description Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits)
+             * @description Of a cool-down: rate_limited (answers to people who wrote in the last 24 hours go on) or temporary_ban (all waits); banned: the network lets the number in no more until then
              * @example rate_limited
              */
             reason: string | null;

@@ -12,7 +12,7 @@
 //
 // Everybody is on WhatsApp: a number that is written to or looked for gets a phone, unless Absent was called. Each account
 // has a LID. A number that is linked has a phone, too, which is shown what its linked devices send. The network fails on
-// demand (faults.go, commands.go), only ever for linked devices, never for the people's phones; and it tells what
+// demand (faults.go, commands.go), only ever for linked devices, never for the people's own phones and companions; and it tells what
 // happened (witness.go): which client held which device from when to when, and what each sent. In another process it takes
 // the same orders over HTTP (control.go, cmd/wafake).
 //

@@ -12,11 +12,14 @@ import (
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/util/keys"
 	waLog "go.mau.fi/whatsmeow/util/log"
+
+	"kurir/worker/whatsapp/ratchet"
 )
 
 // memory keeps in memory what a person's client needs: keys, sessions and addresses. It forgets the rest.
 type memory struct {
 	store.NoopStore
+	ratchet *ratchet.Guard
 
 	mu         sync.Mutex
 	identities map[string][32]byte
@@ -40,7 +43,7 @@ func NewDevice() *store.Device {
 	m := &memory{
 		identities: map[string][32]byte{}, sessions: map[string][]byte{}, senderKeys: map[string][]byte{},
 		preKeys: map[uint32]*keys.PreKey{}, lids: map[string]string{}, pns: map[string]string{}, migrated: map[string]bool{},
-		secrets: map[types.MessageID]secret{},
+		secrets: map[types.MessageID]secret{}, ratchet: ratchet.New(),
 	}
 	random := make([]byte, 36)
 	_, _ = rand.Read(random)
@@ -49,11 +52,16 @@ func NewDevice() *store.Device {
 		NoiseKey: keys.NewKeyPair(), IdentityKey: keys.NewKeyPair(),
 		RegistrationID: binary.BigEndian.Uint32(random), AdvSecretKey: random[4:],
 		Account:    &waAdv.ADVSignedDeviceIdentity{},
-		Identities: m, Sessions: m, PreKeys: m, SenderKeys: m, LIDs: m, Container: m, AppStateKeys: m, AppState: m,
+		Identities: m, Sessions: m.ratchet.Sessions(m), PreKeys: m, SenderKeys: m, LIDs: m, Container: m, AppStateKeys: m, AppState: m,
 		Contacts: m, ChatSettings: m, MsgSecrets: m, PrivacyTokens: m, EventBuffer: m,
 	}
 	d.SignedPreKey = d.IdentityKey.CreateSignedPreKey(1)
 	return d
+}
+
+// DoDecryptionTxn implements store.EventBuffer.
+func (m *memory) DoDecryptionTxn(ctx context.Context, do func(context.Context) error) error {
+	return m.ratchet.Decrypt(ctx, do)
 }
 
 func (m *memory) PutIdentity(_ context.Context, address string, key [32]byte) error {

@@ -2,6 +2,7 @@ package wafake
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"go.mau.fi/whatsmeow/proto/waE2E"
@@ -17,7 +18,7 @@ func (s *Server) handleMessage(c *conn, n *node) {
 		return
 	}
 	s.witness.sent(c, n)
-	if c.device.id != 0 { // the faults are for those under test, and not for the people's phones
+	if c.underTest() {
 		if code := s.faults.refuse(); code != "" {
 			c.send(messageAck(n, attrs{"error": code}))
 			return
@@ -30,7 +31,7 @@ func (s *Server) handleMessage(c *conn, n *node) {
 		c.send(messageAck(n, attrs{"error": code}))
 		return
 	}
-	if c.device.id != 0 {
+	if c.underTest() {
 		switch {
 		case due(&s.faults.breaks):
 			s.end(c, "dropped")
@@ -46,6 +47,9 @@ func (s *Server) handleMessage(c *conn, n *node) {
 	}
 	c.send(messageAck(n, nil))
 }
+
+// underTest tells whether the faults are for a connection. They are not for the people's phones and companions.
+func (c *conn) underTest() bool { return !strings.HasPrefix(c.from, personLabel) }
 
 func messageAck(n *node, more attrs) node {
 	a := attrs{"class": "message", "id": text(n, "id"), "from": address(n, "to"), "t": now()}

@@ -97,7 +97,8 @@ func (s *Server) newPerson(number string, client *whatsmeow.Client) *Person {
 	p := &Person{Number: number, Client: client, server: s, changed: make(chan struct{})}
 	s.Configure(client, personLabel+number)
 	client.EnableAutoReconnect = false
-	client.SynchronousAck = true // so that what a person has acknowledged has had its effect
+	client.SynchronousAck = true             // so that what a person has acknowledged has had its effect
+	client.EnableDecryptedEventBuffer = true // keeps nothing, but decrypts by way of it, see ratchet
 	client.SetForceActiveDeliveryReceipts(true)
 	client.AddEventHandler(p.handle)
 	return p
@@ -202,6 +203,11 @@ func (p *Person) Write(to types.JID, text string) (types.MessageID, error) {
 func (p *Person) Send(to types.JID, m *waE2E.Message) (types.MessageID, error) {
 	ctx, cancel := context.WithTimeout(p.server.ctx, patience)
 	defer cancel()
+	if keys, ok := p.Client.Store.EventBuffer.(*memory); ok {
+		turn, done := keys.ratchet.Encrypt(ctx)
+		defer done()
+		ctx = turn
+	}
 	sent, err := p.Client.SendMessage(ctx, to, m)
 	return sent.ID, err
 }
@@ -252,7 +258,7 @@ func (p *Person) Unreadable() []types.MessageID {
 // ForgetSessions makes the phone lose its sessions, as a phone does that was set back: what others send under the old ones
 // cannot be read, until they are asked to send it again.
 func (p *Person) ForgetSessions() {
-	m, ok := p.Client.Store.Sessions.(*memory)
+	m, ok := p.Client.Store.EventBuffer.(*memory)
 	if !ok {
 		return
 	}

@@ -27,7 +27,8 @@ func TestADeviceMovesWithItsDatabase(t *testing.T) {
 	require.NoError(t, container.Upgrade(bg()))
 	first := follow(t, s, whatsmeow.NewClient(container.NewDevice(), nil), "worker-1")
 	first.scan(s, "4917012345")
-	first.send(jid(ann.Number), words("from the first"))
+	_, err = ann.Await(first.send(jid(ann.Number), words("from the first"))) // else the first messages of both cross
+	require.NoError(t, err)
 	first.Disconnect()
 	_, err = ann.Write(jid("4917012345"), "in between")
 	require.NoError(t, err)

@@ -78,7 +78,7 @@ test-race:
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
 	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
 	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
-	set -ex; $(TEST) $$race $(PARTS); [[ -z "$$race" ]] || $(TEST) ./worker/whatsapp; $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
+	set -ex; $(TEST) $$race $(PARTS); [[ -z "$$race" ]] || $(TEST) ./worker/whatsapp/...; $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
 
 .PHONY: check
 check: vulncheck test ## before a commit: test, and a look for known vulnerabilities

@@ -205,9 +205,10 @@ func TestTestEventsAndReplays(t *testing.T) {
 
 		// The answer does not wait unless asked to; a repeated request is one.
 		once := append(u.auth(), "Idempotency-Key", "k"+path)
-		one := u.do("POST", path+"/test", once, nil).ok(202)
+		one := u.do("POST", path+"/test", once, nil)
+		require.Contains(t, []int{200, 202}, one.status, "it may be there before the answer")
 		two := u.do("POST", path+"/test", once, nil)
-		require.Equal(t, []any{one["id"], "true"}, []any{two.ok(202)["id"], two.header.Get("Idempotency-Replayed")})
+		require.Equal(t, []any{one.ok(one.status)["id"], "true"}, []any{two.ok(one.status)["id"], two.header.Get("Idempotency-Replayed")})
 		w.eventually("the third test", func() bool { return r.came.Load() == 4 })
 
 		job := u.do("POST", path+"/replay", u.auth(), map[string]any{"since": time.Now().Add(-time.Hour)})

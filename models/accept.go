@@ -174,6 +174,7 @@ func (a *Accepter) store(batch []*acceptance, again bool) {
 		}
 		return
 	}
+	wake := stored.toWake(batch) // messages are their senders' when they are answered
 	for _, r := range batch {
 		if _, ok := stored[r.message.ID]; !ok {
 			r.answer <- a.whyNot(ctx, r.message)
@@ -182,7 +183,7 @@ func (a *Accepter) store(batch []*acceptance, again bool) {
 		r.message.Before = r.message.Before && !again
 		r.answer <- nil
 	}
-	a.accepted(stored.toWake(batch), len(batch))
+	a.accepted(wake, len(batch))
 }
 
 // AcceptAll stores the messages of one session, all or none, one after another in its lane, and returns when they are

@@ -131,7 +131,8 @@ func (m *Mailer) keep(id, subject string, msg *gomail.Msg) error {
 		return fmt.Errorf("folder for mail: %w", err)
 	}
 	file := filepath.Join(m.cfg.Folder, filepath.Base(id)+".eml")
-	if err := msg.WriteToFile(file); err != nil {
+	draft := file + ".part" // who looks for mail finds it whole
+	if err := errors.Join(msg.WriteToFile(draft), os.Rename(draft, file)); err != nil {
 		return fmt.Errorf("keep mail: %w", err)
 	}
 	m.log.Info("mail kept, since SMTP_HOST is not set", "subject", subject, "file", file)

@@ -105,13 +105,19 @@ func (c *cluster) subscribe(events ...string) {
 	c.call(http.MethodPut, "/webhook", map[string]any{"url": c.hooks.url + "/" + account, "secret": hookSecret, "events": events}, nil, http.StatusOK)
 }
 
-// linkedSessions makes sessions with a webhook each and waits until all are connected.
-func (c *cluster) linkedSessions(n int) []string {
+// registered waits for so many workers.
+func (c *cluster) registered(workers int) {
 	c.t.Helper()
 	c.eventually(20*time.Second, "all workers are registered", func() (bool, string) {
 		n := modelstest.Scalar[int64](c.t, c.db, `SELECT count(*) FROM workers WHERE lease_expires_at > now()`)
-		return int(n) == c.plan.workers, fmt.Sprint(n)
+		return int(n) == workers, fmt.Sprint(n)
 	})
+}
+
+// linkedSessions makes sessions with a webhook each and waits until all are connected.
+func (c *cluster) linkedSessions(n int) []string {
+	c.t.Helper()
+	c.registered(c.plan.workers)
 	began := time.Now()
 	names := make([]string, n)
 	var group errgroup.Group

@@ -76,6 +76,7 @@ func TestProxyFromTheTenantToTheWorker(t *testing.T) {
 	for _, id := range []string{"here", "there"} {
 		engines[id] = c.wayside(id, token)
 	}
+	c.registered(len(engines))
 	const first, second = "socks5://user:p%40ss@one.example.com:1080", "https://user:p%40ss@two.example.com"
 	c.call(http.MethodPost, "/sessions", map[string]any{"name": "Shop", "sessionId": "shop", "proxy": first}, nil, http.StatusAccepted)
 	holder := func(proxy string) (id string) {

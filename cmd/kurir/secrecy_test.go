@@ -110,9 +110,7 @@ func (c *cluster) secretDeeds(s secrecy) {
 	s.keep("token", login.Token)
 
 	// A session that is linked by a QR code, and one that waits for a pairing code; their webhooks fail.
-	c.eventually(20*time.Second, "the worker is registered", func() (bool, string) {
-		return modelstest.Scalar[int64](t, c.db, "SELECT count(*) FROM workers") == 1, ""
-	})
+	c.registered(1)
 	c.hooks.answering(func(string) int { return http.StatusInternalServerError })
 	hook := map[string]any{"url": c.hooks.url + "/" + s.make("webhook's path"), "secret": s.keep("webhook secret", "whsec_"+random()), "headers": map[string]string{"X-Token": s.make("webhook's header")}}
 	var session struct{ APIKey string }

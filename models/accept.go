@@ -401,10 +401,11 @@ func collectIDs(ctx context.Context, db Querier, into map[uuid.UUID]bool, query 
 	return err
 }
 
-// whyNot tells why a lane took no message: the session is gone, or not linked, or the message has to be counted again.
+// whyNot tells why a lane took no message: the session is gone, or not linked, or the message has to be counted again. A lane that is open
+// by now went by another count then, whatever it goes by now, or has just been opened: trying again is right for both.
 func (a *Accepter) whyNot(ctx context.Context, m *NewMessage) error {
 	var alive, moved bool
-	err := a.db.QueryRow(ctx, `SELECT s.deleted_at IS NULL, coalesce(l.open AND l.quota_epoch <> $2, false)
+	err := a.db.QueryRow(ctx, `SELECT s.deleted_at IS NULL, coalesce(l.open AND $2::bigint IS NOT NULL, false)
 		FROM sessions s LEFT JOIN lanes l ON l.id = s.uid WHERE s.uid = $1`, m.Session, m.Quota).Scan(&alive, &moved)
 	switch ok, err := Found(err); {
 	case err != nil:

@@ -1,10 +1,12 @@
 package models_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"kurir/models"
@@ -50,4 +52,29 @@ func TestAcceptsWakeLanesThatNobodyHolds(t *testing.T) {
 		require.NoError(t, a.AcceptAll(t.Context(), []*models.NewMessage{known}))
 		require.Equal(t, free, woken)
 	}
+}
+
+// recounting makes the lane go by the message's count after it was refused for another one.
+type recounting struct {
+	models.Querier
+	lane uuid.UUID
+}
+
+func (r recounting) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	_, _ = r.Exec(ctx, `UPDATE lanes SET quota_epoch = 2 WHERE id = $1`, r.lane)
+	return r.Querier.QueryRow(ctx, sql, args...)
+}
+
+// A message that was refused for its count alone is to be counted again, also where the lane has caught up before anybody asked why.
+func TestALaneThatCatchesUpIsLinked(t *testing.T) {
+	db := modelstest.DB(t)
+	_, s := modelstest.Ready(t, db)
+	_, err := db.Pool.Exec(t.Context(), `UPDATE lanes SET quota_epoch = 1 WHERE id = $1`, s.UID)
+	require.NoError(t, err)
+	a := models.NewAccepter(recounting{db.Pool, s.UID}, quiet, func([]uuid.UUID, int) {})
+	t.Cleanup(a.Close)
+	m, epoch := newMessage(s.UID, "628123@s.whatsapp.net", "Hello"), int64(2)
+	m.Quota = &epoch
+	require.ErrorIs(t, a.Accept(t.Context(), m), models.ErrQuotaMoved)
+	require.NoError(t, a.Accept(t.Context(), m), "tried again")
 }

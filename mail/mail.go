@@ -132,7 +132,12 @@ func (m *Mailer) keep(id, subject string, msg *gomail.Msg) error {
 	}
 	file := filepath.Join(m.cfg.Folder, filepath.Base(id)+".eml")
 	draft := file + ".part" // who looks for mail finds it whole
-	if err := errors.Join(msg.WriteToFile(draft), os.Rename(draft, file)); err != nil {
+	err := msg.WriteToFile(draft)
+	if err == nil {
+		err = os.Rename(draft, file)
+	}
+	if err != nil {
+		_ = os.Remove(draft) // of what was written in part
 		return fmt.Errorf("keep mail: %w", err)
 	}
 	m.log.Info("mail kept, since SMTP_HOST is not set", "subject", subject, "file", file)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,11 @@ import (
 
 // loadName is this process, which makes the load and plays the subscriber.
 const loadName = "load"
+
+// gatewayName is api, runner and scheduler together: they are one program, which is in memory once.
+const gatewayName = "api + runner + scheduler"
+
+var gatewayParts = []string{"api", "runner", "scheduler"}
 
 // watched is a process whose costs are measured; of a family, with those that it has forked.
 type watched struct {
@@ -83,15 +89,17 @@ func (w watched) cpu() float64 {
 	return spent / ticks
 }
 
-// resident is the memory now; of a family, what each has for itself, and what they share, once.
+// resident is the memory of a family now.
 func (w watched) resident() float64 {
-	var members procfs.Procs
-	if w.family {
-		members, _ = childrenOf(w.pid)
-	}
+	members, _ := childrenOf(w.pid)
 	if p, err := procfs.NewProc(w.pid); err == nil {
 		members = append(members, p)
 	}
+	return resident(members)
+}
+
+// resident is the memory of processes of one program now: what each has for itself, and what they share, once.
+func resident(members procfs.Procs) float64 {
 	var own, shared uint64
 	for _, p := range members {
 		if s, err := p.NewStatus(); err == nil {
@@ -123,10 +131,11 @@ func (w watched) forgetPeak() {
 // meter measures costs between its start and its end.
 type meter struct {
 	watched []watched
+	gateway procfs.Procs
 	began   time.Time
 	before  map[string]float64
 	mu      sync.Mutex
-	peaks   map[string]float64 // of families
+	peaks   map[string]float64 // of families, and of the gateway
 	stop    chan struct{}
 	group   sync.WaitGroup
 }
@@ -138,22 +147,29 @@ func newMeter(watched []watched) *meter {
 	for _, w := range watched {
 		w.forgetPeak()
 		m.before[w.name] = w.cpu()
+		if p, err := procfs.NewProc(w.pid); err == nil && slices.Contains(gatewayParts, w.name) {
+			m.gateway = append(m.gateway, p)
+		}
 	}
 	m.began = time.Now()
 	m.group.Go(m.sample)
 	return m
 }
 
-// sample looks at families each second: the kernel knows the peak of one process only.
+// sample looks at families and at the gateway each second: the kernel knows the peak of one process only.
 func (m *meter) sample() {
+	note := func(name string, memory float64) {
+		m.mu.Lock()
+		m.peaks[name] = max(m.peaks[name], memory)
+		m.mu.Unlock()
+	}
 	for {
 		for _, w := range m.watched {
 			if w.family {
-				m.mu.Lock()
-				m.peaks[w.name] = max(m.peaks[w.name], w.resident())
-				m.mu.Unlock()
+				note(w.name, w.resident())
 			}
 		}
+		note(gatewayName, resident(m.gateway))
 		select {
 		case <-m.stop:
 			return
@@ -178,7 +194,22 @@ func (m *meter) end() (costs []cost) {
 		}
 		costs = append(costs, c)
 	}
-	return costs
+	return m.withGateway(costs, seconds)
+}
+
+// withGateway adds the gateway's line, unless not all of it was there.
+func (m *meter) withGateway(costs []cost, seconds float64) []cost {
+	if len(m.gateway) < len(gatewayParts) {
+		return costs
+	}
+	sum := cost{Process: gatewayName, PeakMB: m.peaks[gatewayName]}
+	for _, c := range costs {
+		if slices.Contains(gatewayParts, c.Process) {
+			sum.CPU += c.CPU
+		}
+	}
+	sum.PerMin = sum.CPU / seconds * 60
+	return append(costs, sum)
 }
 
 // charge notes costs, and what they come to for each of what was done.

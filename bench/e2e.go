@@ -11,7 +11,6 @@ import (
 
 const (
 	senders      = 256 // connections
-	gentleRate   = 500 // messages a second
 	drainedAfter = 5 * time.Minute
 )
 
@@ -34,10 +33,10 @@ func endToEnd(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// flows measures at both rates, as often as it is asked to.
+// flows measures at each rate, as often as it is asked to.
 func (r *rig) flows(ctx context.Context, scenario, name string) error {
 	return r.repeat(ctx, func() error {
-		for _, rate := range []int{0, gentleRate} {
+		for _, rate := range r.rates {
 			f, err := r.flow(ctx, r.duration, rate)
 			if err != nil {
 				return err

@@ -19,7 +19,7 @@ func idle(ctx context.Context, b *bench) error {
 			}
 			f := figures{Seconds: time.Since(began).Seconds(), More: map[string]float64{}, Costs: m.end()}
 			for _, c := range f.Costs {
-				if c.Process != loadName {
+				if c.Process != loadName && c.Process != gatewayName {
 					f.More["CPU seconds a minute"] += c.PerMin
 					f.More["MB"] += c.PeakMB
 				}

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ type options struct {
 	history    int           // messages
 	crowd      int           // stopped sessions of the scale scenario
 	backlog    int           // messages that may wait while sending goes as fast as it can
+	rates      []int         // messages a second of e2e and scale, one after another; 0: as fast as it can
 	results    string        // folder
 	data       string        // folder on a disk
 	source     string        // folder of Kurir's module
@@ -49,6 +51,8 @@ func readOptions(args []string) (*options, error) {
 	f.IntVar(&o.history, "history", 1_000_000, "messages of the history and scale scenarios")
 	f.IntVar(&o.crowd, "crowd", 100_000, "stopped sessions of the scale scenario")
 	f.IntVar(&o.backlog, "backlog", 2000, "messages that may wait when sending at full speed")
+	o.rates = []int{0, 500}
+	f.Func("rates", "messages a second of e2e and scale, one after another; 0 is as fast as it can (default 0,500)", o.readRates)
 	f.StringVar(&o.results, "out", "results", "folder of results; a folder is made in it")
 	f.StringVar(&o.data, "data", "/var/tmp", "folder on a disk for the servers' data, which are deleted at the end")
 	f.StringVar(&o.source, "source", "..", "Kurir's source")
@@ -63,6 +67,18 @@ func readOptions(args []string) (*options, error) {
 		o.scenarios = strings.Split(*names, ",")
 	}
 	return o, o.check()
+}
+
+func (o *options) readRates(list string) error {
+	o.rates = nil
+	for part := range strings.SplitSeq(list, ",") {
+		rate, err := strconv.Atoi(part)
+		if err != nil || rate < 0 {
+			return fmt.Errorf("%q is no number of messages a second", part)
+		}
+		o.rates = append(o.rates, rate)
+	}
+	return nil
 }
 
 func (o *options) check() error {

@@ -172,7 +172,7 @@ func drawCosts(list []*result) (*plot.Plot, error) {
 	var names []string
 	for _, one := range slices.Backward(cases) {
 		for _, c := range one.Median.Costs {
-			if !slices.Contains(names, c.Process) {
+			if c.Process != gatewayName && !slices.Contains(names, c.Process) {
 				names = append(names, c.Process)
 			}
 		}

@@ -129,7 +129,11 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	} else {
 		cut = d.crowd.watch(ctx, crowdAfter, func(ctx context.Context) { results = d.attempt(ctx, target, due, slots) })
 	}
-	return d.settle(ctx, h, target, due, results, width, cut)
+	done, err := d.settle(ctx, h, target, due, results, width, cut)
+	// A round that found little has seen nearly all that was due: the release looks for the rest.
+	done.ended = done.pause == 0 && len(due) < limit
+	done.idle = done.ended
+	return done, err
 }
 
 // kept ends those of a round whose events are gone, by retention or since a person is to be forgotten, and returns the others.

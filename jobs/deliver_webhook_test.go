@@ -268,6 +268,40 @@ func TestFailuresHoldUpNobody(t *testing.T) {
 	require.EqualValues(t, 28, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM webhook_attempts`))
 }
 
+// A round that found little is followed by the release, not by another look, and what came meanwhile is delivered all the same.
+func TestALittleTakesOneRound(t *testing.T) {
+	b := newHookBench(t)
+	rounds := func() (n int) {
+		more, err := b.lanes.drain(t.Context(), b.hook, models.LaneWebhook, func(ctx context.Context, h *models.Hold) (step, error) {
+			n++
+			return b.round(ctx, h)
+		})
+		require.NoError(t, err)
+		require.False(t, more)
+		require.Zero(t, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM lanes WHERE id = $1 AND holder IS NOT NULL`, b.hook))
+		return n
+	}
+	b.emit(b.session, 1)
+	require.Equal(t, 1, rounds())
+
+	b.answer = func(seq int64, _ http.ResponseWriter, _ *http.Request) int {
+		if seq == 2 {
+			b.emit(b.session, 1)
+		}
+		return 204
+	}
+	b.emit(b.session, 1)
+	require.Equal(t, 2, rounds())
+	require.Equal(t, "1 DELIVERED 1, 2 DELIVERED 1, 3 DELIVERED 1", b.states())
+
+	b.schedule = webhook.Schedule{0, time.Hour}
+	b.answer = func(int64, http.ResponseWriter, *http.Request) int { return 500 }
+	b.emit(b.session, 1)
+	require.Equal(t, 1, rounds())
+	require.Equal(t, "4 RETRYING 1", b.states()[len("1 DELIVERED 1, 2 DELIVERED 1, 3 DELIVERED 1, "):])
+	require.True(t, modelstest.Scalar[bool](t, b.db, `SELECT next_due_at > now() + interval '10 minutes' FROM lanes WHERE id = $1`, b.hook))
+}
+
 func TestGoneSwitchesOff(t *testing.T) {
 	for _, ordered := range []bool{false, true} {
 		b := newHookBench(t)

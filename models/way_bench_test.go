@@ -12,17 +12,23 @@ import (
 	"kurir/models/modelstest"
 )
 
-// BenchmarkWay is what PostgreSQL does on the way of messages, one step after another: 32 messages of one lane and of several at a
-// time. The figures are of one message.
+// BenchmarkWay is what PostgreSQL does on the way of messages, one step after another: of one that comes alone, in a new installation
+// and in one with a year of months, and of 32 that come together, of one lane and of several. The figures are of one message.
 func BenchmarkWay(b *testing.B) {
-	for _, lanes := range []int{1, 4, 16} {
-		b.Run(fmt.Sprint(lanes, " lanes"), func(b *testing.B) { benchSteps(b, lanes) })
+	for _, v := range []struct {
+		name                    string
+		messages, lanes, months int
+	}{{"alone", 1, 1, 0}, {"alone in 12 months more", 1, 1, 12}, {"1 lane", 32, 1, 0}, {"4 lanes", 32, 4, 0}, {"16 lanes", 32, 16, 0}} {
+		b.Run(v.name, func(b *testing.B) { benchSteps(b, v.messages, v.lanes, v.months) })
 	}
 }
 
-func benchSteps(b *testing.B, lanes int) {
-	const n = 32
+func benchSteps(b *testing.B, n, lanes, months int) {
 	db := modelstest.DB(b)
+	for ahead := models.MonthsAhead; ahead <= months; ahead += models.MonthsAhead { // a month that is to come costs as much as one that is over
+		_, err := models.AddPartitions(b.Context(), db, time.Now().AddDate(0, ahead, 0))
+		require.NoError(b, err)
+	}
 	modelstest.Worker(b, db, "w1", 1000)
 	u := modelstest.User(b, db)
 	sessions := make([]*models.Session, lanes)

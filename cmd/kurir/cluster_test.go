@@ -269,11 +269,10 @@ func (c *cluster) again(name string) {
 	p.cmd.Env = append(append([]string{}, c.env...), p.env...)
 	p.cmd.Dir = c.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	require.NoError(c.t, p.cmd.Start())
-	go func() {
-		p.err = p.cmd.Wait()
+	require.NoError(c.t, embeddedtest.Start(p.cmd, func(err error) {
+		p.err = err
 		close(p.exited)
-	}()
+	}))
 	c.procs[name] = p
 }
 

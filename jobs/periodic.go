@@ -113,7 +113,10 @@ func (r *Runner) expire(ctx context.Context, _ tick) error {
 
 // partitions makes the partitions of the coming months, and seals those of months that are over.
 func (r *Runner) partitions(ctx context.Context, _ tick) error {
-	now := time.Now()
+	now, err := models.Now(ctx, r.db.Pool) // a runner whose clock is wrong must not seal the present month
+	if err != nil {
+		return err
+	}
 	made, err := models.AddPartitions(ctx, r.db, now)
 	if made > 0 {
 		r.log.Info("partitions made", "count", made)

@@ -122,6 +122,7 @@ func (c *conn) open() (*link, error) {
 		broken := func(err error) { l.end(err) }
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
 		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, c.ratchet.Sessions(sessions{device.Sessions, broken}), senderKeys{device.SenderKeys, broken}
+		device.Identities, device.PrivacyTokens = identities{device.Identities}, tokens{device.PrivacyTokens}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)

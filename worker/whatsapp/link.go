@@ -124,6 +124,7 @@ func (c *conn) open() (*link, error) {
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
 		device.EventBuffer, device.SenderKeys = l.buffer, senderKeys{device.SenderKeys, broken}
 		device.Sessions = c.ratchet.Sessions(ratchet.States(sessions{device.Sessions, broken}))
+		device.Identities, device.PrivacyTokens = identities{device.Identities}, tokens{device.PrivacyTokens}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)

@@ -72,7 +72,7 @@ type config struct {
 
 	DatabaseURL      string `env:"DATABASE_URL" secret:"true"`
 	DatabaseDirect   string `env:"DATABASE_DIRECT_URL" secret:"true"` // where DATABASE_URL leads to a pooler
-	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"32"`
+	DatabaseMaxConns int    `env:"DATABASE_MAX_CONNS" envDefault:"16"`
 	RedisURL         string `env:"REDIS_URL" secret:"true"`
 
 	JWTSecret     string   `env:"JWT_SECRET" secret:"true"`

@@ -97,6 +97,7 @@ func (c *conn) keep() (over bool) {
 	defer c.guard("keeping a session connected")
 	var hurried int
 	for attempt := 0; ; attempt++ {
+		c.takeRenewal() // what Reconnect asked for of a link that ended otherwise: the next one is new anyhow
 		began := time.Now()
 		wasReady, err := c.attempt()
 		if hurried++; wasReady || time.Since(began) > hurry {
@@ -201,7 +202,7 @@ func (c *conn) backoff(attempt int) time.Duration {
 // setStatus changes the state and reports it, if it is a change.
 func (c *conn) setStatus(status, reason string) { c.become(status, reason, nil) }
 
-// ended is setStatus for what ends the connection. A ban that goes on for longer than was told is a change.
+// ended is setStatus for what ends the connection.
 func (c *conn) ended(e *ending) {
 	if e.until.IsZero() {
 		c.become(e.status, e.reason, nil)
@@ -211,9 +212,10 @@ func (c *conn) ended(e *ending) {
 	c.become(e.status, e.reason, &until)
 }
 
+// become tells what has changed: another reason of the same status is news, and so is another end of a ban, or none any more.
 func (c *conn) become(status, reason string, until *time.Time) {
 	c.mu.Lock()
-	if c.state.Status == status && until == nil {
+	if c.state.Status == status && c.state.Reason == reason && until == nil && c.state.Until == nil {
 		c.mu.Unlock()
 		return
 	}

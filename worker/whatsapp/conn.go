@@ -48,6 +48,7 @@ type conn struct {
 	recipients   *lru.Cache[string, types.JID] // looked up
 	replacements replacements                  // of run's goroutine and its link's
 	begun        bool                          // of run's goroutine: the session was claimed
+	linkedOnce   bool                          // of run's goroutine: the session had a device
 
 	ratchet *ratchet.Guard // over all links: the last one's writers may not have ended
 
@@ -60,7 +61,7 @@ type conn struct {
 func newConn(e *Engine, s worker.Session, sink worker.Sink) *conn {
 	c := &conn{engine: e, session: s, out: sink, done: make(chan struct{}), leaving: make(chan struct{}), ratchet: ratchet.New()}
 	c.log = e.log.With("session", s.ID, "epoch", s.Epoch)
-	c.holder = &holder{db: fenced(e.pool, fenceOf(s.ID, s.Epoch)), session: s.ID, epoch: s.Epoch}
+	c.holder = newHolder(e.pool, s.ID, s.Epoch)
 	c.state = wire.SessionState{SessionID: s.ID, Epoch: s.Epoch, Status: wire.StatusInitializing}
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	c.recipients, _ = lru.New[string, types.JID](recipientsKept) // fails only for a size below 1

@@ -148,6 +148,37 @@ func TestABanEnds(t *testing.T) {
 	require.Nil(t, h.State().Until)
 }
 
+// A session whose device has become another one's ends as one that the phone unlinked, however it learns of it, and leaves the other's
+// credentials where they are.
+func TestADeviceThatIsAnotherSessionsNow(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	for name, hears := range map[string]func(number string){
+		"it is told":  func(number string) { n.Server.Unlink(number) },
+		"it is not":   func(number string) { n.Server.Drop(number) },
+		"it connects": func(number string) { n.Restart(number) },
+	} {
+		h := n.linked(t, e)
+		var text string
+		require.NoError(t, e.pool.QueryRow(t.Context(), "SELECT jid FROM kurir_sessions WHERE session = $1", h.id).Scan(&text))
+		jid, err := types.ParseJID(text)
+		require.NoError(t, err)
+		other := holderOf(t, e.pool, uuid.NewString(), 1)
+		_, err = other.claim(t.Context())
+		require.NoError(t, err)
+		d := device(t, other, jid)
+		hears(n.of(h.id))
+		h.await(wire.StatusDisconnected, reasonLoggedOut)
+		h.close()
+		kept, err := container(other.db, logger{testLog()}, nil).GetDevice(t.Context(), jid)
+		require.NoError(t, err)
+		require.NotNil(t, kept, name)
+		require.Equal(t, *d.NoiseKey.Priv, *kept.NoiseKey.Priv, name)
+	}
+}
+
 // What comes after a ban whose end was told is told too, though the session's status is the same.
 func TestABanThatBecomesALock(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,9 @@ var sessionStates = map[string]string{
 // proxy: no tenant's proxy makes a worker look ill.
 var networkReasons = map[string]bool{"unreachable": true, "connection_lost": true}
 
+// reasonOutdated is that of a session whose worker the network refuses, for its version and as a whole. It is tried again elsewhere.
+const reasonOutdated = "client_outdated"
+
 // SessionStatusName is the status as clients see it.
 func SessionStatusName(status string) string {
 	if status == SessionInit {
@@ -64,6 +67,10 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	} else if status == SessionError && p.status.Until != nil {
 		g.banned(s, *p.status.Until)
 	}
+	outdated := status == SessionError && p.status.Reason == reasonOutdated
+	if outdated {
+		g.last.Queue(`UPDATE worker_streams SET outdated_term = $2 WHERE worker_id = $1 AND outdated_term IS DISTINCT FROM $2`, g.worker, g.term)
+	}
 	reason := optional(p.status.Reason)
 	endless := status == SessionError && p.status.Reason == pacing.Banned && p.status.Until == nil && g.unpromised(s)
 	if s.Status == status && equal(s.Reason, reason) && !endless {
@@ -74,8 +81,8 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	s.Status, s.Reason = status, reason
 	g.last.Queue(`UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
-			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
-		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
+			trouble_at = CASE WHEN $5 OR $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
+		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason], outdated)
 	if !same {
 		g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber(), Until: p.status.Until}, p.Timestamp, optional(p.Trace))
 	}

@@ -20,14 +20,16 @@ FUZZTIME ?= 30s
 MODEL_SEQUENCES ?= 2000
 
 # Of make bench: which scenarios (all, or some with commas), how often, how long each case; BENCH takes more of its flags.
+# Of make bench-micro: how often each step, and what it said before, to compare with.
 SCENARIOS ?= all
 RUNS ?= 3
 DURATION ?= 30s
 HISTORY_MESSAGES ?= 1000000
 BENCH ?=
 COUNT ?= 6
+OLD ?=
 
-# Linters are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
+# Linters and benchstat are built from the versions, and checked against the sums, in tools/*/go.mod and go.sum: modules of their own, so
 # that their hundreds of dependencies stay out of ours. A linter must not be older than the Go that it reads.
 TOOLS := .tools/$(shell go env GOVERSION GOHOSTOS GOHOSTARCH 2>/dev/null | paste -sd- -)
 VULNDB ?= https://vuln.go.dev
@@ -152,8 +154,10 @@ bench: ## what the machine makes of Kurir, in figures (docs/performance.md): SCE
 	go run -C bench . -scenarios=$(SCENARIOS) -runs=$(RUNS) -duration=$(DURATION) -history=$(HISTORY_MESSAGES) $(BENCH)
 
 .PHONY: bench-micro
-bench-micro: ## what a step of the hot path costs: authentication, validation, accept, claim, settlement, signature; for benchstat
-	go test -run '^$$' -bench '^Benchmark(Authenticate|Validate|Accept|Claim|Sign|Way)$$' -benchmem -count=$(COUNT) ./api ./message ./models ./webhook
+bench-micro: $(OLD) $(if $(OLD),$(TOOLS)/benchstat) ## what a step of the hot path costs: COUNT=10 >old.txt keeps it, COUNT=10 OLD=old.txt compares by benchstat
+	@new=$$(mktemp); trap 'rm -f "$$new"' EXIT; \
+	go test -run '^$$' -bench '^Benchmark(Authenticate|Validate|Accept|Claim|Sign|Way)$$' -benchmem -count=$(COUNT) ./api ./message ./models ./webhook | tee "$$new"; \
+	[[ -z "$(OLD)" ]] || $(TOOLS)/benchstat before="$(OLD)" now="$$new"
 
 .PHONY: bench-smoke
 bench-smoke: # of make test: does the tool of make bench still work?

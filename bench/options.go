@@ -29,8 +29,8 @@ type options struct {
 	data       string        // folder on a disk
 	source     string        // folder of Kurir's module
 	kurir      string        // binary; "": it is built
-	profiles   string        // folder for CPU and allocation profiles; "": none
-	statements bool          // have PostgreSQL count its statements
+	profiles   string        // folder for profiles of CPU, allocations and locks; "": none
+	statements bool          // have PostgreSQL count its statements, and Redis its commands
 	volatile   bool          // tests: no fsync, data wherever they are
 }
 
@@ -57,8 +57,8 @@ func readOptions(args []string) (*options, error) {
 	f.StringVar(&o.data, "data", "/var/tmp", "folder on a disk for the servers' data, which are deleted at the end")
 	f.StringVar(&o.source, "source", "..", "Kurir's source")
 	f.StringVar(&o.kurir, "kurir", "", "a kurir that is built already; with -profiles, its test binary")
-	f.StringVar(&o.profiles, "profiles", "", "folder for CPU and allocation profiles of the processes; such figures are no results")
-	f.BoolVar(&o.statements, "statements", false, "list the statements that cost PostgreSQL most; such figures are no results")
+	f.StringVar(&o.profiles, "profiles", "", "folder for profiles of the processes: CPU, allocations, mutexes, blocking; such figures are no results")
+	f.BoolVar(&o.statements, "statements", false, "list the statements that cost PostgreSQL most, the commands that cost Redis most and its slow ones, and time its PINGs; such figures are no results")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}

@@ -68,6 +68,9 @@ func (r *rig) startServers(ctx context.Context) (err error) {
 		if r.servers, err = r.withStatements(ctx); err != nil {
 			return err
 		}
+		if r.redis, err = watchRedis(ctx, r.servers.RedisURL); err != nil {
+			return err
+		}
 	}
 	r.report.Machine.PostgreSQL, r.report.Machine.Redis = r.servers.PostgresVersion, r.servers.RedisKind
 	r.watched, err = serversOf(os.Getpid())
@@ -177,6 +180,10 @@ func (r *rig) stop() error {
 			errs = append(errs, r.reportStatements())
 		}
 		errs = append(errs, r.db.Close())
+	}
+	if r.redis != nil {
+		errs = append(errs, r.redis.end(r.say))
+		r.redis = nil
 	}
 	home, _ := filepath.EvalSymlinks(filepath.Join(r.home, "servers"))
 	data, _ := filepath.EvalSymlinks(filepath.Join(home, "postgres"))

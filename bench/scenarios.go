@@ -47,6 +47,7 @@ type bench struct {
 	home   string // of the data, deleted at the end
 	binary string // kurir
 	report report
+	redis  *redisWatch // of the rig that is up, with -statements
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -99,6 +100,9 @@ func (b *bench) with(ctx context.Context, name string, sessions int, do func(r *
 		return err
 	}
 	b.say("%s: %d sessions are connected after %s", name, sessions, time.Since(began).Round(time.Second))
+	if r.redis != nil {
+		_ = r.redis.pings() // what linking did to Redis is no case's
+	}
 	return do(r)
 }
 
@@ -116,4 +120,7 @@ func (b *bench) repeat(ctx context.Context, do func() error) error {
 func (b *bench) add(scenario, name, unit string, f figures) {
 	b.report.add(scenario, name, unit, f)
 	b.say("%s, %s: %s", scenario, name, f.line(unit))
+	if b.redis != nil {
+		b.redis.reportPings(b.say)
+	}
 }

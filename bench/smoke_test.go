@@ -6,22 +6,24 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// The tool still works: it measures a second of messages on their way from accept to SENT, and writes what it saw. Servers that do
-// not sync, on data in memory, make the figures worthless, and the test quick.
+// The tool still works: it measures a second of messages on their way from accept to SENT, writes what it saw, and says what
+// PostgreSQL and Redis say. Servers that do not sync, on data in memory, make the figures worthless, and the test quick.
 func TestSmoke(t *testing.T) {
 	folder := t.TempDir()
 	require.NoError(t, os.Chmod(filepath.Dir(folder), 0o755)) // PostgreSQL's user has to pass through
 	require.NoError(t, os.Chmod(folder, 0o755))
 	o, err := readOptions([]string{"-scenarios", "e2e", "-runs", "1", "-duration", "1s", "-warmup", "0s", "-few", "2", "-many", "2", "-data", folder, "-out", filepath.Join(folder, "results")})
 	require.NoError(t, err)
-	o.volatile = true
-	b := &bench{options: o, out: t.Output()}
+	o.volatile, o.statements = true, true
+	var said strings.Builder
+	b := &bench{options: o, out: io.MultiWriter(t.Output(), &said)}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	require.NoError(t, b.prepare(ctx))
@@ -45,6 +47,12 @@ func TestSmoke(t *testing.T) {
 		require.Positive(t, one.Median.Latency.P50, one.Case)
 		require.Empty(t, one.Median.Errors, one.Case)
 		require.Len(t, one.Median.Costs, 10, "PostgreSQL, Redis, six of Kurir's, the load, and the gateway's sum: %v", one.Median.Costs)
+	}
+	for _, line := range []string{
+		`e2e, 2 sessions, full speed: .*\n.* Redis' PING: \d+ times, least 0\.\d+, mean \d`, `e2e, 2 sessions, 500/s: .*\n.* Redis' PING: \d+ times`,
+		`statement: .* ms, .* times .*: WITH `, `Redis' command: .* ms, .* times .* µs: evalsha\n`, `Redis' slow log: \d+ commands took 1ms or longer`,
+	} {
+		require.Regexp(t, line, said.String())
 	}
 	left, err := filepath.Glob(filepath.Join(folder, "kurir-bench-*"))
 	require.NoError(t, err)

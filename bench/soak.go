@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // curve is something that was looked at again and again, such as the memory of a process.
@@ -117,11 +115,10 @@ func (r *rig) look(ctx context.Context, note func(about, name string, value floa
 }
 
 func (r *rig) redisKeys(ctx context.Context) (int64, error) {
-	o, err := redis.ParseURL(r.servers.RedisURL)
+	client, err := openRedis(r.servers.RedisURL)
 	if err != nil {
 		return 0, err
 	}
-	client := redis.NewClient(o)
 	defer func() { _ = client.Close() }()
 	return client.DBSize(ctx).Result()
 }

@@ -111,11 +111,22 @@ func (r *Runner) expire(ctx context.Context, _ tick) error {
 	}
 }
 
-// partitions makes the partitions of the coming months.
+// partitions makes the partitions of the coming months, and seals those of months that are over.
 func (r *Runner) partitions(ctx context.Context, _ tick) error {
-	made, err := models.AddPartitions(ctx, r.db, time.Now())
+	now, err := models.Now(ctx, r.db.Pool) // a runner whose clock is wrong must not seal the present month
+	if err != nil {
+		return err
+	}
+	made, err := models.AddPartitions(ctx, r.db, now)
 	if made > 0 {
 		r.log.Info("partitions made", "count", made)
+	}
+	if err != nil {
+		return err
+	}
+	sealed, err := models.SealMonths(ctx, r.db, now)
+	if sealed > 0 {
+		r.log.Info("months sealed, in which nothing waits", "count", sealed)
 	}
 	return err
 }

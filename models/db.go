@@ -219,6 +219,7 @@ const (
 	codeDeadlock      = "40P01"
 	codeSerialization = "40001"
 	codeLockTimeout   = "55P03"
+	codeUndefined     = "42704"
 )
 
 // IsUnique reports whether err is a breach of the named unique constraint or index.
@@ -240,9 +241,11 @@ func IsRolledBack(err error) bool {
 }
 
 // IsLockTimeout reports whether a statement gave up waiting for a lock.
-func IsLockTimeout(err error) bool {
+func IsLockTimeout(err error) bool { return hasCode(err, codeLockTimeout) }
+
+func hasCode(err error, code string) bool {
 	var pg *pgconn.PgError
-	return errors.As(err, &pg) && pg.Code == codeLockTimeout
+	return errors.As(err, &pg) && pg.Code == code
 }
 
 // refused reports whether PostgreSQL itself turned the statement down for what it contains: to try it again unchanged is in

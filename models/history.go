@@ -1,7 +1,6 @@
 package models
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math"
@@ -72,7 +71,7 @@ func lowestID(at time.Time) (id uuid.UUID) {
 	return id
 }
 
-func before(a, b uuid.UUID) bool { return bytes.Compare(a[:], b[:]) < 0 }
+func before(a, b uuid.UUID) bool { return compareIDs(a, b) < 0 }
 
 // statement gathers parameters as its text is written.
 type statement struct{ args []any }

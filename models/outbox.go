@@ -1,7 +1,6 @@
 package models
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -51,14 +50,14 @@ WITH o AS (
 		$9::uuid[], $10::text[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[])
 	WITH ORDINALITY AS t (lane, id, status, code, error, next_attempt_at, tried, at, event_id, type, data, generation, waiting_for, trace, ord)
 ), locked_rows AS (
-	SELECT o.* FROM o JOIN messages m ON m.id = o.id AND ` + stillClaimed + ` AND m.session_uid IS NOT DISTINCT FROM o.lane
+	SELECT o.* FROM o JOIN messages m ON m.id = o.id AND m.id BETWEEN $15 AND $16 AND ` + stillClaimed + ` AND m.session_uid IS NOT DISTINCT FROM o.lane
 	ORDER BY o.id FOR UPDATE OF m SKIP LOCKED
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
 		next_attempt_at = o.next_attempt_at, waiting_for = nullif(o.waiting_for, ''), attempts = m.attempts + o.tried, updated_at = now(),
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
-	FROM locked_rows o WHERE m.id = o.id AND ` + stillClaimed + `
+	FROM locked_rows o WHERE m.id = o.id AND m.id BETWEEN $15 AND $16 AND ` + stillClaimed + `
 	RETURNING o.*
 )`
 
@@ -166,7 +165,7 @@ func part(list []Settlement, ids []uuid.UUID) (messages, webhooks []uuid.UUID) {
 func settle(ctx context.Context, q Batcher, query string, list []Settlement) (ids []uuid.UUID, err error) {
 	var b pgx.Batch
 	impatient(&b, len(list))
-	list = slices.SortedFunc(slices.Values(list), func(a, b Settlement) int { return bytes.Compare(a.Hold.Lane[:], b.Hold.Lane[:]) })
+	list = slices.SortedFunc(slices.Values(list), func(a, b Settlement) int { return compareIDs(a.Hold.Lane, b.Hold.Lane) })
 	for _, s := range list {
 		if s.Pace != nil {
 			queuePace(&b, s.Hold.Lane, *s.Pace)
@@ -216,7 +215,8 @@ func queueOutcomes(b *pgx.Batch, query string, list []Settlement, answer *[]uuid
 			i++
 		}
 	}
-	b.Queue(query, lanes, ids, status, codes, errs, next, tried, at, eventIDs, types, data, generations, waiting, traces.list).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(query, lanes, ids, status, codes, errs, next, tried, at, eventIDs, types, data, generations, waiting, traces.list,
+		slices.MinFunc(ids, compareIDs), slices.MaxFunc(ids, compareIDs)).Query(func(rows pgx.Rows) (err error) {
 		*answer, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})

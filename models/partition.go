@@ -8,8 +8,8 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// MonthsAhead is how many months beyond the present one have their partitions.
-const MonthsAhead = 3
+// MonthsAhead is how many months beyond the present one have their partitions. Each costs every statement about a lane something.
+const MonthsAhead = 1
 
 // AddPartitions makes the monthly partitions that are missing, from this month to MonthsAhead later, and returns
 // how many it made. A table has to be free for that, and whoever comes later waits meanwhile: where somebody reads it for long, as a

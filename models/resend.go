@@ -49,7 +49,23 @@ func retryable(force bool) []string {
 // it is SENDING, as after any try without an outcome: it can't be cancelled, and ends as UNKNOWN again if nobody ever
 // says what became of it.
 func RetryMessage(ctx context.Context, db *DB, m *Message, force bool, expiresAt time.Time) error {
+	err := retryMessage(ctx, db, m, force, expiresAt, false)
+	if isSealed(err) {
+		err = retryMessage(ctx, db, m, force, expiresAt, true)
+		if IsLockTimeout(err) {
+			err = errSealed.WithCause(err)
+		}
+	}
+	return err
+}
+
+func retryMessage(ctx context.Context, db *DB, m *Message, force bool, expiresAt time.Time, unseal bool) error {
 	return db.InPgxTx(ctx, func(tx pgx.Tx) error {
+		if unseal {
+			if err := unsealMonth(ctx, tx, m.ID); err != nil {
+				return err
+			}
+		}
 		tag, err := tx.Exec(ctx, `UPDATE messages SET status = CASE status WHEN 'UNKNOWN' THEN 'SENDING' ELSE 'PENDING' END,
 				next_attempt_at = CASE status WHEN 'UNKNOWN' THEN now() END,
 				attempts = 0, media_tries = 0, error_code = NULL, error_message = NULL, finished_at = NULL, waiting_for = NULL, send_at = NULL, expires_at = $4, trace = coalesce($5, trace), updated_at = now()

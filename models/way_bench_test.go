@@ -12,17 +12,34 @@ import (
 	"kurir/models/modelstest"
 )
 
-// BenchmarkWay is what PostgreSQL does on the way of messages, one step after another: 32 messages of one lane and of several at a
-// time. The figures are of one message.
+// BenchmarkWay is what PostgreSQL does on the way of messages, one step after another: of one that comes alone, in a new installation
+// and in one with a year of months, sealed or not, and of 32 that come together, of one lane and of several. The figures are of one message.
 func BenchmarkWay(b *testing.B) {
-	for _, lanes := range []int{1, 4, 16} {
-		b.Run(fmt.Sprint(lanes, " lanes"), func(b *testing.B) { benchSteps(b, lanes) })
+	for _, v := range []struct {
+		name                    string
+		messages, lanes, months int
+		sealed                  bool
+	}{{"alone", 1, 1, 0, false}, {"alone, 12 months more", 1, 1, 12, false}, {"alone, 12 months more, sealed", 1, 1, 12, true},
+		{"1 lane", 32, 1, 0, false}, {"4 lanes", 32, 4, 0, false}, {"16 lanes", 32, 16, 0, false}} {
+		b.Run(v.name, func(b *testing.B) {
+			db := modelstest.DB(b)
+			for ahead := models.MonthsAhead; ahead <= v.months; ahead += models.MonthsAhead { // a month that is to come costs as much as one that is over
+				_, err := models.AddPartitions(b.Context(), db, time.Now().AddDate(0, ahead, 0))
+				require.NoError(b, err)
+			}
+			if v.sealed {
+				_, err := db.Pool.Exec(b.Context(), `DO $$ DECLARE part regclass; BEGIN
+					FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'messages'::regclass AND inhrelid::regclass::text > 'messages_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMM') LOOP
+						EXECUTE format('ALTER TABLE %s ADD CONSTRAINT messages_settled CHECK (status <> ''PENDING'' AND status <> ''SENDING'')', part);
+					END LOOP; END $$`)
+				require.NoError(b, err)
+			}
+			benchSteps(b, db, v.messages, v.lanes)
+		})
 	}
 }
 
-func benchSteps(b *testing.B, lanes int) {
-	const n = 32
-	db := modelstest.DB(b)
+func benchSteps(b *testing.B, db *models.DB, n, lanes int) {
 	modelstest.Worker(b, db, "w1", 1000)
 	u := modelstest.User(b, db)
 	sessions := make([]*models.Session, lanes)

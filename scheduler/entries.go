@@ -25,7 +25,7 @@ func entries(c Config) []entry {
 		{15 * time.Second, jobs.KindScaling, "works out how many workers there should be"},
 		{c.ProbeInterval, jobs.KindProbe, "asks workers how they are; informs people and placement"},
 		{10 * time.Second, jobs.KindExpire, "ends messages whose time is over while their session is away"},
-		{time.Hour, jobs.KindPartitions, "makes the partitions of the coming months"},
+		{time.Hour, jobs.KindPartitions, "makes the partitions of the coming months, seals those that are over"},
 		{10 * time.Minute, jobs.KindMediaUpkeep, "drops media that no message refers to and nobody used for a day"},
 		{time.Second, jobs.KindIndexWords, "makes the documents that search reads, of messages that are new"},
 		{10 * time.Minute, jobs.KindRetention, "drops messages, events and deliveries whose time is over"},

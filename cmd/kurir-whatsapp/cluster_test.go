@@ -187,12 +187,11 @@ func (c *cluster) start(p *process) {
 	in, err := p.cmd.StdinPipe()
 	require.NoError(c.t, err)
 	p.in = in
-	require.NoError(c.t, p.cmd.Start(), p.name)
-	c.procs[p.name] = p
-	go func() {
-		p.err = p.cmd.Wait()
+	require.NoError(c.t, embeddedtest.Start(p.cmd, func(err error) {
+		p.err = err
 		close(p.exited)
-	}()
+	}), p.name)
+	c.procs[p.name] = p
 }
 
 // kill ends a process as a power cut would.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"strings"
 	"sync"
@@ -30,7 +31,7 @@ const beKurir = "KURIR_TEST_BE_KURIR"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(beKurir) != "" {
-		stop := profile(os.Getenv("KURIR_TEST_PROFILES"))
+		stop := profile(os.Getenv("KURIR_TEST_PROFILES"), os.Args[1])
 		main()
 		stop()
 		os.Exit(0)
@@ -38,25 +39,34 @@ func TestMain(m *testing.M) {
 	embeddedtest.Main(m)
 }
 
-// profile writes a CPU profile of this process, and at its end one of all that it allocated, into a folder, if one is given.
-func profile(folder string) (stop func()) {
+// profile writes a CPU profile of this process, and at its end those of what it allocated, of who made others wait for locks (mutex), and of
+// who waited, for whatever (block), into a folder, if one is given. One contention in ten is looked at, and all waits above 10 µs: profiles
+// count the others by these, and looking at each would be what the CPU profile shows.
+func profile(folder, name string) (stop func()) {
 	if folder == "" {
 		return func() {}
 	}
-	file, err := os.Create(fmt.Sprintf("%s/%s-%d.pprof", folder, os.Args[1], os.Getpid()))
+	path := fmt.Sprintf("%s/%s-%d.", folder, name, os.Getpid())
+	file, err := os.Create(path + "pprof")
 	if err == nil {
 		err = pprof.StartCPUProfile(file)
 	}
 	if err != nil {
 		panic(err)
 	}
+	runtime.SetMutexProfileFraction(10)
+	runtime.SetBlockProfileRate(int(10 * time.Microsecond))
 	return func() {
 		pprof.StopCPUProfile()
 		_ = file.Close()
-		if file, err = os.Create(fmt.Sprintf("%s/%s-%d.allocs.pprof", folder, os.Args[1], os.Getpid())); err == nil {
-			_ = pprof.Lookup("allocs").WriteTo(file, 0)
-			_ = file.Close()
+		for _, kind := range []string{"allocs", "mutex", "block"} {
+			if file, err = os.Create(path + kind + ".pprof"); err == nil {
+				_ = pprof.Lookup(kind).WriteTo(file, 0)
+				_ = file.Close()
+			}
 		}
+		runtime.SetMutexProfileFraction(0)
+		runtime.SetBlockProfileRate(0)
 	}
 }
 
@@ -259,11 +269,10 @@ func (c *cluster) again(name string) {
 	p.cmd.Env = append(append([]string{}, c.env...), p.env...)
 	p.cmd.Dir = c.dir
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	require.NoError(c.t, p.cmd.Start())
-	go func() {
-		p.err = p.cmd.Wait()
+	require.NoError(c.t, embeddedtest.Start(p.cmd, func(err error) {
+		p.err = err
 		close(p.exited)
-	}()
+	}))
 	c.procs[name] = p
 }
 

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,6 +27,9 @@ func TestMain(m *testing.M) {
 
 // helper runs a server in a process of its own, tells its folder, and then ends badly.
 func helper(mode string) {
+	if mode == "process" {
+		startFrozen()
+	}
 	if _, err := server(); err != nil {
 		fmt.Println("failed:", err)
 		os.Exit(1)
@@ -34,6 +38,22 @@ func helper(mode string) {
 	if mode == "panic" {
 		panic("as asked")
 	}
+	select {}
+}
+
+// startFrozen starts a process that has our output, and stops it.
+func startFrozen() {
+	cmd := exec.Command("sleep", "60")
+	cmd.Stdout = os.Stdout
+	err := Start(cmd, func(error) {})
+	if err == nil {
+		err = cmd.Process.Signal(syscall.SIGSTOP)
+	}
+	if err != nil {
+		fmt.Println("failed:", err)
+		os.Exit(1)
+	}
+	fmt.Println("started")
 	select {}
 }
 

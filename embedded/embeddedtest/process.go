@@ -109,24 +109,32 @@ func startProcess(t testing.TB, folder, path string, args ...string) *Process {
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = folder, out, out
 	p.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "HOME=/"}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: servant()}
-	dieWithUs(p.cmd.SysProcAttr)
+	if err := Start(p.cmd, func(error) { close(p.exited) }); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// Start starts a process that ends with us: the kernel (on Linux) kills it should we die first, frozen or not. ended is told how it
+// ended, when it has.
+func Start(cmd *exec.Cmd, ended func(error)) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	dieWithUs(cmd.SysProcAttr)
 	started := make(chan error)
 	go func() {
 		// The kernel takes the end of the thread that forked for that of the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
+		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait()
-			close(p.exited)
+			ended(cmd.Wait())
 		}
 	}()
-	if err := <-started; err != nil {
-		t.Fatalf("start %s: %v", path, err)
-	}
-	t.Cleanup(p.Kill)
-	return p
+	return <-started
 }
 
 // Kill ends the process as a power cut would, and returns when it has.

@@ -14,6 +14,7 @@ import (
 
 	"kurir/egress"
 	"kurir/worker"
+	"kurir/worker/whatsapp/ratchet"
 )
 
 // connectTimeout is for WhatsApp to take a connection, and loginTimeout for the login that follows.
@@ -121,7 +122,9 @@ func (c *conn) open() (*link, error) {
 	if l.linked {
 		broken := func(err error) { l.end(err) }
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
-		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, c.ratchet.Sessions(sessions{device.Sessions, broken}), senderKeys{device.SenderKeys, broken}
+		device.EventBuffer, device.SenderKeys = l.buffer, senderKeys{device.SenderKeys, broken}
+		device.Sessions = c.ratchet.Sessions(ratchet.States(sessions{device.Sessions, broken}))
+		device.Identities, device.PrivacyTokens = identities{device.Identities}, tokens{device.PrivacyTokens}
 	}
 	l.client = whatsmeow.NewClient(device, logger{c.log})
 	l.client.SetPreLoginHTTPClient(h)

@@ -55,6 +55,8 @@ func outcomeOf(err error) wire.SendResult {
 		return *failed(wire.CodeGroupNotFound, "there is no such group, or the session is not in it")
 	case errors.Is(err, whatsmeow.ErrIQRateOverLimit):
 		return throttled(wire.CodeRateLimited, pauses[429].after)
+	case errors.Is(err, errNoKeys):
+		return wire.SendResult{Outcome: wire.OutcomeUnknown, Code: codeNoKeys, Error: "WhatsApp did not give the keys of the recipient's phone", Timestamp: now}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, whatsmeow.ErrMessageTimedOut):
 		return wire.SendResult{Outcome: wire.OutcomeUnknown, Error: "WhatsApp did not answer in time", Timestamp: now}
 	}

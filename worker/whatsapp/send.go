@@ -47,7 +47,10 @@ func (c *conn) Send(ctx context.Context, m wire.Send) (wire.SendResult, error) {
 	} else {
 		again()
 	}
-	sent := c.hand(ctx, l, to, &m, text)
+	sent, err := c.hand(ctx, l, to, &m, text)
+	if err != nil {
+		return wire.SendResult{}, err
+	}
 	if m.Media != nil && (sent.Outcome == wire.OutcomeSent || sent.Outcome == wire.OutcomeFailed) {
 		c.carriers[mediaTypes[m.Type]].Drop(m.WhatsappID) // else the message comes again
 	}
@@ -125,12 +128,22 @@ func (c *conn) storeError(err error) error {
 	return worker.ErrNotConnected
 }
 
-// hand gives a message to WhatsApp and waits for its acknowledgement.
-func (c *conn) hand(ctx context.Context, l *link, to types.JID, m *wire.Send, text *waE2E.Message) wire.SendResult {
+// hand gives a message to WhatsApp and waits for its acknowledgement. An error means that the database failed, and nothing was sent.
+func (c *conn) hand(ctx context.Context, l *link, to types.JID, m *wire.Send, text *waE2E.Message) (wire.SendResult, error) {
 	began := time.Now()
 	turn, done := c.ratchet.Encrypt(ctx)
 	defer done() // should it not come to an end by itself
+	sealing, turn, sealed := l.sealing(turn, to)
+	defer sealed()
 	r, err := l.client.SendMessage(turn, to, text, whatsmeow.SendRequestExtra{ID: m.WhatsappID, Timeout: c.engine.cfg.SendTimeout})
+	switch {
+	case errors.Is(sealing.err, errStorage), errors.Is(sealing.err, errSuperseded):
+		return wire.SendResult{}, c.storeError(sealing.err)
+	case sealing.err != nil:
+		err = sealing.err
+	case err == nil:
+		err = sealing.complete() // what nobody can read is not sent, even if it went out
+	}
 	// The outcome is kept even if nobody waits for it any more.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
@@ -138,7 +151,7 @@ func (c *conn) hand(ctx context.Context, l *link, to types.JID, m *wire.Send, te
 		if err := c.holder.accepted(ctx, m.WhatsappID, r.Timestamp); err != nil {
 			c.log.Warn("WhatsApp's acknowledgement is not kept", "error", redact(err.Error()))
 		}
-		return wire.SendResult{Outcome: wire.OutcomeSent, Timestamp: r.Timestamp.UTC()}
+		return wire.SendResult{Outcome: wire.OutcomeSent, Timestamp: r.Timestamp.UTC()}, nil
 	}
 	out := outcomeOf(err)
 	c.log.Info("a send did not succeed", "message", m.MessageID, "outcome", out.Outcome, "code", out.Code, "took", time.Since(began), "error", redact(err.Error()))
@@ -147,7 +160,7 @@ func (c *conn) hand(ctx context.Context, l *link, to types.JID, m *wire.Send, te
 			c.log.Warn("a message that was refused is not forgotten", "error", redact(err.Error()))
 		}
 	}
-	return out
+	return out, nil
 }
 
 // storeTimeout is for the database to keep what became of a message.

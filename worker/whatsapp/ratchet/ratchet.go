@@ -1,7 +1,7 @@
 // Package ratchet keeps apart who turns the keys that a device shares with another one: encrypting a message and decrypting one
 // both read these keys, turn them on, and write them back. whatsmeow does either without regard to the other. Where they meet, one is
 // undone, the next message is encrypted under a key that was used before, and phones drop it as one that they have: it is lost,
-// and counts as delivered.
+// and counts as delivered. States keeps the keys of one conversation from being turned by a message of another one.
 package ratchet
 
 import (

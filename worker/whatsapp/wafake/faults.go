@@ -14,6 +14,8 @@ type faults struct {
 	refusals   int
 	refuseCode string
 	duplicates int
+	keys       int
+	devices    int
 	grouped    bool
 	holds      map[string][]node // by number: messages that are held back from its linked devices
 }
@@ -68,6 +70,12 @@ func (s *Server) DelayAcks(by time.Duration) { s.with(func(f *faults) { f.ackDel
 func (s *Server) Refuse(messages int, code string) {
 	s.with(func(f *faults) { f.refusals, f.refuseCode = messages, code })
 }
+
+// RefuseKeys answers the next queries for the keys of who is to be written to for the first time with an error.
+func (s *Server) RefuseKeys(queries int) { s.with(func(f *faults) { f.keys = queries }) }
+
+// HideDevices names no devices in the answers to the next queries for people's devices.
+func (s *Server) HideDevices(queries int) { s.with(func(f *faults) { f.devices = queries }) }
 
 // Duplicate hands each of the next messages to the linked devices twice.
 func (s *Server) Duplicate(messages int) { s.with(func(f *faults) { f.duplicates = messages }) }

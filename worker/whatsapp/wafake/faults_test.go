@@ -129,6 +129,21 @@ func TestAcksGoAstray(t *testing.T) {
 	require.NoError(t, ann.Until(func() bool { return len(ann.Shown()) == 3 && ann.Shown()[2].Times > 0 }))
 }
 
+// whatsmeow sends what it could encrypt, and calls it sent, even if that is nothing.
+func TestKeysAndDevicesAreKeptBack(t *testing.T) {
+	t.Parallel()
+	s := wafake.Start(t)
+	sub, ann := linked(t, s), person(t, s, "4917099999")
+	for _, fault := range []func(int){s.HideDevices, s.RefuseKeys} { // whatsmeow keeps a list of devices that is not empty
+		fault(1)
+		sub.send(jid(ann.Number), words("for nobody"))
+	}
+	_, err := ann.Await(sub.send(jid(ann.Number), words("for her")))
+	require.NoError(t, err)
+	require.Len(t, ann.Shown(), 1)
+	require.Len(t, s.Sends("4917012345"), 3)
+}
+
 func TestABlackHoleSwallows(t *testing.T) {
 	t.Parallel()
 	s := wafake.Start(t)

@@ -3,6 +3,7 @@
 package wafake_test
 
 import (
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -44,6 +45,57 @@ func TestAGroupsMessagesReachEveryMember(t *testing.T) {
 	require.NoError(t, ann.Until(func() bool { return ann.Told(answer, types.ReceiptTypeDelivered) }))
 	require.Empty(t, ann.Unreadable())
 	require.Empty(t, bob.Unreadable())
+}
+
+// Members who write for the first time all at once read each other at once, and nobody has to send anything again.
+func TestMembersWhoWriteAtOnceReadEachOther(t *testing.T) {
+	t.Parallel()
+	s := wafake.Start(t)
+	members := []*wafake.Person{person(t, s, "4917099999"), person(t, s, "4917088888"), person(t, s, "4917077777")}
+	group, err := s.NewGroup(members[0].Number, "crew", members[1].Number, members[2].Number)
+	require.NoError(t, err)
+	ids := make([][]types.MessageID, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() {
+			for range 10 {
+				id, err := m.Write(group, "at once")
+				if err != nil {
+					t.Error(err)
+				}
+				ids[i] = append(ids[i], id)
+			}
+		})
+	}
+	all.Wait()
+	for i, m := range members {
+		for j := range members {
+			for _, id := range ids[j] {
+				if i != j {
+					_, err := m.Await(id)
+					require.NoError(t, err)
+				}
+			}
+		}
+		require.Empty(t, m.Unreadable())
+	}
+}
+
+// A phone that asks its account's phone for a message asks nobody: it could not read what it sent to itself, and would ask for that, too.
+func TestAPhoneDoesNotAskItself(t *testing.T) {
+	t.Parallel()
+	s := wafake.Start(t)
+	sub := linked(t, s)
+	ann := person(t, s, "4917099999")
+	group, err := s.NewGroup(ann.Number, "crew", "4917012345")
+	require.NoError(t, err)
+	_, err = ann.Write(group, "to all devices, her own among them") // so that she has keys for it
+	require.NoError(t, err)
+	_, err = ann.Client.SendMessage(bg(), jid(ann.Number), ann.Client.BuildUnavailableMessageRequest(group, jid("4917012345"), "ID"), whatsmeow.SendRequestExtra{Peer: true})
+	require.NoError(t, err)
+	_, err = ann.Await(sub.send(group, words("what comes next")))
+	require.NoError(t, err)
+	require.Empty(t, ann.Unreadable())
 }
 
 func TestAGroupIsChanged(t *testing.T) {

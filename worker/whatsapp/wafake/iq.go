@@ -33,7 +33,7 @@ func (s *Server) handleIQ(c *conn, n *node) {
 
 var errorTexts = map[string]string{
 	"400": "bad-request", "401": "not-authorized", "403": "forbidden", "404": "item-not-found", "406": "not-acceptable",
-	"410": "gone", "501": "feature-not-implemented",
+	"410": "gone", "501": "feature-not-implemented", "503": "service-unavailable",
 }
 
 // answer is the child of the answer to a query, none if its tag is empty, or the code of an error.
@@ -42,7 +42,7 @@ func (s *Server) answer(c *conn, n *node) (node, string) {
 	case "encrypt":
 		return s.encrypt(c, n)
 	case "usync":
-		return s.usync(n), ""
+		return s.usync(c, n), ""
 	case "w:g2":
 		return s.groupQuery(c, n)
 	case "w:m":

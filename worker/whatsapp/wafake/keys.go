@@ -35,6 +35,8 @@ func (s *Server) encrypt(c *conn, n *node) (node, string) {
 		return node{}, ""
 	case children[0].Tag == "count":
 		return node{Tag: "count", Attrs: attrs{"value": len(c.device.keys.single)}}, ""
+	case children[0].Tag == "key" && c.underTest() && due(&s.faults.keys):
+		return node{}, "503"
 	case children[0].Tag == "key":
 		var users []node
 		for _, user := range children[0].GetChildren() {

@@ -52,7 +52,7 @@ func NewDevice() *store.Device {
 		NoiseKey: keys.NewKeyPair(), IdentityKey: keys.NewKeyPair(),
 		RegistrationID: binary.BigEndian.Uint32(random), AdvSecretKey: random[4:],
 		Account:    &waAdv.ADVSignedDeviceIdentity{},
-		Identities: m, Sessions: m.ratchet.Sessions(m), PreKeys: m, SenderKeys: m, LIDs: m, Container: m, AppStateKeys: m, AppState: m,
+		Identities: m, Sessions: m.ratchet.Sessions(ratchet.States(m)), PreKeys: m, SenderKeys: m, LIDs: m, Container: m, AppStateKeys: m, AppState: m,
 		Contacts: m, ChatSettings: m, MsgSecrets: m, PrivacyTokens: m, EventBuffer: m,
 	}
 	d.SignedPreKey = d.IdentityKey.CreateSignedPreKey(1)

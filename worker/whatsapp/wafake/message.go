@@ -69,7 +69,7 @@ func (s *Server) route(from *device, n *node) string {
 		return "404"
 	}
 	if to.Device != 0 || child(n, "participants").Tag == "" {
-		if d := s.device(to); d != nil { // a resend for one device, or one for the own phone
+		if d := s.device(to); d != nil && d != from { // a resend for one device, or one for the own phone, unless it is that
 			s.deliver(d, direct(from, to, d, n, sealed(n)))
 		}
 		return ""

@@ -8,13 +8,24 @@ import (
 )
 
 // usync answers what a client asks of numbers: whether they are on WhatsApp, their devices, their LID, their profile.
-func (s *Server) usync(n *node) node {
+func (s *Server) usync(c *conn, n *node) node {
 	query, list := child(n, "usync", "query"), child(n, "usync", "list")
+	if s.hides(c, &query) {
+		query.Content = nil
+	}
 	var users []node
 	for _, user := range list.GetChildren() {
 		users = append(users, s.about(&user, &query))
 	}
 	return node{Tag: "usync", Content: []node{{Tag: "list", Content: users}}}
+}
+
+// hides tells whether a query for devices, and for nothing else, is one that HideDevices is for.
+func (s *Server) hides(c *conn, query *node) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := query.GetChildren()
+	return len(asked) == 1 && asked[0].Tag == "devices" && c.underTest() && due(&s.faults.devices)
 }
 
 // Alias lets who is looked up by one number be known by another: in some countries WhatsApp leaves out a digit.

@@ -1,0 +1,2 @@
+-- The version before makes the months again that it wants ahead.
+SELECT 1;

@@ -312,6 +312,54 @@ func TestEscapeFromTrouble(t *testing.T) {
 	require.Zero(t, modelstest.Scalar[int64](t, db, `SELECT count(*) FROM sessions WHERE worker_id = 'w2' AND trouble_at IS NOT NULL`), "there it has a new start")
 }
 
+// A worker whose version the network refuses keeps no session that could connect elsewhere, and gets no new one while others have room.
+func TestEscapeFromAnOutdatedWorker(t *testing.T) {
+	r := newReporter(t) // whose session is at w1
+	tenant, err := models.UserByID(t.Context(), r.db, r.session.UserID)
+	require.NoError(t, err)
+	escape := func() int {
+		r.exec(`UPDATE sessions SET trouble_at = trouble_at - interval '40 seconds'`)
+		jobs, err := models.EscapeTrouble(t.Context(), r.db, 30*time.Second)
+		require.NoError(t, err)
+		return len(jobs)
+	}
+	problem := func() string {
+		_, err := models.SetProblem(t.Context(), r.db.Pool, "w1", r.worker.Term, "", false)
+		require.NoError(t, err)
+		return modelstest.Scalar[string](t, r.db, `SELECT coalesce(problem, '') FROM workers WHERE id = 'w1'`)
+	}
+	other := modelstest.Session(t, r.db, tenant, "unscanned")
+	r.exec(`UPDATE sessions SET status = 'DISCONNECTED', reason = 'qr_timeout' WHERE id = 'unscanned'`)
+	r.exec(`UPDATE sessions SET proxy = 'sealed'`) // a proxy has no part in it
+	require.Empty(t, problem())
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"), r.status(wire.StatusError, "client_outdated", "+6281111111111"))
+	require.Equal(t, models.ProblemOutdated, problem())
+	require.Zero(t, escape(), "there is nobody else")
+
+	modelstest.Worker(t, r.db, "w2", 10)
+	outdate := func(worker string) {
+		r.exec(`UPDATE worker_streams SET outdated_term = (SELECT term FROM workers WHERE id = $1) WHERE worker_id = $1`, worker)
+	}
+	outdate("w2")
+	require.Zero(t, escape(), "all are outdated")
+	modelstest.Worker(t, r.db, "w3", 10)
+	require.Equal(t, "w3", *modelstest.Session(t, r.db, tenant, "new").WorkerID)
+	require.Equal(t, 1, escape(), "to whom the network takes; who waits for nothing stays")
+	require.Zero(t, escape(), "once")
+	m, err := models.FinishMove(t.Context(), r.db, r.session.UID, 1, r.worker.Term, models.MoveNetwork)
+	require.NoError(t, err)
+	require.Equal(t, "w3", m.Worker)
+	require.Equal(t, "w3 epoch 2 RECONNECTING migrating", stateOf(t, r.db, r.session.UID), "it is no verdict on the session")
+	require.Equal(t, "w1 epoch 1 DISCONNECTED qr_timeout", stateOf(t, r.db, other.UID))
+	require.Equal(t, "w3", *modelstest.Session(t, r.db, tenant, "newer").WorkerID, "though w1 is empty")
+
+	r.exec(`UPDATE workers SET term = term + 1 WHERE id = 'w1'`) // it comes back as another process
+	w1, err := models.WorkerByID(t.Context(), r.db, "w1")
+	require.NoError(t, err)
+	r.worker = w1
+	require.Empty(t, problem(), "it may be another version")
+}
+
 // Creates, moves and failovers at once never give a worker more than it has room for.
 func TestNobodyIsOverfilled(t *testing.T) {
 	db := modelstest.DB(t)

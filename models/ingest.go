@@ -266,7 +266,7 @@ func (g *ingestion) parse(ctx context.Context, events []wire.Event) ([]parsed, e
 func (g *ingestion) readSessions(ctx context.Context, all, changing []string) error {
 	g.sessions = make(map[string]*Session)
 	read := func(uids []string, lock string) error {
-		rows, err := g.tx.Query(ctx, `SELECT uid, id, user_id, coalesce(worker_id, ''), phone_number, linked_at, status, reason, epoch, desired, deleted_at
+		rows, err := g.tx.Query(ctx, `SELECT uid, id, user_id, coalesce(worker_id, ''), phone_number, linked_at, status, reason, epoch, desired, deleted_at, cooldown_reason
 			FROM sessions WHERE uid = ANY($1::text[]::uuid[]) ORDER BY uid`+lock, validUUIDs(uids))
 		if err != nil {
 			return err
@@ -274,7 +274,7 @@ func (g *ingestion) readSessions(ctx context.Context, all, changing []string) er
 		defer rows.Close()
 		for rows.Next() {
 			s := &Session{WorkerID: new(string)}
-			if err := rows.Scan(&s.UID, &s.ID, &s.UserID, s.WorkerID, &s.PhoneNumber, &s.LinkedAt, &s.Status, &s.Reason, &s.Epoch, &s.Desired, &s.DeletedAt); err != nil {
+			if err := rows.Scan(&s.UID, &s.ID, &s.UserID, s.WorkerID, &s.PhoneNumber, &s.LinkedAt, &s.Status, &s.Reason, &s.Epoch, &s.Desired, &s.DeletedAt, &s.CooldownReason); err != nil {
 				return err
 			}
 			g.sessions[s.UID.String()] = s

@@ -28,6 +28,9 @@ var sessionStates = map[string]string{
 // proxy: no tenant's proxy makes a worker look ill.
 var networkReasons = map[string]bool{"unreachable": true, "connection_lost": true}
 
+// reasonOutdated is that of a session whose worker the network refuses, for its version and as a whole. It is tried again elsewhere.
+const reasonOutdated = "client_outdated"
+
 // SessionStatusName is the status as clients see it.
 func SessionStatusName(status string) string {
 	if status == SessionInit {
@@ -64,16 +67,25 @@ func (g *ingestion) sessionEvent(ctx context.Context, p *parsed) error {
 	} else if status == SessionError && p.status.Until != nil {
 		g.banned(s, *p.status.Until)
 	}
+	outdated := status == SessionError && p.status.Reason == reasonOutdated
+	if outdated {
+		g.last.Queue(`UPDATE worker_streams SET outdated_term = $2 WHERE worker_id = $1 AND outdated_term IS DISTINCT FROM $2`, g.worker, g.term)
+	}
 	reason := optional(p.status.Reason)
-	if s.Status == status && equal(s.Reason, reason) {
+	endless := status == SessionError && p.status.Reason == pacing.Banned && p.status.Until == nil && g.unpromised(s)
+	if s.Status == status && equal(s.Reason, reason) && !endless {
 		return nil
 	}
+	// Why a session is not back yet may change with each attempt: the row shows it, and subscribers are told once.
+	same := status == SessionReconnecting && s.Status == status
 	s.Status, s.Reason = status, reason
 	g.last.Queue(`UPDATE sessions SET status = $2, reason = $3, updated_at = now(), last_seen_at = now(),
 			qr_code = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_code END, qr_expires_at = CASE WHEN $2 = 'QR_REQUIRED' THEN qr_expires_at END,
-			trouble_at = CASE WHEN $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
-		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason])
-	g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber(), Until: p.status.Until}, p.Timestamp, optional(p.Trace))
+			trouble_at = CASE WHEN $5 OR $2 = 'RECONNECTING' AND $4 AND proxy IS NULL THEN coalesce(trouble_at, now()) END
+		WHERE uid = $1`, s.UID, status, reason, networkReasons[p.status.Reason], outdated)
+	if !same {
+		g.emit(s, "session.status", webhook.SessionStatus{Status: SessionStatusName(status), Reason: reason, PhoneNumber: s.LinkedNumber(), Until: p.status.Until}, p.Timestamp, optional(p.Trace))
+	}
 	return nil
 }
 
@@ -117,6 +129,17 @@ func (g *ingestion) banned(s *Session, until time.Time) {
 	g.last.Queue(`UPDATE sessions SET cooldown_until = b.until, cooldown_replies_at = b.until, cooldown_reason = $3, updated_at = now()
 		FROM (SELECT least($2::timestamptz, now() + $4::interval) AS until) b
 		WHERE uid = $1 AND b.until > now() AND (cooldown_until < b.until) IS NOT FALSE`, s.UID, until, pacing.Banned, pacing.MostAsked)
+	s.CooldownReason = optional(pacing.Banned)
+}
+
+// unpromised ends the pause of a ban whose end was told, where the network now says that there is none. False: none was told.
+func (g *ingestion) unpromised(s *Session) bool {
+	if !equal(s.CooldownReason, optional(pacing.Banned)) {
+		return false
+	}
+	s.CooldownReason = nil
+	g.last.Queue(`UPDATE sessions SET cooldown_until = NULL, cooldown_replies_at = NULL, cooldown_reason = NULL WHERE uid = $1 AND cooldown_reason = $2`, s.UID, pacing.Banned)
+	return true
 }
 
 // loggedOut closes the lane: the phone unlinked the device. Its owner is told, once.

@@ -395,6 +395,35 @@ func TestABanIsShownUntilItsEnd(t *testing.T) {
 	require.Equal(t, "ERROR banned rate_limited 3", shown(), "a longer pause stays")
 	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
 	require.Equal(t, "CONNECTED rate_limited 3", shown(), "and does not end with the ban")
+
+	r.exec(`UPDATE sessions SET cooldown_reason = NULL, cooldown_until = NULL, cooldown_count = 0`)
+	banned(time.Hour)
+	told := len(r.told())
+	for range 2 {
+		r.send(r.status(wire.StatusError, "banned", "+6281111111111"))
+		require.Equal(t, "ERROR banned", shown(), "it is for good after all")
+		require.Len(t, r.told(), told+1, "who was told until when is told, once")
+	}
+}
+
+// A session that does not come back shows what is wrong now, and counts as troubled if that is the network; but each attempt may
+// find another reason, and subscribers are told of one.
+func TestAReasonThatFlapsIsToldOnce(t *testing.T) {
+	r := newReporter(t)
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
+	told := len(r.told())
+	for range 3 {
+		for _, reason := range []string{"storage_unavailable", "connection_lost"} {
+			r.send(r.status(wire.StatusReconnecting, reason, "+6281111111111"))
+			require.Equal(t, fmt.Sprint(reason, " ", reason == "connection_lost"),
+				modelstest.Scalar[string](t, r.db, `SELECT reason || ' ' || CASE WHEN trouble_at IS NULL THEN 'false' ELSE 'true' END FROM sessions`))
+		}
+	}
+	require.Len(t, r.told(), told+1)
+	r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
+	require.Len(t, r.told(), told+2)
+	r.send(r.status(wire.StatusError, "banned", "+6281111111111"), r.status(wire.StatusError, "account_locked", "+6281111111111"))
+	require.Len(t, r.told(), told+4, "what does not pass by itself is told each")
 }
 
 func TestLogoutCancelsAndCloses(t *testing.T) {

@@ -69,18 +69,20 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (e
 	if reason == assignStart || reason == assignRestart {
 		shown = reason + "ing"
 	}
-	// A session that the network has ended for good, or that nobody scanned, is no less ended elsewhere.
+	// A session that the network has ended for good, or that nobody scanned, is no less ended elsewhere: unless it is its worker that
+	// the network refuses.
 	rows, err := tx.Query(ctx, `WITH was AS (
-			SELECT s.uid, s.status, s.reason, nullif(t.worker, '') AS worker FROM unnest($1::uuid[], $2::text[]) AS t (uid, worker)
+			SELECT s.uid, s.status, s.reason, nullif(t.worker, '') AS worker,
+				s.status IN ('DISCONNECTED', 'ERROR') AND s.reason IS DISTINCT FROM $5 AS ended FROM unnest($1::uuid[], $2::text[]) AS t (uid, worker)
 			JOIN sessions s ON s.uid = t.uid)
 		UPDATE sessions s SET worker_id = was.worker, epoch = s.epoch + 1, held_term = 0, held_at = NULL, moving_to = NULL,
 			moved_from = coalesce(s.moved_from, s.worker_id), moved_reason = CASE WHEN s.moved_from IS NULL THEN $3 ELSE s.moved_reason END,
 			moved_at = now(), trouble_at = NULL, qr_code = NULL, qr_expires_at = NULL, updated_at = now(),
-			status = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.status WHEN s.linked_at IS NULL THEN 'INIT' ELSE 'RECONNECTING' END,
-			reason = CASE WHEN s.status IN ('DISCONNECTED', 'ERROR') THEN s.reason WHEN was.worker IS NULL THEN 'no_worker_available' ELSE $4 END
+			status = CASE WHEN was.ended THEN s.status WHEN s.linked_at IS NULL THEN 'INIT' ELSE 'RECONNECTING' END,
+			reason = CASE WHEN was.ended THEN s.reason WHEN was.worker IS NULL THEN 'no_worker_available' ELSE $4 END
 		FROM was WHERE s.uid = was.uid
 		RETURNING s.uid, s.status, s.reason, s.phone_number, s.linked_at, was.status IS DISTINCT FROM s.status OR was.reason IS DISTINCT FROM s.reason`,
-		uids, workers, reason, shown)
+		uids, workers, reason, shown, reasonOutdated)
 	if err != nil {
 		return nil, err
 	}

@@ -32,14 +32,19 @@ type candidate struct {
 	CPU         float64
 	Memory      float64
 	Troubled    int
+	Outdated    bool
 }
+
+// outdatedWorker is whether the network has refused the version of w's present process.
+const outdatedWorker = `EXISTS (SELECT 1 FROM worker_streams e WHERE e.worker_id = w.id AND e.outdated_term = w.term)`
 
 // candidates reads all workers whose lease lives. Room that is reserved for a session on its way counts as taken.
 const candidates = `SELECT w.id, w.engine, w.status = 'ONLINE' AS online,
 	coalesce(w.resting_until > now(), false) OR w.probe_failures >= 3 AS resting,
 	(SELECT count(*) FROM sessions s WHERE s.worker_id = w.id) + (SELECT count(*) FROM sessions s WHERE s.moving_to = w.id) AS sessions,
 	least(w.max_sessions, w.session_cap) AS max_sessions, w.cpu_usage AS cpu, w.memory_usage AS memory,
-	(SELECT count(*) FROM sessions s WHERE s.worker_id = w.id AND s.trouble_at IS NOT NULL) AS troubled
+	(SELECT count(*) FROM sessions s WHERE s.worker_id = w.id AND s.trouble_at IS NOT NULL) AS troubled,
+	` + outdatedWorker + ` AS outdated
 	FROM workers w WHERE w.lease_expires_at > now() AND w.removed_at IS NULL ORDER BY w.id`
 
 // fleet is the candidates by engine: a session stays with the kind of network that it is linked to.
@@ -48,8 +53,8 @@ type fleet map[string][]placement.Worker
 func fleetOf(list []candidate) fleet {
 	f := fleet{}
 	for _, c := range list {
-		f[c.Engine] = append(f[c.Engine], placement.Worker{ID: c.ID, Online: c.Online, Resting: c.Resting, Sessions: c.Sessions,
-			MaxSessions: c.MaxSessions, CPU: c.CPU, Memory: c.Memory, Troubled: c.Troubled})
+		f[c.Engine] = append(f[c.Engine], placement.Worker{ID: c.ID, Online: c.Online, Resting: c.Resting || c.Outdated, Sessions: c.Sessions,
+			MaxSessions: c.MaxSessions, CPU: c.CPU, Memory: c.Memory, Troubled: c.Troubled, Outdated: c.Outdated})
 	}
 	return f
 }

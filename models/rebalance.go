@@ -122,7 +122,8 @@ func RoomElsewhere(ctx context.Context, q Querier, worker string) (bool, error) 
 }
 
 // EscapeTrouble has sessions move that could not reach the network for the given time, if that is their worker's
-// trouble and not the network's. A worker with trouble at large rests, so that they do not come back at once.
+// trouble and not the network's. A worker with trouble at large rests, so that they do not come back at once; one whose version the
+// network refuses takes none until it is another process.
 func EscapeTrouble(ctx context.Context, db *DB, after time.Duration) (jobs []uuid.UUID, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		jobs = nil
@@ -173,7 +174,7 @@ func escape(ctx context.Context, tx pgx.Tx, workers fleet, engine string, w plac
 	}); err != nil || len(list) == 0 {
 		return nil, err
 	}
-	if placement.Ailing(w) {
+	if placement.Ailing(w) && !w.Outdated {
 		if _, err := tx.Exec(ctx, `UPDATE workers SET resting_until = greatest(resting_until, now() + make_interval(secs => $2)), problem = $3,
 			problem_since = coalesce(problem_since, now()), updated_at = now() WHERE id = $1`, w.ID, ailingRest.Seconds(), ProblemNetwork); err != nil {
 			return nil, err
@@ -198,3 +199,6 @@ const ailingRest = 5 * time.Minute
 
 // ProblemNetwork is what an operator reads of such a worker.
 const ProblemNetwork = "Its sessions cannot reach the network, while those of other workers can."
+
+// ProblemOutdated is what he reads of one whose version the network refuses.
+const ProblemOutdated = "WhatsApp refuses its version, and none of its sessions connects: see docs/runbooks/whatsapp-outdated.md."

@@ -100,11 +100,11 @@ func StartDrain(ctx context.Context, tx pgx.Tx, worker, reason string, user *uui
 // SetProblem notes what is wrong with a worker, "" for nothing, and how many probes in a row have failed. It says whether
 // that is news.
 func SetProblem(ctx context.Context, q Querier, id string, term int64, problem string, failed bool) (news bool, err error) {
-	err = q.QueryRow(ctx, `WITH was AS (SELECT id, problem, CASE WHEN $3 = '' AND problem = $5 AND resting_until > now() THEN problem ELSE nullif($3, '') END AS is
-			FROM workers WHERE id = $1 AND term = $2)
+	err = q.QueryRow(ctx, `WITH was AS (SELECT id, problem, CASE WHEN $3 <> '' THEN $3 WHEN `+outdatedWorker+` THEN $6 WHEN problem = $5 AND resting_until > now() THEN problem END AS is
+			FROM workers w WHERE id = $1 AND term = $2)
 		UPDATE workers w SET problem = was.is, probed_at = now(), probe_failures = CASE WHEN $4 THEN least(w.probe_failures + 1, 1000) ELSE 0 END,
 			problem_since = CASE WHEN was.is IS NULL THEN NULL WHEN was.problem = was.is THEN w.problem_since ELSE now() END
-		FROM was WHERE w.id = was.id RETURNING was.problem IS DISTINCT FROM was.is`, id, term, problem, failed, ProblemNetwork).Scan(&news)
+		FROM was WHERE w.id = was.id RETURNING was.problem IS DISTINCT FROM was.is`, id, term, problem, failed, ProblemNetwork, ProblemOutdated).Scan(&news)
 	_, err = Found(err)
 	return news, err
 }

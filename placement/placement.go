@@ -27,6 +27,7 @@ type Worker struct {
 	MaxSessions int     // that it can hold
 	CPU, Memory float64 // percent, 0 to 100
 	Troubled    int     // of its sessions, those that cannot reach the network
+	Outdated    bool    // the network refuses its version: no session connects there. It rests, too
 }
 
 // Room reports whether the worker can take one session more.

@@ -3,7 +3,8 @@ package placement
 // Escape reports whether the sessions of from that cannot reach the network should be moved: only if another worker that
 // is online and has room is better off, which means that a smaller share of its sessions is in trouble. Where all are in equal
 // trouble it is the network itself, and moving would only add to it. A worker without sessions has none in trouble and
-// counts as better off, unless it rests: then it has proved nothing.
+// counts as better off, unless it rests: then it has proved nothing. An outdated worker is never better off, and every other is
+// better off than it: so nobody comes back, and where all are outdated nobody moves.
 //
 // Asked about two workers, Escape tells whether the second is better off than from. Callers let sessions escape only to
 // such, and so never to a worker that Pick prefers but that is in the same trouble.
@@ -27,6 +28,9 @@ func anyBetterOff(workers []Worker, than Worker) bool {
 
 // betterOff reports whether a smaller share of w's sessions is in trouble.
 func betterOff(w, than Worker) bool {
+	if w.Outdated || than.Outdated {
+		return !w.Outdated
+	}
 	if w.Sessions <= 0 {
 		return !w.Resting
 	}

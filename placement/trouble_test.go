@@ -36,6 +36,19 @@ func TestEscape(t *testing.T) {
 			{ID: "bad", Sessions: 1, MaxSessions: 1, Troubled: 1},
 			{ID: "b", Online: true, Sessions: 1, MaxSessions: 2},
 		}, true},
+		{"only outdated ones", with(Worker{ID: "b", Online: true, Outdated: true, Sessions: 4, MaxSessions: 10, Troubled: 1}, Worker{ID: "c", Online: true, Outdated: true, MaxSessions: 1}), false},
+		{"outdated, and one with as much trouble is not", []Worker{
+			{ID: "bad", Online: true, Outdated: true, Sessions: 9, MaxSessions: 9, Troubled: 1},
+			{ID: "b", Online: true, Resting: true, Sessions: 9, MaxSessions: 10, Troubled: 9},
+		}, true},
+		{"outdated, without anybody who wants to connect", []Worker{
+			{ID: "bad", Online: true, Outdated: true, Sessions: 9, MaxSessions: 9},
+			{ID: "b", Online: true, MaxSessions: 10},
+		}, false},
+		{"outdated as all are, whatever the shares", []Worker{
+			{ID: "bad", Online: true, Outdated: true, Sessions: 9, MaxSessions: 9, Troubled: 9},
+			{ID: "b", Online: true, Outdated: true, Sessions: 2, MaxSessions: 10},
+		}, false},
 		{"no trouble", []Worker{
 			{ID: "bad", Online: true, Sessions: 9, MaxSessions: 9},
 			{ID: "b", Online: true, MaxSessions: 9},
@@ -54,7 +67,7 @@ func TestEscapeIsOneWay(t *testing.T) {
 			sessions := rapid.IntRange(0, 5).Draw(t, "sessions")
 			pair[i] = Worker{
 				ID: id, Online: true, Resting: rapid.Bool().Draw(t, "resting"), MaxSessions: 9,
-				Sessions: sessions, Troubled: rapid.IntRange(0, sessions).Draw(t, "troubled"),
+				Sessions: sessions, Troubled: rapid.IntRange(0, sessions).Draw(t, "troubled"), Outdated: rapid.Bool().Draw(t, "outdated"),
 			}
 		}
 		if Escape(pair, "a") && Escape(pair, "b") {

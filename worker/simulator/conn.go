@@ -222,7 +222,7 @@ func (c *conn) takeSends() {
 // setStatus changes the state and reports it, if it is a change.
 func (c *conn) setStatus(status, reason string) {
 	c.mu.Lock()
-	if c.state.Status == status {
+	if c.state.Status == status && c.state.Reason == reason {
 		c.mu.Unlock()
 		return
 	}

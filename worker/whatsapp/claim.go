@@ -1,20 +1,37 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.mau.fi/whatsmeow/types"
 )
 
 // holder is one session at one epoch, in the database. Whatever it changes, it changes as long as no later epoch has claimed
-// the session.
+// the session, and no other session its device.
 type holder struct {
 	db      *sql.DB // fenced
 	session string
 	epoch   int64
+	device  atomic.Value // string: which one it is, as far as it knows
+}
+
+func newHolder(pool *pgxpool.Pool, session string, epoch int64) *holder {
+	h := &holder{session: session, epoch: epoch}
+	h.device.Store(noDevice)
+	h.db = fenced(pool, fenceOf(session, epoch), func() string { return h.device.Load().(string) })
+	return h
+}
+
+// whichever has a transaction change what is of no device, or of more than one: who holds the session alone decides.
+func whichever(ctx context.Context, tx *sql.Tx) error {
+	_, err := tx.ExecContext(ctx, "SELECT set_config('kurir.device', $1, true)", anyDevice)
+	return err
 }
 
 // errSuperseded says that a later epoch holds the session.
@@ -45,8 +62,15 @@ func (h *holder) claim(ctx context.Context) (device types.JID, err error) {
 			return device, fmt.Errorf("the session's device: %w", err)
 		}
 	}
-	return device, tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return device, err
+	}
+	h.becomes(jid.String)
+	return device, nil
 }
+
+// becomes notes which device the session is from now on; "": none.
+func (h *holder) becomes(device string) { h.device.Store(cmp.Or(device, noDevice)) }
 
 // current reports whether no later epoch has claimed the session.
 func (h *holder) current(ctx context.Context) (bool, error) {
@@ -56,18 +80,22 @@ func (h *holder) current(ctx context.Context) (bool, error) {
 }
 
 // adopt makes a device that is about to be linked the session's. What is there under the same address, or of the session's
-// former device, WhatsApp has forgotten: its keys would mix with the new ones. Privacy tokens are in the one table that does not
-// go with its device.
+// former device, WhatsApp has forgotten: its keys would mix with the new ones. Who had the address before may not know it yet: from
+// then on he changes nothing, and what he has begun is waited for. Privacy tokens are in the one table that does not go with its device.
 func (h *holder) adopt(ctx context.Context, device types.JID) error {
 	tx, err := h.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := whichever(ctx, tx); err != nil {
+		return err
+	}
 	for _, s := range []struct {
 		statement string
 		args      []any
 	}{
+		{"SELECT pg_advisory_xact_lock($1::int, hashtext(session)) FROM kurir_sessions WHERE jid = $2 AND session <> $3", []any{claimLock, device.String(), h.session}},
 		{"DELETE FROM whatsmeow_privacy_tokens WHERE our_jid = $2 OR our_jid = (SELECT jid FROM kurir_sessions WHERE session = $1)", []any{h.session, device.String()}},
 		{"DELETE FROM whatsmeow_device WHERE jid = $2 OR jid = (SELECT jid FROM kurir_sessions WHERE session = $1)", []any{h.session, device.String()}},
 		{"UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE jid = $1", []any{device.String()}},
@@ -79,12 +107,24 @@ func (h *holder) adopt(ctx context.Context, device types.JID) error {
 			return err
 		}
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	h.becomes(device.String())
+	return nil
 }
 
 // forget lets go of the session's device, and of what was sent from it.
 func (h *holder) forget(ctx context.Context) error {
-	r, err := h.db.ExecContext(ctx, `WITH gone AS (DELETE FROM whatsmeow_device WHERE jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
+	tx, err := h.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
+	if err := whichever(ctx, tx); err != nil {
+		return err
+	}
+	r, err := tx.ExecContext(ctx, `WITH gone AS (DELETE FROM whatsmeow_device WHERE jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
 		tokens AS (DELETE FROM whatsmeow_privacy_tokens WHERE our_jid IN (SELECT jid FROM kurir_sessions WHERE session = $1)),
 		sent AS (DELETE FROM kurir_sent WHERE session = $1), polls AS (DELETE FROM kurir_polls WHERE session = $1), made AS (DELETE FROM kurir_groups WHERE session = $1)
 		UPDATE kurir_sessions SET jid = NULL, changed_at = now() WHERE session = $1 AND epoch = $2`, h.session, h.epoch)
@@ -97,5 +137,5 @@ func (h *holder) forget(ctx context.Context) error {
 	if n, err := r.RowsAffected(); err != nil || n == 0 {
 		return errors.Join(errSuperseded, err)
 	}
-	return nil
+	return tx.Commit()
 }

@@ -48,6 +48,7 @@ type conn struct {
 	recipients   *lru.Cache[string, types.JID] // looked up
 	replacements replacements                  // of run's goroutine and its link's
 	begun        bool                          // of run's goroutine: the session was claimed
+	linkedOnce   bool                          // of run's goroutine: the session had a device
 
 	ratchet *ratchet.Guard // over all links: the last one's writers may not have ended
 
@@ -60,7 +61,7 @@ type conn struct {
 func newConn(e *Engine, s worker.Session, sink worker.Sink) *conn {
 	c := &conn{engine: e, session: s, out: sink, done: make(chan struct{}), leaving: make(chan struct{}), ratchet: ratchet.New()}
 	c.log = e.log.With("session", s.ID, "epoch", s.Epoch)
-	c.holder = &holder{db: fenced(e.pool, fenceOf(s.ID, s.Epoch)), session: s.ID, epoch: s.Epoch}
+	c.holder = newHolder(e.pool, s.ID, s.Epoch)
 	c.state = wire.SessionState{SessionID: s.ID, Epoch: s.Epoch, Status: wire.StatusInitializing}
 	c.ctx, c.cancel = context.WithCancel(e.ctx)
 	c.recipients, _ = lru.New[string, types.JID](recipientsKept) // fails only for a size below 1
@@ -97,6 +98,7 @@ func (c *conn) keep() (over bool) {
 	defer c.guard("keeping a session connected")
 	var hurried int
 	for attempt := 0; ; attempt++ {
+		c.takeRenewal() // what Reconnect asked for of a link that ended otherwise: the next one is new anyhow
 		began := time.Now()
 		wasReady, err := c.attempt()
 		if hurried++; wasReady || time.Since(began) > hurry {
@@ -201,7 +203,7 @@ func (c *conn) backoff(attempt int) time.Duration {
 // setStatus changes the state and reports it, if it is a change.
 func (c *conn) setStatus(status, reason string) { c.become(status, reason, nil) }
 
-// ended is setStatus for what ends the connection. A ban that goes on for longer than was told is a change.
+// ended is setStatus for what ends the connection.
 func (c *conn) ended(e *ending) {
 	if e.until.IsZero() {
 		c.become(e.status, e.reason, nil)
@@ -211,9 +213,10 @@ func (c *conn) ended(e *ending) {
 	c.become(e.status, e.reason, &until)
 }
 
+// become tells what has changed: another reason of the same status is news, and so is another end of a ban, or none any more.
 func (c *conn) become(status, reason string, until *time.Time) {
 	c.mu.Lock()
-	if c.state.Status == status && until == nil {
+	if c.state.Status == status && c.state.Reason == reason && until == nil && c.state.Until == nil {
 		c.mu.Unlock()
 		return
 	}

@@ -68,7 +68,7 @@ func upgrade(ctx context.Context, pool *pgxpool.Pool, schema string, log waLog.L
 	if _, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS whatsmeow_version (version INTEGER, compat INTEGER)"); err != nil {
 		return fmt.Errorf("create the table of versions: %w", err)
 	}
-	db := fenced(pool, fenceUpgrade)
+	db := fenced(pool, fenceUpgrade, everyDevice)
 	defer func() { _ = db.Close() }()
 	if err := sqlstore.NewWithDB(db, "pgx", log).Upgrade(ctx); err != nil {
 		return fmt.Errorf("upgrade whatsmeow's tables: %w", err)

@@ -32,7 +32,7 @@ func database(t testing.TB) *pgxpool.Pool {
 }
 
 func holderOf(t testing.TB, pool *pgxpool.Pool, session string, epoch int64) *holder {
-	h := &holder{db: fenced(pool, fenceOf(session, epoch)), session: session, epoch: epoch}
+	h := newHolder(pool, session, epoch)
 	t.Cleanup(func() { _ = h.db.Close() })
 	return h
 }
@@ -231,12 +231,119 @@ func TestAdoptingADeviceForgetsTheFormerOne(t *testing.T) {
 	require.True(t, none.IsEmpty())
 }
 
+// A phone that unlinks one session and links another may give it the same device address. The first one, which holds its session still
+// and has not heard of it, neither deletes nor changes what is the second one's: it may be another tenant's.
+func TestWhoLostItsDeviceLeavesTheOthersAlone(t *testing.T) {
+	t.Parallel()
+	ctx, pool := context.Background(), database(t)
+	first, second := holderOf(t, pool, "first", 1), holderOf(t, pool, "second", 1)
+	for _, h := range []*holder{first, second} {
+		_, err := h.claim(ctx)
+		require.NoError(t, err)
+	}
+	jid := types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer}
+	stale := device(t, first, jid)
+	require.NoError(t, stale.Sessions.PutSession(ctx, "6282:0", []byte("the first one's")))
+	require.NoError(t, first.begin(ctx, "A", "6282@s.whatsapp.net", text1("from the first one")))
+
+	d := device(t, second, jid)
+	require.NoError(t, d.Sessions.PutSession(ctx, "6282:0", []byte("the second one's")))
+	tries := func(when string) {
+		for name, change := range map[string]error{
+			"write":        stale.Sessions.PutSession(ctx, "6282:0", []byte("stale")),
+			"write anew":   stale.Identities.PutIdentity(ctx, "6283:0", [32]byte{1}),
+			"token":        stale.PrivacyTokens.PutPrivacyTokens(ctx, store.PrivacyToken{User: jid, Token: []byte("t"), Timestamp: time.Now()}),
+			"delete":       stale.Sessions.DeleteSession(ctx, "6282:0"),
+			"save":         stale.Save(ctx),
+			"delete all":   stale.Delete(ctx), // as whatsmeow does when it hears that the device was removed
+			"many at once": stale.Contacts.PutAllContactNames(ctx, []store.ContactEntry{{JID: jid, FullName: "stale"}}),
+		} {
+			require.True(t, isFenced(change), "%s, %s: %v", name, when, change)
+		}
+		require.ErrorIs(t, first.begin(ctx, "B", "6282@s.whatsapp.net", text1("from no device")), errSuperseded)
+	}
+	tries("as long as it does not know")
+	none, err := first.claim(ctx)
+	require.NoError(t, err)
+	require.True(t, none.IsEmpty())
+	tries("when it does, and has late writers")
+	require.NoError(t, first.forget(ctx), "it forgets what is its own")
+	var left int
+	require.NoError(t, pool.QueryRow(ctx, "SELECT count(*) FROM kurir_sent WHERE session = 'first'").Scan(&left))
+	require.Zero(t, left)
+
+	kept, err := container(second.db, waLog.Noop, nil).GetDevice(ctx, jid)
+	require.NoError(t, err)
+	require.NotNil(t, kept)
+	require.Equal(t, *d.NoiseKey.Priv, *kept.NoiseKey.Priv)
+	key, err := kept.Sessions.GetSession(ctx, "6282:0")
+	require.NoError(t, err)
+	require.Equal(t, "the second one's", string(key))
+
+	other := device(t, first, types.JID{User: "6281", Device: 2, Server: types.DefaultUserServer})
+	require.NoError(t, other.Sessions.PutSession(ctx, "6282:0", []byte("linked anew")), "it can be linked anew")
+	require.NoError(t, d.Sessions.PutSession(ctx, "6282:0", []byte("goes on")))
+	require.NoError(t, d.Delete(ctx), "and each may delete its own")
+}
+
+// Who takes an address over waits for what its former holder has begun.
+func TestAdoptingWaitsForTheFormerHolder(t *testing.T) {
+	t.Parallel()
+	ctx, pool := context.Background(), database(t)
+	first, second := holderOf(t, pool, "first", 1), holderOf(t, pool, "second", 1)
+	for _, h := range []*holder{first, second} {
+		_, err := h.claim(ctx)
+		require.NoError(t, err)
+	}
+	jid := types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer}
+	stale := device(t, first, jid)
+	adopted := make(chan error, 1)
+	require.NoError(t, stale.EventBuffer.DoDecryptionTxn(ctx, func(tx context.Context) error {
+		token := store.PrivacyToken{User: jid, Token: []byte("t"), Timestamp: time.Now()} // of the table that does not refer to the device
+		if err := stale.PrivacyTokens.PutPrivacyTokens(tx, token); err != nil {
+			return err
+		}
+		go func() { adopted <- second.adopt(ctx, jid) }()
+		select {
+		case err := <-adopted:
+			return fmt.Errorf("it does not wait: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		return nil
+	}))
+	require.NoError(t, <-adopted)
+	var tokens int
+	require.NoError(t, pool.QueryRow(ctx, "SELECT count(*) FROM whatsmeow_privacy_tokens").Scan(&tokens))
+	require.Zero(t, tokens, "what was written meanwhile is gone")
+}
+
+// Workers of a former version name no device: session and epoch decide, as before.
+func TestTheFenceBesideAFormerVersion(t *testing.T) {
+	t.Parallel()
+	ctx, pool := context.Background(), database(t)
+	h := holderOf(t, pool, "s", 3)
+	_, err := h.claim(ctx)
+	require.NoError(t, err)
+	d := device(t, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
+	conn, err := pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	for setting, refused := range map[string]bool{"3/s": false, "2/s": true, "3/t": true} {
+		_, err := conn.Exec(ctx, "SELECT set_config('kurir.fence', $1, false), set_config('kurir.device', NULL, false)", setting)
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, "UPDATE whatsmeow_device SET platform = platform")
+		require.Equal(t, refused, isFenced(err), "%s: %v", setting, err)
+	}
+	require.NoError(t, d.Save(ctx))
+}
+
 func TestWhatWasSentIsKept(t *testing.T) {
 	t.Parallel()
 	ctx, pool := context.Background(), database(t)
 	h, next := holderOf(t, pool, "s", 1), holderOf(t, pool, "s", 2)
 	_, err := h.claim(ctx)
 	require.NoError(t, err)
+	device(t, h, types.JID{User: "6281", Device: 1, Server: types.DefaultUserServer})
 	require.NoError(t, h.begin(ctx, "A", "62@s.whatsapp.net", text1("hello")))
 	require.Error(t, h.begin(ctx, "A", "62@s.whatsapp.net", text1("another one under its ID")))
 	at := time.Now().Truncate(time.Millisecond)

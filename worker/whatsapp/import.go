@@ -57,7 +57,7 @@ func (e *Engine) Adopt(ctx context.Context, i Import) (string, error) {
 			return "", err
 		}
 	}
-	if err := (&connector{fence: fenceUpgrade}).say(ctx, conn.Conn()); err != nil {
+	if err := (&connector{fence: fenceUpgrade, device: everyDevice}).say(ctx, conn.Conn()); err != nil {
 		return "", err
 	}
 	return jid, pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return adoptInto(ctx, from, tx, jid, i.Session) })

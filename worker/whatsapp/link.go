@@ -148,17 +148,20 @@ func (c *conn) load(ctx context.Context) (*store.Device, error) {
 	}
 	c.begun = true
 	devices := container(c.holder.db, logger{c.log}, c.engine.lids)
-	if jid.IsEmpty() {
-		return devices.NewDevice(), nil
+	var device *store.Device
+	if !jid.IsEmpty() {
+		if device, err = devices.GetDevice(ctx, jid); err != nil {
+			return nil, fmt.Errorf("%w: %w", errStorage, err)
+		}
 	}
-	device, err := devices.GetDevice(ctx, jid)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errStorage, err)
+	switch {
+	case device != nil:
+		c.linkedOnce = true
+		return device, nil
+	case c.linkedOnce: // WhatsApp had no time to say so, or has given its address to another session
+		return nil, endLoggedOut
 	}
-	if device == nil { // a pairing that did not come to its end
-		return devices.NewDevice(), nil
-	}
-	return device, nil
+	return devices.NewDevice(), nil // also after a pairing that did not come to its end
 }
 
 // configure makes whatsmeow leave to us what is ours: when to connect, what is acknowledged, whose device it is.

@@ -148,6 +148,80 @@ func TestABanEnds(t *testing.T) {
 	require.Nil(t, h.State().Until)
 }
 
+// A session whose device has become another one's ends as one that the phone unlinked, however it learns of it, and leaves the other's
+// credentials where they are.
+func TestADeviceThatIsAnotherSessionsNow(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	for name, hears := range map[string]func(number string){
+		"it is told":  func(number string) { n.Server.Unlink(number) },
+		"it is not":   func(number string) { n.Server.Drop(number) },
+		"it connects": func(number string) { n.Restart(number) },
+	} {
+		h := n.linked(t, e)
+		var text string
+		require.NoError(t, e.pool.QueryRow(t.Context(), "SELECT jid FROM kurir_sessions WHERE session = $1", h.id).Scan(&text))
+		jid, err := types.ParseJID(text)
+		require.NoError(t, err)
+		other := holderOf(t, e.pool, uuid.NewString(), 1)
+		_, err = other.claim(t.Context())
+		require.NoError(t, err)
+		d := device(t, other, jid)
+		hears(n.of(h.id))
+		h.await(wire.StatusDisconnected, reasonLoggedOut)
+		h.close()
+		kept, err := container(other.db, logger{testLog()}, nil).GetDevice(t.Context(), jid)
+		require.NoError(t, err)
+		require.NotNil(t, kept, name)
+		require.Equal(t, *d.NoiseKey.Priv, *kept.NoiseKey.Priv, name)
+	}
+}
+
+// What comes after a ban whose end was told is told too, though the session's status is the same.
+func TestABanThatBecomesALock(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	n.Server.Ban(n.of(h.id), 101, time.Second)
+	h.await(wire.StatusError, reasonBanned)
+	n.Lock(n.of(h.id))
+	h.await(wire.StatusError, reasonLocked)
+	require.Nil(t, h.State().Until, "it waits for nothing any more")
+	last := func() wire.StatusData {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.events[len(h.events)-1].Data.(wire.StatusData)
+	}
+	require.Eventually(t, func() bool { return last().Reason == reasonLocked }, patience, time.Millisecond, "the gateway is told")
+	require.Nil(t, last().Until)
+}
+
+// A link that ends in a ban while a reconnection waits for its sends leaves nothing of that wish: the next link takes sends.
+func TestAReconnectionThatMeetsABan(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	c := h.Conn.(*conn)
+	c.inHand.enter() // so that Reconnect waits
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	asked := make(chan error, 1)
+	go func() { asked <- c.Reconnect(ctx) }()
+	require.Eventually(t, func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.renew }, patience, time.Millisecond)
+	c.present().end(&ending{status: wire.StatusError, reason: reasonBanned, until: time.Now().Add(200 * time.Millisecond)})
+	h.await(wire.StatusError, reasonBanned)
+	h.await(wire.StatusConnected, "")
+	c.inHand.leave()
+	require.NoError(t, <-asked)
+	h.deliver(sendOf("after it"))
+}
+
 // WhatsApp's refusal of the version is the worker's as a whole: no further session knocks.
 func TestAnOutdatedWorker(t *testing.T) {
 	t.Parallel()

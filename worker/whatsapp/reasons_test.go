@@ -51,6 +51,28 @@ func TestEndings(t *testing.T) {
 	require.NoError(t, l.ending(&events.KeepAliveRestored{}))
 }
 
+// A change of what is wrong is told, and what is the same as before is not.
+func TestWhatIsTold(t *testing.T) {
+	t.Parallel()
+	var told []string
+	c := &conn{out: func(e worker.Event) {
+		d := e.Data.(wire.StatusData)
+		told = append(told, fmt.Sprint(d.Status, " ", d.Reason, " ", d.Until != nil))
+	}}
+	soon := time.Now().Add(time.Hour)
+	for range 2 {
+		c.setStatus(wire.StatusReconnecting, reasonStorage)
+	}
+	for range 2 {
+		c.setStatus(wire.StatusReconnecting, reasonLost)
+	}
+	c.ended(&ending{status: wire.StatusError, reason: reasonBanned, until: soon})
+	for range 2 {
+		c.ended(endBanned)
+	}
+	require.Equal(t, []string{"reconnecting storage_unavailable false", "reconnecting connection_lost false", "error banned true", "error banned false"}, told)
+}
+
 func TestReasonsOfTrouble(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[string]error{

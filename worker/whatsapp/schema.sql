@@ -41,21 +41,23 @@ CREATE TABLE IF NOT EXISTS kurir_polls (
 CREATE INDEX IF NOT EXISTS kurir_polls_age ON kurir_polls (seen_at);
 DROP INDEX IF EXISTS kurir_sent_old, kurir_groups_old, kurir_polls_old; -- of former versions, by session
 
--- The fence: a statement that changes credentials is refused unless its connection names a session and the epoch at which
--- that session is held now. The lock lets a claim wait for the transactions of the holder before, which thereby end either
+-- The fence: a statement that changes credentials is refused unless its connection names a session, the epoch at which
+-- that session is held now, and the device that it is now: a phone may have linked another session under the same address, whose
+-- credentials they are then. Without a device, as workers of former versions are, session and epoch decide. The lock lets a claim wait for the transactions of the holder before, which thereby end either
 -- before the claim or with this refusal. It is shared, in memory, and writes nothing.
 CREATE OR REPLACE FUNCTION kurir_fence() RETURNS trigger LANGUAGE plpgsql AS $fence$
 DECLARE
     fence  text := current_setting('kurir.fence', true);
     holder text := substr(fence, strpos(fence, '/') + 1);
+    device text := coalesce(current_setting('kurir.device', true), '');
 BEGIN
     IF fence = 'upgrade' THEN
         RETURN NULL;
     END IF;
     PERFORM pg_advisory_xact_lock_shared(1263881801, hashtext(holder));
-    PERFORM 1 FROM kurir_sessions WHERE session = holder AND epoch = split_part(fence, '/', 1)::bigint;
+    PERFORM 1 FROM kurir_sessions WHERE session = holder AND epoch = split_part(fence, '/', 1)::bigint AND (device = '' OR device = jid);
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'the session % is not held at this epoch', coalesce(holder, '') USING ERRCODE = 'KF001';
+        RAISE EXCEPTION 'the session % is not held at this epoch, or not with this device', coalesce(holder, '') USING ERRCODE = 'KF001';
     END IF;
     RETURN NULL;
 END

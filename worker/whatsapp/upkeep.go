@@ -40,7 +40,7 @@ func (e *Engine) upkeep() {
 
 // sweep deletes what nobody will ask for any more. It answers false if another worker is at it.
 func (e *Engine) sweep(ctx context.Context, now time.Time) (mine bool, err error) {
-	db := fenced(e.pool, fenceUpgrade)
+	db := fenced(e.pool, fenceUpgrade, everyDevice)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	conn, err := db.Conn(ctx)
 	if err != nil {

@@ -26,6 +26,10 @@ func (l *link) message(e *events.Message) bool {
 	if l.ctx.Err() != nil { // WhatsApp tells the next link
 		return false
 	}
+	if e.SourceWebMsg != nil { // of an edit, whatsmeow has made the message that it edits
+		e.Info.ID = e.SourceWebMsg.GetKey().GetID()
+		e.UnwrapRaw()
+	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
 		return true
@@ -41,8 +45,8 @@ func (l *link) message(e *events.Message) bool {
 		return false
 	}
 	event := received(said, info.Timestamp)
-	if e.SourceWebMsg != nil { // the phone has told it again, which it will not do a second time
-		return l.settled(event)
+	if e.SourceWebMsg != nil {
+		return l.toldAgain(event, l.fetch(info.Chat, said.medium))
 	}
 	event.Ack = sync.OnceFunc(func() {
 		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
@@ -54,6 +58,23 @@ func (l *link) message(e *events.Message) bool {
 	})
 	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
+}
+
+// toldAgain hands over a message that the phone has told again, and waits until the gateway has it. The phone does not tell it a second
+// time, and whatsmeow acknowledges what the phone says when this returns, whatever it returns: so where the link ends first, it
+// returns when nothing can be said over it any more.
+func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
+	defer l.intake.Hurry()()
+	stored := make(chan struct{})
+	event.Ack = sync.OnceFunc(func() { close(stored) })
+	l.intake.Message(event, fetch)
+	select {
+	case <-stored:
+		return true
+	case <-l.ctx.Done():
+		<-l.over
+		return false
+	}
 }
 
 func received(s said, at time.Time) worker.Event {

@@ -149,7 +149,7 @@ func TestPeopleAreNamedAsTheirGroupNamesThem(t *testing.T) {
 	require.Eventually(t, func() bool { return slices.Contains(ann.Receipts(id), types.ReceiptTypeRead) }, patience, time.Millisecond)
 }
 
-// WhatsApp may know a number by other digits, by which a new group's member is to be asked in.
+// WhatsApp may know a number by other digits, by which a member is to be asked in, of a new group or an old one.
 func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -160,14 +160,32 @@ func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
 	n.Server.Absent("5511987654321")
 	n.Server.Absent("5511900000000")
 	asked := []string{"5511987654321@s.whatsapp.net", "5511900000000@s.whatsapp.net"}
-	made, err := h.Conn.(*conn).CreateGroup(context.Background(), wire.NewGroup{Subject: "x", Participants: asked, Key: "k"})
+	ctx, c := context.Background(), h.Conn.(*conn)
+	members := func(g wire.Group) (list []string) {
+		for _, p := range g.Participants {
+			list = append(list, p.JID)
+		}
+		return list
+	}
+	both := []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}
+	made, err := c.CreateGroup(ctx, wire.NewGroup{Subject: "x", Participants: asked, Key: "k"})
 	require.NoError(t, err)
 	require.Equal(t, []wire.ParticipantResult{{JID: asked[0]}, {JID: asked[1], Code: "not_on_whatsapp"}}, made.Results)
-	var members []string
-	for _, p := range made.Group.Participants {
-		members = append(members, p.JID)
-	}
-	require.ElementsMatch(t, []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}, members)
+	require.ElementsMatch(t, both, members(made.Group))
+
+	old, err := c.CreateGroup(ctx, wire.NewGroup{Subject: "y", Key: "l"})
+	require.NoError(t, err)
+	add := wire.ParticipantChange{Group: old.ID, Change: wire.ChangeAdd, Participants: asked}
+	changed, err := c.ChangeParticipants(ctx, add)
+	require.NoError(t, err)
+	require.Equal(t, []wire.ParticipantResult{{JID: asked[0]}, {JID: asked[1], Code: "not_on_whatsapp"}}, changed.Participants)
+	now, err := c.Group(ctx, wire.GroupRef{Group: old.ID})
+	require.NoError(t, err)
+	require.ElementsMatch(t, both, members(now))
+	add.Participants = []string{both[1], asked[0]}
+	changed, err = c.ChangeParticipants(ctx, add)
+	require.NoError(t, err)
+	require.Equal(t, []wire.ParticipantResult{{JID: both[1], Code: "already_member"}, {JID: asked[0], Code: "already_member"}}, changed.Participants)
 }
 
 // Acknowledgements that are on their way when a session is let go of still go out.

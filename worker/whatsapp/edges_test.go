@@ -101,6 +101,56 @@ func TestVotesThatCannotBeRead(t *testing.T) {
 	require.Equal(t, poll, lost.Target.WhatsappID)
 }
 
+// Reactions and comments that are sealed with the secret of what they are about, as in communities' announcements, are read.
+func TestSealedReactionsAndComments(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann := n.person(t, "+491")
+	group, err := n.NewLIDGroup(n.of(h.id), "By LID", "+491")
+	require.NoError(t, err)
+	root := text1("news")
+	root.MessageContextInfo = &waE2E.MessageContextInfo{MessageSecret: make([]byte, 32)}
+	id, err := ann.Send(group, root)
+	require.NoError(t, err)
+	h.awaitReceived(1)
+
+	info := &types.MessageInfo{ID: id, MessageSource: types.MessageSource{Chat: group, Sender: ann.Client.Store.GetLID().ToNonAD(), IsFromMe: true}}
+	reaction, err := ann.Client.EncryptReaction(ctx, info, &waE2E.ReactionMessage{Key: ann.Client.BuildMessageKey(group, info.Sender, id), Text: proto.String("👍")})
+	require.NoError(t, err)
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	comment, err := ann.Client.EncryptComment(ctx, info, text1("well said"))
+	require.NoError(t, err)
+	_, err = ann.Send(group, comment)
+	require.NoError(t, err)
+	got := h.awaitReceived(3)
+	about := &message.Ref{WhatsappID: id, Sender: "491@s.whatsapp.net"}
+	require.Equal(t, []any{message.Reaction, "👍", about}, []any{got[1].Type, got[1].Message, got[1].Target})
+	require.Equal(t, []any{message.Text, "well said", about}, []any{got[2].Type, got[2].Message, got[2].ReplyTo})
+	n.heard(t, h)
+
+	_, err = e.pool.Exec(ctx, "ALTER TABLE whatsmeow_message_secrets RENAME TO secrets_away")
+	require.NoError(t, err)
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Len(t, h.received(), 3, "it is not told as one that cannot be read")
+	_, err = e.pool.Exec(ctx, "ALTER TABLE secrets_away RENAME TO whatsmeow_message_secrets")
+	require.NoError(t, err)
+	require.Equal(t, "👍", h.awaitReceived(4)[3].Message)
+	n.heard(t, h)
+
+	reaction.TargetMessageKey.ID = proto.String("ANOTHER")
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	lost := h.awaitReceived(5)[4]
+	require.Equal(t, []any{message.Unknown, "ANOTHER"}, []any{lost.Type, lost.Target.WhatsappID})
+}
+
 // In a group that names its members by LID, the session does so as well, and tells by number who is named.
 func TestPeopleAreNamedAsTheirGroupNamesThem(t *testing.T) {
 	t.Parallel()

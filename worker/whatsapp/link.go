@@ -120,6 +120,7 @@ func (c *conn) open() (*link, error) {
 	}
 	if l.linked {
 		broken := func(err error) { l.end(err) }
+		device.MsgSecrets = messageSecrets{device.MsgSecrets, broken}
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
 		device.EventBuffer, device.Sessions, device.SenderKeys = l.buffer, c.ratchet.Sessions(sessions{device.Sessions, broken}), senderKeys{device.SenderKeys, broken}
 	}

@@ -11,6 +11,7 @@ import (
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
@@ -106,6 +107,7 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	done := false
 	func() {
 		defer l.c.guard("reading a message")
+		e.Message = l.opened(ctx, e)
 		if s, ok = parse(e.Message); ok {
 			l.about(ctx, e, &s)
 		}
@@ -116,6 +118,29 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	}
 	l.place(ctx, e.Info, &s)
 	return s, ok
+}
+
+// opened is a message without its wrappers, and decrypted where it is sealed with the secret of the one that it is about, as in a
+// community's announcements. What cannot be read stays sealed.
+func (l *link) opened(ctx context.Context, e *events.Message) *waE2E.Message {
+	m := unwrap(e.Message)
+	sealed := &events.Message{Info: e.Info, Message: m}
+	switch {
+	case m.GetEncReactionMessage() != nil:
+		reaction, err := l.client.DecryptReaction(ctx, sealed)
+		if err == nil {
+			reaction.Key = m.GetEncReactionMessage().GetTargetMessageKey()
+			return &waE2E.Message{ReactionMessage: reaction}
+		}
+		l.c.log.Info("a reaction cannot be read", "error", redact(err.Error()))
+	case m.GetEncCommentMessage() != nil:
+		comment, err := l.client.DecryptComment(ctx, sealed)
+		if err == nil {
+			return &waE2E.Message{CommentMessage: &waE2E.CommentMessage{Message: comment, TargetMessageKey: m.GetEncCommentMessage().GetTargetMessageKey()}}
+		}
+		l.c.log.Info("a comment cannot be read", "error", redact(err.Error()))
+	}
+	return m
 }
 
 // place fills in who said something where.
@@ -138,7 +163,9 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	if s.target != nil {
 		s.Target = l.ref(ctx, e.Info, s.target)
 	}
-	if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
+	if s.root != nil {
+		s.ReplyTo = l.ref(ctx, e.Info, s.root)
+	} else if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
 		s.ReplyTo = l.refTo(ctx, id, s.info.GetParticipant())
 	}
 	l.people.byNumber(ctx, s)

@@ -75,7 +75,7 @@ func (p *program) runUp(ctx context.Context, kurir string) error {
 	if err != nil {
 		return err
 	}
-	err = p.work(ctx, cfg, true, func() { fmt.Fprintf(p.stdout, welcome, cfg.GatewayURL, filepath.Join(home, "phone.env")) })
+	err = p.work(ctx, cfg, true, func() { fmt.Fprintf(p.stdout, p.welcome, cfg.GatewayURL, filepath.Join(home, "phone.env")) })
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)
 	}

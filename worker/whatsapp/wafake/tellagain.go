@@ -41,6 +41,7 @@ func (s *Server) withheld(from, to string, why attrs, m *waE2E.Message) (types.M
 		source := types.MessageSource{Chat: author.jid().ToNonAD(), Sender: author.jid()}
 		phone.change(func() {
 			phone.show(&events.Message{Info: types.MessageInfo{MessageSource: source, ID: id, Timestamp: time.Now(), PushName: author.account.name}, Message: m, RawMessage: m})
+			phone.at(id).withheld = true
 		})
 	}
 	s.mu.Lock()
@@ -54,13 +55,14 @@ func (s *Server) withheld(from, to string, why attrs, m *waE2E.Message) (types.M
 	return id, nil
 }
 
-// tellAgain answers a linked device that asks its phone for messages. Of those that the phone does not have it says nothing.
+// tellAgain answers a linked device that asks its phone for what was withheld. Of other messages the phone says nothing: these are asked
+// of their authors too, who answer.
 func (p *Person) tellAgain(e *events.Message) {
 	request := e.Message.GetProtocolMessage().GetPeerDataOperationRequestMessage()
 	answer := &waE2E.PeerDataOperationRequestResponseMessage{PeerDataOperationRequestType: request.PeerDataOperationRequestType, StanzaID: proto.String(e.Info.ID)}
 	for _, one := range request.GetPlaceholderMessageResendRequest() {
 		m, ok := p.find(one.GetMessageKey().GetID())
-		if !ok {
+		if !ok || !m.withheld {
 			continue
 		}
 		raw, err := proto.Marshal(&waWeb.WebMessageInfo{

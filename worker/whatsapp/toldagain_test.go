@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,7 +39,7 @@ func (s *shelf) Put(ctx context.Context, r io.Reader) (wire.Media, error) {
 	}
 }
 
-// shelved is a linked session with a store of media, which knows its phone: it has written already.
+// shelved is a linked session with a store of media, which knows its phone: it has written already, and has heard of the delivery.
 func (n *network) shelved(t *testing.T, e *Engine) (*held, *shelf) {
 	t.Helper()
 	s := &shelf{make(chan struct{})}
@@ -51,6 +52,12 @@ func (n *network) shelved(t *testing.T, e *Engine) (*held, *shelf) {
 	n.Scan(t, h.id)
 	h.await(wire.StatusConnected, "")
 	h.deliver(sendOf("hello"))
+	require.Eventually(t, func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return slices.ContainsFunc(h.events, func(e worker.Event) bool { return e.Type == wire.EventMessageReceipt })
+	}, patience, time.Millisecond)
+	n.heard(t, h)
 	return h, s
 }
 

@@ -44,6 +44,12 @@ run-whatsapp: build-kurir ## the same with a worker that speaks to WhatsApp; QR 
 	@$(BUILD) -o bin/kurir-whatsapp ./cmd/kurir-whatsapp
 	@exec ./bin/kurir-whatsapp up
 
+.PHONY: run-wafake
+run-wafake: build-kurir ## the same with a fake WhatsApp on this machine, to try the worker without a phone
+	@$(BUILD) -tags=wafake -o bin/kurir-whatsapp-wafake ./cmd/kurir-whatsapp
+	@$(BUILD) -o bin/wafake ./worker/whatsapp/wafake/cmd/wafake
+	@./bin/wafake & trap "kill $$! 2>/dev/null || true" EXIT; KURIR_HOME=$${KURIR_HOME:-./.kurir-wafake} ./bin/kurir-whatsapp-wafake up
+
 .PHONY: build
 build: ## build the programs into bin/
 	$(BUILD) -o bin/ ./cmd/...

@@ -208,7 +208,7 @@ var descriptions = map[string]string{
 	"get-account-webhook":           "Without the secret and the values of headers, which are not shown again.",
 	"delete-account-webhook":        "Its deliveries go with it, those that wait too.",
 	"list-account-deliveries":       "Newest first, by `sequence`, which counts without gaps.",
-	"get-pairing-code":              "For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.",
+	"get-pairing-code":              "For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.",
 	"check-contacts":                "Up to 100 numbers, answered in their order. WhatsApp watches how many a number asks for.",
 	"list-contacts":                 "Those that the session's phone knows, by address.",
 	"get-contact":                   "What the session's phone knows of somebody: what it does not know is null.",

@@ -155,6 +155,23 @@ func TestAMediumThatFailsForMinutesIsLeftOut(t *testing.T) {
 	})
 }
 
+// Who waits for a message has it after a minute, with its medium or without.
+func TestAMediumThatIsWaitedForIsLeftOutSooner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got counter
+		in := NewIntake(t.Context(), Session{ID: "s", Media: &shelf{failures: 1 << 30, err: errors.New("away")}}, got.sink, slog.New(slog.DiscardHandler))
+		done := in.Hurry()
+		in.Message(arrived("a", "x"), medium)
+		time.Sleep(intakePressed + 15*time.Second)
+		require.EqualValues(t, 1, got.without.Load())
+		done()
+		in.Message(arrived("a", "x"), medium)
+		time.Sleep(intakePressed + 15*time.Second)
+		require.EqualValues(t, 1, got.without.Load(), "nobody waits any more")
+		in.Close()
+	})
+}
+
 func TestWhatAnIntakeHoldsBackIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got counter

@@ -123,6 +123,14 @@ func (i *Intake) Message(e Event, fetch Fetch) {
 	}
 }
 
+// Hurry has media be tried for one minute only, as if somebody waited for a place, until done is called: for an engine whose reader
+// waits for a message.
+func (i *Intake) Hurry() (done func()) {
+	own := i.rooms[0]
+	own.wanted.Add(1)
+	return func() { own.wanted.Add(-1) }
+}
+
 // busy reports whether something of a chat is held back, or nothing is reported any more.
 func (i *Intake) busy(chat string) bool {
 	i.mu.Lock()

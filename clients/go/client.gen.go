@@ -10810,7 +10810,7 @@ type ClientInterface interface {
 
 	// GetPairingCodeWithBody Get a code to enter instead of scanning
 	//
-	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -10821,7 +10821,7 @@ type ClientInterface interface {
 
 	// GetPairingCode Get a code to enter instead of scanning
 	//
-	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -13866,7 +13866,7 @@ func (c *Requests) ExportMessages(ctx context.Context, id string, params *Export
 
 // GetPairingCodeWithBody Get a code to enter instead of scanning
 //
-// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -13887,7 +13887,7 @@ func (c *Requests) GetPairingCodeWithBody(ctx context.Context, id string, conten
 
 // GetPairingCode Get a code to enter instead of scanning
 //
-// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -22660,7 +22660,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetPairingCodeWithBodyWithResponse Get a code to enter instead of scanning
 	//
-	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -22671,7 +22671,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetPairingCodeWithResponse Get a code to enter instead of scanning
 	//
-	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+	// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 	//
 	// An account's API key needs the scope `manage`.
 	//
@@ -28243,7 +28243,7 @@ func (c *ClientWithResponses) ExportMessagesWithResponse(ctx context.Context, id
 
 // GetPairingCodeWithBodyWithResponse Get a code to enter instead of scanning
 //
-// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 //
 // An account's API key needs the scope `manage`.
 //
@@ -28260,7 +28260,7 @@ func (c *ClientWithResponses) GetPairingCodeWithBodyWithResponse(ctx context.Con
 
 // GetPairingCodeWithResponse Get a code to enter instead of scanning
 //
-// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+// For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
 //
 // An account's API key needs the scope `manage`.
 //

@@ -21,7 +21,7 @@ IMPORT_DATABASE_URL says where that is: a PostgreSQL, postgres://…, or a SQLit
   3. kurir-whatsapp import --session <uid>    not needed if one session waits; else the command lists those that do
   4. POST /sessions/{id}/restart
 
-Both must have the same version of whatsmeow's tables. A SQLite file is only read; a file of its name and -wal beside it belongs to it, so copy
+After "make run-whatsapp" the program is ./bin/kurir-whatsapp; ". .kurir/kurir.env" tells it where Kurir's database is. Both must have the same version of whatsmeow's tables. A SQLite file is only read; a file of its name and -wal beside it belongs to it, so copy
 both. One that a running program is seen to have open is refused; not every one is seen.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := parse(p.environ)

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func depsOf(t *testing.T, program string) []string {
+func depsOf(t *testing.T, program string, flags ...string) []string {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-deps", program).Output()
+	out, err := exec.Command("go", append(append([]string{"list", "-deps"}, flags...), program)...).Output()
 	require.NoError(t, err)
 	return strings.Fields(string(out))
 }
@@ -30,7 +30,7 @@ func TestKurirLinksNothingOfTheGPL(t *testing.T) {
 	}
 }
 
-// The fake WhatsApp is for tests.
+// The fake WhatsApp is for tests, and for a build of its own.
 func TestTheWorkerLinksNoFake(t *testing.T) {
 	t.Parallel()
 	deps := depsOf(t, "kurir/cmd/kurir-whatsapp")
@@ -39,6 +39,7 @@ func TestTheWorkerLinksNoFake(t *testing.T) {
 		require.NotContains(t, dep, "wafake")
 		require.NotContains(t, dep, "kurir/models", "a worker knows the gateway by its protocol only")
 	}
+	require.Contains(t, depsOf(t, "kurir/cmd/kurir-whatsapp", "-tags=wafake"), "kurir/worker/whatsapp/wafake")
 }
 
 // The image has the text of every licence that its program is under: what deploy/Dockerfile does for it is done here.

@@ -42,13 +42,15 @@ func main() {
 type program struct {
 	environ        []string
 	stdout, stderr io.Writer
-	transport      *http.Transport                           // the way to WhatsApp; nil but in tests
+	transport      *http.Transport                           // the way to WhatsApp; nil but in tests and trials
+	welcome        string                                    // printed by up
 	through        func(http.RoundTripper) http.RoundTripper // put around it, so that tests tell workers apart; else nil
 }
 
 // run is main without the globals of the process.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) error {
 	p := &program{environ: environ, stdout: stdout, stderr: stderr}
+	p.transport, p.welcome = network()
 	var codes bool
 	root := &cobra.Command{Use: "kurir-whatsapp", Short: "A worker node that speaks to WhatsApp", Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		Long: `Registers with the gateway at GATEWAY_URL and holds sessions, up to WORKER_MAX_SESSIONS (50), each a device that is linked to a phone.

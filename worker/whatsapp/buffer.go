@@ -80,7 +80,7 @@ func (b *buffer) taken() *[32]byte {
 	return last
 }
 
-// whatsmeow goes on where these two fail, and acknowledges what it then cannot read, or will not be able to.
+// whatsmeow goes on where these fail, and acknowledges what it then cannot read, or will not be able to.
 
 // sessions are those with people's devices.
 type sessions struct {
@@ -102,6 +102,26 @@ type senderKeys struct {
 // PutSenderKey implements store.SenderKeyStore.
 func (s senderKeys) PutSenderKey(ctx context.Context, group, user string, key []byte) error {
 	return stored(ctx, s.SenderKeyStore.PutSenderKey(ctx, group, user, key), s.broken)
+}
+
+// messageSecrets are those of messages, with which votes in them, reactions to them and comments on them are sealed.
+type messageSecrets struct {
+	store.MsgSecretStore
+	broken func(error)
+}
+
+// PutMessageSecret implements store.MsgSecretStore.
+func (s messageSecrets) PutMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID, secret []byte) error {
+	return stored(ctx, s.MsgSecretStore.PutMessageSecret(ctx, chat, sender, id, secret), s.broken)
+}
+
+// GetMessageSecret implements store.MsgSecretStore.
+func (s messageSecrets) GetMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID) ([]byte, types.JID, error) {
+	secret, author, err := s.MsgSecretStore.GetMessageSecret(ctx, chat, sender, id)
+	if err != nil { // whoever reads it goes on without
+		s.broken(fmt.Errorf("%w: %w", errStorage, err))
+	}
+	return secret, author, err
 }
 
 func stored(ctx context.Context, err error, broken func(error)) error {

@@ -101,6 +101,56 @@ func TestVotesThatCannotBeRead(t *testing.T) {
 	require.Equal(t, poll, lost.Target.WhatsappID)
 }
 
+// Reactions and comments that are sealed with the secret of what they are about, as in communities' announcements, are read.
+func TestSealedReactionsAndComments(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann := n.person(t, "+491")
+	group, err := n.NewLIDGroup(n.of(h.id), "By LID", "+491")
+	require.NoError(t, err)
+	root := text1("news")
+	root.MessageContextInfo = &waE2E.MessageContextInfo{MessageSecret: make([]byte, 32)}
+	id, err := ann.Send(group, root)
+	require.NoError(t, err)
+	h.awaitReceived(1)
+
+	info := &types.MessageInfo{ID: id, MessageSource: types.MessageSource{Chat: group, Sender: ann.Client.Store.GetLID().ToNonAD(), IsFromMe: true}}
+	reaction, err := ann.Client.EncryptReaction(ctx, info, &waE2E.ReactionMessage{Key: ann.Client.BuildMessageKey(group, info.Sender, id), Text: proto.String("👍")})
+	require.NoError(t, err)
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	comment, err := ann.Client.EncryptComment(ctx, info, text1("well said"))
+	require.NoError(t, err)
+	_, err = ann.Send(group, comment)
+	require.NoError(t, err)
+	got := h.awaitReceived(3)
+	about := &message.Ref{WhatsappID: id, Sender: "491@s.whatsapp.net"}
+	require.Equal(t, []any{message.Reaction, "👍", about}, []any{got[1].Type, got[1].Message, got[1].Target})
+	require.Equal(t, []any{message.Text, "well said", about}, []any{got[2].Type, got[2].Message, got[2].ReplyTo})
+	n.heard(t, h)
+
+	_, err = e.pool.Exec(ctx, "ALTER TABLE whatsmeow_message_secrets RENAME TO secrets_away")
+	require.NoError(t, err)
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Len(t, h.received(), 3, "it is not told as one that cannot be read")
+	_, err = e.pool.Exec(ctx, "ALTER TABLE secrets_away RENAME TO whatsmeow_message_secrets")
+	require.NoError(t, err)
+	require.Equal(t, "👍", h.awaitReceived(4)[3].Message)
+	n.heard(t, h)
+
+	reaction.TargetMessageKey.ID = proto.String("ANOTHER")
+	_, err = ann.Send(group, &waE2E.Message{EncReactionMessage: reaction})
+	require.NoError(t, err)
+	lost := h.awaitReceived(5)[4]
+	require.Equal(t, []any{message.Unknown, "ANOTHER"}, []any{lost.Type, lost.Target.WhatsappID})
+}
+
 // In a group that names its members by LID, the session does so as well, and tells by number who is named.
 func TestPeopleAreNamedAsTheirGroupNamesThem(t *testing.T) {
 	t.Parallel()
@@ -149,7 +199,7 @@ func TestPeopleAreNamedAsTheirGroupNamesThem(t *testing.T) {
 	require.Eventually(t, func() bool { return slices.Contains(ann.Receipts(id), types.ReceiptTypeRead) }, patience, time.Millisecond)
 }
 
-// WhatsApp may know a number by other digits, by which a new group's member is to be asked in.
+// WhatsApp may know a number by other digits, by which a member is to be asked in, of a new group or an old one.
 func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -160,14 +210,32 @@ func TestAMemberIsAskedInByWhatsAppsAddress(t *testing.T) {
 	n.Server.Absent("5511987654321")
 	n.Server.Absent("5511900000000")
 	asked := []string{"5511987654321@s.whatsapp.net", "5511900000000@s.whatsapp.net"}
-	made, err := h.Conn.(*conn).CreateGroup(context.Background(), wire.NewGroup{Subject: "x", Participants: asked, Key: "k"})
+	ctx, c := context.Background(), h.Conn.(*conn)
+	members := func(g wire.Group) (list []string) {
+		for _, p := range g.Participants {
+			list = append(list, p.JID)
+		}
+		return list
+	}
+	both := []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}
+	made, err := c.CreateGroup(ctx, wire.NewGroup{Subject: "x", Participants: asked, Key: "k"})
 	require.NoError(t, err)
 	require.Equal(t, []wire.ParticipantResult{{JID: asked[0]}, {JID: asked[1], Code: "not_on_whatsapp"}}, made.Results)
-	var members []string
-	for _, p := range made.Group.Participants {
-		members = append(members, p.JID)
-	}
-	require.ElementsMatch(t, []string{address(n.of(h.id)).String(), "551187654321@s.whatsapp.net"}, members)
+	require.ElementsMatch(t, both, members(made.Group))
+
+	old, err := c.CreateGroup(ctx, wire.NewGroup{Subject: "y", Key: "l"})
+	require.NoError(t, err)
+	add := wire.ParticipantChange{Group: old.ID, Change: wire.ChangeAdd, Participants: asked}
+	changed, err := c.ChangeParticipants(ctx, add)
+	require.NoError(t, err)
+	require.Equal(t, []wire.ParticipantResult{{JID: asked[0]}, {JID: asked[1], Code: "not_on_whatsapp"}}, changed.Participants)
+	now, err := c.Group(ctx, wire.GroupRef{Group: old.ID})
+	require.NoError(t, err)
+	require.ElementsMatch(t, both, members(now))
+	add.Participants = []string{both[1], asked[0]}
+	changed, err = c.ChangeParticipants(ctx, add)
+	require.NoError(t, err)
+	require.Equal(t, []wire.ParticipantResult{{JID: both[1], Code: "already_member"}, {JID: asked[0], Code: "already_member"}}, changed.Participants)
 }
 
 // Acknowledgements that are on their way when a session is let go of still go out.

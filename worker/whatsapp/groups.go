@@ -123,7 +123,7 @@ func (c *conn) CreateGroup(ctx context.Context, in wire.NewGroup) (out wire.NewG
 	for _, p := range info.Participants {
 		for i, m := range members {
 			if p.Error != 0 && same(p, m) {
-				out.Results[i].Code = participantCode(p.Error)
+				out.Results[i].Code = participantCode(whatsmeow.ParticipantChangeAdd, p.Error)
 			}
 		}
 	}
@@ -150,14 +150,16 @@ func (l *link) reachable(ctx context.Context, members []types.JID, results []wir
 	for i, m := range members {
 		results[i].JID = m.String()
 		jid, ok := found[m.User]
+		ok = ok && m.Server == types.DefaultUserServer
 		switch {
-		case m.Server != types.DefaultUserServer:
-			there = append(there, m)
 		case ok:
 			members[i] = jid.ToNonAD()
-			there = append(there, members[i])
-		default:
+		case m.Server == types.DefaultUserServer:
 			results[i].Code = "not_on_whatsapp"
+			continue
+		}
+		if !slices.Contains(there, members[i]) {
+			there = append(there, members[i])
 		}
 	}
 	return there, nil
@@ -169,13 +171,16 @@ func same(p types.GroupParticipant, asked types.JID) bool {
 }
 
 // participantCode is why WhatsApp did not do something to a participant.
-func participantCode(code int) string {
+func participantCode(change whatsmeow.ParticipantChange, code int) string {
 	switch code {
 	case 0, 200:
 		return ""
 	case 403, 408:
 		return "invite_needed"
 	case 404:
+		if change == whatsmeow.ParticipantChangeAdd {
+			return "not_on_whatsapp"
+		}
 		return "not_member"
 	case 406:
 		return "is_owner"
@@ -201,50 +206,55 @@ func (c *conn) ChangeParticipants(ctx context.Context, in wire.ParticipantChange
 	if err != nil {
 		return out, err
 	}
-	change, ok := changes[in.Change]
+	change, known := changes[in.Change]
 	members, err := persons(in.Participants)
-	if !ok || err != nil {
+	if !known || err != nil {
 		return out, wire.Refuse(wire.CodeInvalidRequest, "expected a change, and the JIDs of people")
 	}
-	there := map[types.JID]bool{}
+	asked := members
+	out.Participants = make([]wire.ParticipantResult, len(members))
+	for i, m := range members {
+		out.Participants[i].JID = m.String()
+	}
 	if change == whatsmeow.ParticipantChangeAdd {
-		if there, err = l.members(ctx, jid, members); err != nil {
-			return out, err
+		if asked, err = l.newcomers(ctx, jid, members, out.Participants); err != nil {
+			return wire.ParticipantResults{}, err
 		}
 	}
-	asked := slices.DeleteFunc(slices.Clone(members), func(m types.JID) bool { return there[m] })
-	var done []types.GroupParticipant
-	if len(asked) > 0 {
-		if done, err = l.client.UpdateGroupParticipants(ctx, jid, asked, change); err != nil {
-			return out, l.asAdmin(ctx, jid, err)
-		}
+	if len(asked) == 0 {
+		return out, nil
 	}
-	for _, m := range members {
-		one := wire.ParticipantResult{JID: m.String()}
-		if there[m] {
-			one.Code = "already_member"
-		}
-		for _, p := range done {
-			if same(p, m) {
-				one.Code = participantCode(p.Error)
+	done, err := l.client.UpdateGroupParticipants(ctx, jid, asked, change)
+	if err != nil {
+		return wire.ParticipantResults{}, l.asAdmin(ctx, jid, err)
+	}
+	for _, p := range done {
+		for i, m := range members {
+			if out.Participants[i].Code == "" && same(p, m) {
+				out.Participants[i].Code = participantCode(change, p.Error)
 			}
 		}
-		out.Participants = append(out.Participants, one)
 	}
 	return out, nil
 }
 
-// members are those of some people who are in a group.
-func (l *link) members(ctx context.Context, jid types.JID, some []types.JID) (map[types.JID]bool, error) {
+// newcomers are those of some people who can be added to a group, under WhatsApp's addresses, which members get too. Of the others it says
+// why not in results.
+func (l *link) newcomers(ctx context.Context, jid types.JID, members []types.JID, results []wire.ParticipantResult) ([]types.JID, error) {
 	info, err := l.client.GetGroupInfo(ctx, jid)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	there := map[types.JID]bool{}
-	for _, m := range some {
-		there[m] = slices.ContainsFunc(info.Participants, func(p types.GroupParticipant) bool { return same(p, m) })
+	there, err := l.reachable(ctx, members, results)
+	if err != nil {
+		return nil, err
 	}
-	return there, nil
+	for i, m := range members {
+		if slices.ContainsFunc(info.Participants, func(p types.GroupParticipant) bool { return same(p, m) }) {
+			results[i].Code = "already_member"
+		}
+	}
+	return slices.DeleteFunc(there, func(m types.JID) bool { return results[slices.Index(members, m)].Code != "" }), nil
 }
 
 // asAdmin tells what only an administrator may do from what nobody can.

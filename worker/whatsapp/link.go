@@ -121,6 +121,7 @@ func (c *conn) open() (*link, error) {
 	}
 	if l.linked {
 		broken := func(err error) { l.end(err) }
+		device.MsgSecrets = messageSecrets{device.MsgSecrets, broken}
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
 		device.EventBuffer, device.SenderKeys = l.buffer, senderKeys{device.SenderKeys, broken}
 		device.Sessions = c.ratchet.Sessions(ratchet.States(sessions{device.Sessions, broken}))

@@ -9,13 +9,19 @@ import (
 	waLog "go.mau.fi/whatsmeow/util/log"
 )
 
-// logger takes what whatsmeow says. Its debugging prints whole stanzas and is left out; the rest names people, whose digits are.
+// logger takes what whatsmeow says. Its debugging prints whole stanzas and is left out. Some warnings and errors print them too, with
+// people's names and what is in clear, of which the tag is left; the rest names people, whose digits are left out.
 type logger struct{ log *slog.Logger }
 
-var digits = regexp.MustCompile(`[0-9]{5,}`)
+var (
+	digits = regexp.MustCompile(`[0-9]{5,}`)
+	stanza = regexp.MustCompile(`(?s)(<[a-zA-Z][a-zA-Z0-9_:-]*)(?: |/?>).*`)
+)
 
-// redact leaves out numbers that may be somebody's.
-func redact(text string) string { return digits.ReplaceAllString(text, "…") }
+// redact leaves out numbers that may be somebody's, and the text from a stanza on.
+func redact(text string) string {
+	return digits.ReplaceAllString(stanza.ReplaceAllString(text, "$1 …>"), "…")
+}
 
 func (l logger) say(level slog.Level, format string, args []any) {
 	if ctx := context.Background(); l.log.Enabled(ctx, level) {

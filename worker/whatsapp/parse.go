@@ -1,11 +1,13 @@
 package whatsapp
 
 import (
+	"cmp"
 	"regexp"
 
 	"go.mau.fi/whatsmeow"
 	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"kurir/message"
@@ -18,16 +20,32 @@ type said struct {
 	medium whatsmeow.DownloadableMessage
 	info   *waE2E.ContextInfo
 	target *waCommon.MessageKey // of a message about another one
+	root   *waCommon.MessageKey // of a comment
+}
+
+// unwrap opens the wrappers that whatsmeow leaves closed: around a picture of an album, what mentions groups, a poll, what was forwarded
+// from a bot.
+func unwrap(m *waE2E.Message) *waE2E.Message {
+	for {
+		inner := cmp.Or(m.GetAssociatedChildMessage().GetMessage(), m.GetGroupMentionedMessage().GetMessage(),
+			m.GetPollCreationMessageV4().GetMessage(), m.GetBotForwardedMessage().GetMessage())
+		if inner == nil {
+			return m
+		}
+		m = (&events.Message{RawMessage: inner}).UnwrapRaw().Message
+	}
 }
 
 // parse reads a message, unwrapped. False: it is about WhatsApp's own affairs, and none of a person's.
 func parse(m *waE2E.Message) (s said, ok bool) {
 	switch {
-	case parseText(m, &s), parseMedium(m, &s), parseThing(m, &s), parseAbout(m, &s), parseChoice(m, &s):
+	case parseContent(m, &s), parseAbout(m, &s), parseChoice(m, &s), parseBusiness(m, &s):
+	case m.GetCommentMessage() != nil && parseContent(unwrap(m.GetCommentMessage().GetMessage()), &s):
+		s.root = m.GetCommentMessage().GetTargetMessageKey()
 	case internal(m):
 		return s, false
 	default:
-		s.Type = message.Unknown
+		s.Type, s.target = message.Unknown, unread(m)
 	}
 	if s.info != nil {
 		s.Forwarded = s.info.GetIsForwarded()
@@ -36,21 +54,33 @@ func parse(m *waE2E.Message) (s said, ok bool) {
 	return s, true
 }
 
-// internal reports whether a message is between devices, or says nothing: a key for a group, a list of the phone's keys,
-// a setting of the chat.
+// unread is what a message is about that cannot be read.
+func unread(m *waE2E.Message) *waCommon.MessageKey {
+	return cmp.Or(m.GetEncReactionMessage().GetTargetMessageKey(), m.GetEncCommentMessage().GetTargetMessageKey(),
+		m.GetCommentMessage().GetTargetMessageKey(), m.GetSecretEncryptedMessage().GetTargetMessageKey())
+}
+
+// ofDevices are fields that are between devices, or say nothing of a person's: a key for a group, a list of the phone's keys, a setting of
+// the chat, the frame of an album whose pictures are messages of their own.
+var ofDevices = map[protoreflect.Name]bool{
+	"senderKeyDistributionMessage": true, "fastRatchetKeySenderKeyDistributionMessage": true, "protocolMessage": true, "keepInChatMessage": true,
+	"pinInChatMessage": true, "placeholderMessage": true, "encEventResponseMessage": true, "stickerSyncRmrMessage": true,
+	"messageHistoryBundle": true, "messageHistoryNotice": true, "albumMessage": true,
+}
+
+// internal reports whether a message is between devices, or says nothing.
 func internal(m *waE2E.Message) bool {
-	switch {
-	case m.GetSenderKeyDistributionMessage() != nil, m.GetFastRatchetKeySenderKeyDistributionMessage() != nil, m.GetProtocolMessage() != nil,
-		m.GetKeepInChatMessage() != nil, m.GetPinInChatMessage() != nil, m.GetPlaceholderMessage() != nil, m.GetEncEventResponseMessage() != nil,
-		m.GetStickerSyncRmrMessage() != nil, m.GetMessageHistoryBundle() != nil, m.GetMessageHistoryNotice() != nil:
-		return true
-	}
-	empty := len(m.ProtoReflect().GetUnknown()) == 0
+	content, devices := false, false
 	m.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		empty = empty && f.Name() == "messageContextInfo"
-		return empty
+		devices = devices || ofDevices[f.Name()]
+		content = content || !ofDevices[f.Name()] && f.Name() != "messageContextInfo"
+		return true
 	})
-	return empty
+	return !content && (devices || len(m.ProtoReflect().GetUnknown()) == 0)
+}
+
+func parseContent(m *waE2E.Message, s *said) bool {
+	return parseText(m, s) || parseMedium(m, s) || parseThing(m, s)
 }
 
 func parseText(m *waE2E.Message, s *said) bool {
@@ -181,6 +211,9 @@ func parseChoice(m *waE2E.Message, s *said) bool {
 	case m.GetTemplateButtonReplyMessage() != nil:
 		v := m.GetTemplateButtonReplyMessage()
 		s.Message, s.info = v.GetSelectedDisplayText(), v.GetContextInfo()
+	case m.GetInteractiveResponseMessage().GetBody().GetText() != "":
+		v := m.GetInteractiveResponseMessage()
+		s.Message, s.info = v.GetBody().GetText(), v.GetContextInfo()
 	default:
 		return false
 	}

@@ -118,6 +118,7 @@ func TestWhatIsNoMessage(t *testing.T) {
 		"context only": {MessageContextInfo: &waE2E.MessageContextInfo{MessageSecret: []byte{1}}},
 		"keys":         {SenderKeyDistributionMessage: &waE2E.SenderKeyDistributionMessage{}},
 		"setting":      {ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_EPHEMERAL_SETTING.Enum(), Key: key}},
+		"an album":     {AlbumMessage: &waE2E.AlbumMessage{ExpectedImageCount: proto.Uint32(2)}, MessageContextInfo: &waE2E.MessageContextInfo{}},
 		"history":      {ProtocolMessage: &waE2E.ProtocolMessage{Type: waE2E.ProtocolMessage_HISTORY_SYNC_NOTIFICATION.Enum()}},
 	} {
 		_, ok := parse(m)
@@ -127,6 +128,8 @@ func TestWhatIsNoMessage(t *testing.T) {
 	later.ProtoReflect().SetUnknown([]byte{0xfa, 0x3f, 0x01, 'x'}) // a field of a later version
 	for name, m := range map[string]*waE2E.Message{
 		"of a later version": later, "an event": {EventMessage: &waE2E.EventMessage{Name: proto.String("party")}},
+		"an event with a key": {EventMessage: &waE2E.EventMessage{}, SenderKeyDistributionMessage: &waE2E.SenderKeyDistributionMessage{}},
+		"no template":         {TemplateMessage: &waE2E.TemplateMessage{}}, "no comment": {CommentMessage: &waE2E.CommentMessage{}},
 	} {
 		got, ok := parse(m)
 		require.True(t, ok, name)
@@ -137,4 +140,54 @@ func TestWhatIsNoMessage(t *testing.T) {
 	require.Equal(t, "and a text", got.Message)
 	got, _ = parse(&waE2E.Message{ButtonsResponseMessage: &waE2E.ButtonsResponseMessage{Response: &waE2E.ButtonsResponseMessage_SelectedDisplayText{SelectedDisplayText: "Yes"}}})
 	require.Equal(t, "Yes", got.Message)
+}
+
+func wrapped(m *waE2E.Message) *waE2E.FutureProofMessage {
+	return &waE2E.FutureProofMessage{Message: m}
+}
+
+// What whatsmeow leaves in wrappers, or as businesses send it, is read as what a phone shows of it.
+func TestWhatPhonesShow(t *testing.T) {
+	t.Parallel()
+	picture, place := &waE2E.ImageMessage{Caption: proto.String("hidden")}, &waE2E.LocationMessage{Name: proto.String("Gedung Sate")}
+	of := func(name string) *waE2E.ContextInfo { return &waE2E.ContextInfo{StanzaID: &name} }
+	key := &waCommon.MessageKey{ID: proto.String("ROOT")}
+	template := &waE2E.TemplateMessage_HydratedFourRowTemplate{HydratedContentText: proto.String("Your code is 1234"), HydratedFooterText: proto.String("Kurir"),
+		Title: &waE2E.TemplateMessage_HydratedFourRowTemplate_HydratedTitleText{HydratedTitleText: "Sign in"}}
+	buttons := &waE2E.InteractiveMessage{Body: &waE2E.InteractiveMessage_Body{Text: proto.String("Choose")}, ContextInfo: of("I")}
+	carousel := &waE2E.InteractiveMessage{InteractiveMessage: &waE2E.InteractiveMessage_CarouselMessage_{
+		CarouselMessage: &waE2E.InteractiveMessage_CarouselMessage{Cards: []*waE2E.InteractiveMessage{buttons, buttons}}}}
+	for name, c := range map[string]struct {
+		m                   *waE2E.Message
+		kind, text, caption string
+		about               string // the message that it quotes, comments on or could not be read for
+	}{
+		"a picture of an album":       {&waE2E.Message{AssociatedChildMessage: wrapped(&waE2E.Message{ImageMessage: picture})}, message.Image, "", "hidden", ""},
+		"a mention of groups":         {&waE2E.Message{GroupMentionedMessage: wrapped(text1("@all"))}, message.Text, "@all", "", ""},
+		"wrappers in each other":      {&waE2E.Message{GroupMentionedMessage: wrapped(&waE2E.Message{EphemeralMessage: wrapped(text1("x"))})}, message.Text, "x", "", ""},
+		"a poll in a wrapper":         {&waE2E.Message{PollCreationMessageV4: wrapped(&waE2E.Message{PollCreationMessage: &waE2E.PollCreationMessage{}})}, message.Poll, "", "", ""},
+		"an empty wrapper":            {&waE2E.Message{GroupMentionedMessage: &waE2E.FutureProofMessage{}}, message.Unknown, "", "", ""},
+		"a comment":                   {&waE2E.Message{CommentMessage: &waE2E.CommentMessage{Message: text1("fine"), TargetMessageKey: key}}, message.Text, "fine", "", "ROOT"},
+		"a comment of an event":       {&waE2E.Message{CommentMessage: &waE2E.CommentMessage{Message: &waE2E.Message{EventMessage: &waE2E.EventMessage{}}, TargetMessageKey: key}}, message.Unknown, "", "", "ROOT"},
+		"a sealed reaction":           {&waE2E.Message{EncReactionMessage: &waE2E.EncReactionMessage{TargetMessageKey: key}}, message.Unknown, "", "", "ROOT"},
+		"a sealed comment":            {&waE2E.Message{EncCommentMessage: &waE2E.EncCommentMessage{TargetMessageKey: key}}, message.Unknown, "", "", "ROOT"},
+		"a sealed edit":               {&waE2E.Message{SecretEncryptedMessage: &waE2E.SecretEncryptedMessage{TargetMessageKey: key}}, message.Unknown, "", "", "ROOT"},
+		"a template":                  {&waE2E.Message{TemplateMessage: &waE2E.TemplateMessage{HydratedTemplate: template, ContextInfo: of("T")}}, message.Text, "Sign in\nYour code is 1234\nKurir", "", "T"},
+		"a template of former times":  {&waE2E.Message{HighlyStructuredMessage: &waE2E.HighlyStructuredMessage{HydratedHsm: &waE2E.TemplateMessage{Format: &waE2E.TemplateMessage_HydratedFourRowTemplate_{HydratedFourRowTemplate: template}}}}, message.Text, "Sign in\nYour code is 1234\nKurir", "", ""},
+		"a template with a picture":   {&waE2E.Message{TemplateMessage: &waE2E.TemplateMessage{HydratedTemplate: &waE2E.TemplateMessage_HydratedFourRowTemplate{HydratedContentText: proto.String("Sale"), Title: &waE2E.TemplateMessage_HydratedFourRowTemplate_ImageMessage{ImageMessage: picture}}}}, message.Image, "", "Sale", ""},
+		"a template that is buttons":  {&waE2E.Message{TemplateMessage: &waE2E.TemplateMessage{Format: &waE2E.TemplateMessage_InteractiveMessageTemplate{InteractiveMessageTemplate: buttons}}}, message.Text, "Choose", "", "I"},
+		"buttons":                     {&waE2E.Message{InteractiveMessage: buttons}, message.Text, "Choose", "", "I"},
+		"cards":                       {&waE2E.Message{InteractiveMessage: carousel}, message.Text, "Choose\nChoose", "", ""},
+		"buttons under a place":       {&waE2E.Message{ButtonsMessage: &waE2E.ButtonsMessage{ContentText: proto.String("Here?"), Header: &waE2E.ButtonsMessage_LocationMessage{LocationMessage: place}}}, message.Location, "Here?", "", ""},
+		"buttons of former times":     {&waE2E.Message{ButtonsMessage: &waE2E.ButtonsMessage{ContentText: proto.String("Yes?"), Header: &waE2E.ButtonsMessage_Text{Text: "Well"}, ContextInfo: of("B")}}, message.Text, "Well\nYes?", "", "B"},
+		"a list":                      {&waE2E.Message{ListMessage: &waE2E.ListMessage{Title: proto.String("Menu"), Description: proto.String("of today"), ContextInfo: of("L")}}, message.Text, "Menu\nof today", "", "L"},
+		"an answer to buttons":        {&waE2E.Message{InteractiveResponseMessage: &waE2E.InteractiveResponseMessage{Body: &waE2E.InteractiveResponseMessage_Body{Text: proto.String("Tea")}}}, message.Text, "Tea", "", ""},
+		"an answer that says nothing": {&waE2E.Message{InteractiveResponseMessage: &waE2E.InteractiveResponseMessage{}}, message.Unknown, "", "", ""},
+	} {
+		got, ok := parse(unwrap(c.m))
+		require.True(t, ok, name)
+		require.Equal(t, []string{c.kind, c.text, c.caption}, []string{got.Type, got.Message, got.Caption}, name)
+		require.Equal(t, message.HasMedia(c.kind), got.medium != nil, name)
+		require.Equal(t, c.about, got.info.GetStanzaID()+got.target.GetID()+got.root.GetID(), name)
+	}
 }

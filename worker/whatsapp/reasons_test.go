@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/whatsmeow"
+	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/types/events"
 
 	"kurir/wire"
@@ -130,4 +131,18 @@ func TestTheLogNamesNobody(t *testing.T) {
 	require.NotContains(t, out.String(), "62812345")
 	require.NotContains(t, out.String(), "secret")
 	require.Contains(t, out.String(), "s.whatsapp.net in 3")
+
+	subject := waBinary.Node{Tag: "subject", Content: []byte("Ann's\nbirthday")}
+	node := waBinary.Node{Tag: "notification", Attrs: waBinary.Attrs{"notify": "Ann <3", "from": "1@g.us"}, Content: []waBinary.Node{subject}}
+	for _, warn := range []func(string, ...any){l.Warnf, l.Errorf} {
+		warn("Node handling took %s for %s", 6*time.Second, node.XMLString())
+		warn("Node handling is taking long for %s (started %s ago)", node.XMLString(), 30*time.Second)
+		warn("Continuing handling of %s in background as it's taking too long", node.XMLString())
+		warn("Unexpected node in grouped receipt participants: %s", subject.XMLString())
+		warn("Failed to fetch prekeys: %v", &whatsmeow.IQError{RawNode: &node})
+	}
+	require.NotContains(t, out.String(), "Ann")
+	require.NotContains(t, out.String(), "birthday")
+	require.Contains(t, out.String(), "Node handling took 6s for <notification …>")
+	require.Contains(t, out.String(), "participants: <subject …>")
 }

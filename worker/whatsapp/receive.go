@@ -11,6 +11,7 @@ import (
 
 	waBinary "go.mau.fi/whatsmeow/binary"
 	"go.mau.fi/whatsmeow/proto/waCommon"
+	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
 
@@ -25,6 +26,10 @@ import (
 func (l *link) message(e *events.Message) bool {
 	if l.ctx.Err() != nil { // WhatsApp tells the next link
 		return false
+	}
+	if e.SourceWebMsg != nil { // of an edit, whatsmeow has made the message that it edits
+		e.Info.ID = e.SourceWebMsg.GetKey().GetID()
+		e.UnwrapRaw()
 	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
@@ -41,8 +46,8 @@ func (l *link) message(e *events.Message) bool {
 		return false
 	}
 	event := received(said, info.Timestamp)
-	if e.SourceWebMsg != nil { // the phone has told it again, which it will not do a second time
-		return l.settled(event)
+	if e.SourceWebMsg != nil {
+		return l.toldAgain(event, l.fetch(info.Chat, said.medium))
 	}
 	event.Ack = sync.OnceFunc(func() {
 		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
@@ -54,6 +59,23 @@ func (l *link) message(e *events.Message) bool {
 	})
 	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
+}
+
+// toldAgain hands over a message that the phone has told again, and waits until the gateway has it. The phone does not tell it a second
+// time, and whatsmeow acknowledges what the phone says when this returns, whatever it returns: so where the link ends first, it
+// returns when nothing can be said over it any more.
+func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
+	defer l.intake.Hurry()()
+	stored := make(chan struct{})
+	event.Ack = sync.OnceFunc(func() { close(stored) })
+	l.intake.Message(event, fetch)
+	select {
+	case <-stored:
+		return true
+	case <-l.ctx.Done():
+		<-l.over
+		return false
+	}
 }
 
 func received(s said, at time.Time) worker.Event {
@@ -85,6 +107,7 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	done := false
 	func() {
 		defer l.c.guard("reading a message")
+		e.Message = l.opened(ctx, e)
 		if s, ok = parse(e.Message); ok {
 			l.about(ctx, e, &s)
 		}
@@ -95,6 +118,29 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 	}
 	l.place(ctx, e.Info, &s)
 	return s, ok
+}
+
+// opened is a message without its wrappers, and decrypted where it is sealed with the secret of the one that it is about, as in a
+// community's announcements. What cannot be read stays sealed.
+func (l *link) opened(ctx context.Context, e *events.Message) *waE2E.Message {
+	m := unwrap(e.Message)
+	sealed := &events.Message{Info: e.Info, Message: m}
+	switch {
+	case m.GetEncReactionMessage() != nil:
+		reaction, err := l.client.DecryptReaction(ctx, sealed)
+		if err == nil {
+			reaction.Key = m.GetEncReactionMessage().GetTargetMessageKey()
+			return &waE2E.Message{ReactionMessage: reaction}
+		}
+		l.c.log.Info("a reaction cannot be read", "error", redact(err.Error()))
+	case m.GetEncCommentMessage() != nil:
+		comment, err := l.client.DecryptComment(ctx, sealed)
+		if err == nil {
+			return &waE2E.Message{CommentMessage: &waE2E.CommentMessage{Message: comment, TargetMessageKey: m.GetEncCommentMessage().GetTargetMessageKey()}}
+		}
+		l.c.log.Info("a comment cannot be read", "error", redact(err.Error()))
+	}
+	return m
 }
 
 // place fills in who said something where.
@@ -117,7 +163,9 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	if s.target != nil {
 		s.Target = l.ref(ctx, e.Info, s.target)
 	}
-	if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
+	if s.root != nil {
+		s.ReplyTo = l.ref(ctx, e.Info, s.root)
+	} else if id := s.info.GetStanzaID(); id != "" && s.Type != message.Edit {
 		s.ReplyTo = l.refTo(ctx, id, s.info.GetParticipant())
 	}
 	l.people.byNumber(ctx, s)

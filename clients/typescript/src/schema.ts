@@ -1858,7 +1858,7 @@ export interface paths {
         put?: never;
         /**
          * Get a code to enter instead of scanning
-         * @description For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment.
+         * @description For phones that cannot scan: the code is entered there under *Linked devices*, *Link with phone number*. The session has to show a QR code at this moment. Asking for another code ends the one before, and may change the QR code.
          *
          *     An account's API key needs the scope `manage`.
          */

@@ -115,13 +115,13 @@ func (s *Server) remove(d *device, why ...node) {
 	s.announceDevices(d.account)
 }
 
-// Devices are a number's linked devices.
+// Devices are a number's linked devices, the first one first.
 func (s *Server) Devices(number string) []types.JID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []types.JID
 	if a := s.accounts[digits(number)]; a != nil {
-		for id := range a.devices {
+		for _, id := range a.ids() {
 			if id != 0 {
 				out = append(out, a.devices[id].jid())
 			}

@@ -14,7 +14,8 @@
 // has a LID. A number that is linked has a phone, too, which is shown what its linked devices send. The network fails on
 // demand (faults.go, commands.go), only ever for linked devices, never for the people's own phones and companions; and it tells what
 // happened (witness.go): which client held which device from when to when, and what each sent. In another process it takes
-// the same orders over HTTP (control.go, cmd/wafake).
+// the same orders over HTTP (control.go, cmd/wafake), for tests of other programs and for `make run-wafake`, whose worker is built with
+// -tags=wafake.
 //
 // A stanza waits for a device until the device acknowledges it, as whatsmeow does: by an ack, or a message by its receipt.
 // A login under a device's keys ends the connection that the device had, with a conflict. An ID that comes twice is shown
@@ -23,6 +24,6 @@
 // Not here: history and settings that a phone hands to a device that it links, channels but for what they publish, status
 // posts, communities, and all limits of rate or age that WhatsApp has.
 //
-// It links whatsmeow and, by it, libsignal, which is under the GPL: only tests of worker/whatsapp, and programs under
-// here, may import it.
+// It links whatsmeow and, by it, libsignal, which is under the GPL: only tests of worker/whatsapp, programs under
+// here, and the build of cmd/kurir-whatsapp for trials may import it.
 package wafake

@@ -146,29 +146,6 @@ func companions(n *node, enc []node) []node {
 	return out
 }
 
-// ShowOnce lets somebody send a number what is shown once only, and returns the message's ID. Of the content, which phones alone get,
-// its linked devices hear nothing.
-func (s *Server) ShowOnce(from, to string) (types.MessageID, error) {
-	p, err := s.Person(from)
-	if err != nil {
-		return "", err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a, author := s.accounts[digits(to)], s.accounts[p.Number].devices[0]
-	if a == nil {
-		return "", fmt.Errorf("%s is nobody", to)
-	}
-	id := fmt.Sprintf("ONCE%08X", s.number())
-	n := node{Attrs: attrs{"id": id, "to": a.jid(), "type": "media"}}
-	for _, d := range a.devices {
-		if d.id != 0 {
-			s.deliver(d, direct(author, a.jid(), d, &n, []node{{Tag: "unavailable", Attrs: attrs{"type": "view_once"}}}))
-		}
-	}
-	return id, nil
-}
-
 // Publish lets a channel write to those who follow it, and returns the message's ID. It is not encrypted.
 func (s *Server) Publish(channel types.JID, m *waE2E.Message, followers ...string) (types.MessageID, error) {
 	plain, err := proto.Marshal(m)

@@ -187,6 +187,9 @@ func (p *Person) handle(raw any) {
 		p.change(func() { p.online = false })
 	case *events.Message:
 		p.change(func() { p.show(e) })
+		if e.Info.IsFromMe && e.Message.GetProtocolMessage().GetPeerDataOperationRequestMessage() != nil {
+			go p.tellAgain(e)
+		}
 	case *events.Receipt:
 		p.change(func() { p.receipts = append(p.receipts, e) })
 	case *events.UndecryptableMessage:
@@ -201,6 +204,11 @@ func (p *Person) Write(to types.JID, text string) (types.MessageID, error) {
 
 // Send sends any message.
 func (p *Person) Send(to types.JID, m *waE2E.Message) (types.MessageID, error) {
+	return p.send(to, m)
+}
+
+// send sends a message, with what is said of it beside.
+func (p *Person) send(to types.JID, m *waE2E.Message, extra ...whatsmeow.SendRequestExtra) (types.MessageID, error) {
 	ctx, cancel := context.WithTimeout(p.server.ctx, patience)
 	defer cancel()
 	if keys, ok := p.Client.Store.EventBuffer.(*memory); ok {
@@ -208,7 +216,7 @@ func (p *Person) Send(to types.JID, m *waE2E.Message) (types.MessageID, error) {
 		defer done()
 		ctx = turn
 	}
-	sent, err := p.Client.SendMessage(ctx, to, m)
+	sent, err := p.Client.SendMessage(ctx, to, m, extra...)
 	return sent.ID, err
 }
 

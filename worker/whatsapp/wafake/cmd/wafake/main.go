@@ -1,5 +1,5 @@
 // Command wafake is a fake WhatsApp on this machine, to try the worker without WhatsApp. A worker that is to speak with
-// it has to be built for that: see the package wafake.
+// it has to be built for that, by -tags=wafake: make run-wafake starts both.
 package main
 
 import (

@@ -1,0 +1,130 @@
+package whatsapp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+	"go.mau.fi/whatsmeow/proto/waCommon"
+	"go.mau.fi/whatsmeow/proto/waE2E"
+	"go.mau.fi/whatsmeow/proto/waWeb"
+	"go.mau.fi/whatsmeow/types"
+	"google.golang.org/protobuf/proto"
+
+	"kurir/message"
+	"kurir/wire"
+	"kurir/worker"
+)
+
+// shelf is the gateway's store of media, which takes none before it is open.
+type shelf struct{ open chan struct{} }
+
+func (*shelf) Open(context.Context, string) (io.ReadCloser, error) { return nil, worker.ErrMediaGone }
+
+func (s *shelf) Put(ctx context.Context, r io.Reader) (wire.Media, error) {
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return wire.Media{}, err
+	}
+	select {
+	case <-s.open:
+		return wire.Media{ID: string(content)}, nil
+	case <-ctx.Done():
+		return wire.Media{}, errors.New("closed")
+	}
+}
+
+// shelved is a linked session with a store of media, which knows its phone: it has written already, and has heard of the delivery.
+func (n *network) shelved(t *testing.T, e *Engine) (*held, *shelf) {
+	t.Helper()
+	s := &shelf{make(chan struct{})}
+	h := &held{t: t, id: uuid.NewString()}
+	h.lease.Store(true)
+	c, err := e.Open(context.Background(), worker.Session{ID: h.id, Name: "test", Epoch: 1, Lease: h.lease.Load, Media: s}, h.sink)
+	require.NoError(t, err)
+	h.Conn = c
+	h.await(wire.StatusQRRequired, "")
+	n.Scan(t, h.id)
+	h.await(wire.StatusConnected, "")
+	h.deliver(sendOf("hello"))
+	require.Eventually(t, func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return slices.ContainsFunc(h.events, func(e worker.Event) bool { return e.Type == wire.EventMessageReceipt })
+	}, patience, time.Millisecond)
+	n.heard(t, h)
+	return h, s
+}
+
+// What the session cannot read its phone tells it again: with its medium, behind what came before it in the chat, and acknowledged when
+// the gateway has it.
+func TestWhatThePhoneTellsAgainHasItsMedium(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h, s := n.shelved(t, e)
+	device := n.Devices(n.of(h.id))[0]
+	_, err := n.person(t, "+491").Send(address(n.of(h.id)), &waE2E.Message{ImageMessage: picture(t, n)})
+	require.NoError(t, err)
+	text, err := n.Withhold("+491", n.of(h.id), text1("behind the picture"))
+	require.NoError(t, err)
+	own := picture(t, n)
+	own.Caption = proto.String("look")
+	again, err := n.Withhold("+491", n.of(h.id), &waE2E.Message{ImageMessage: own})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return e.Stats().Unreadable >= 1 }, patience, time.Millisecond)
+	require.Never(t, func() bool { return len(h.received()) > 0 }, 200*time.Millisecond, time.Millisecond, "the picture is not kept yet")
+	require.GreaterOrEqual(t, n.Waiting(device), 2, "the picture, and the phone's answer")
+
+	close(s.open)
+	got := h.awaitReceived(3)
+	require.Equal(t, []string{text, "behind the picture"}, []string{got[1].WhatsappID, got[1].Message})
+	require.Equal(t, []string{again, message.Image, "look", "", private.String(), private.String()},
+		[]string{got[2].WhatsappID, got[2].Type, got[2].Caption, got[2].MediaError, got[2].Chat, got[2].Sender})
+	require.Equal(t, "a picture", got[2].Media.ID)
+	n.heard(t, h)
+}
+
+// An answer of the phone that the gateway does not have when the connection ends comes again.
+func TestWhatThePhoneTellsAgainIsNotLost(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h, s := n.shelved(t, e)
+	close(s.open)
+	h.deaf.Store(true)
+	id, err := n.Withhold("+491", n.of(h.id), &waE2E.Message{ImageMessage: picture(t, n)})
+	require.NoError(t, err)
+	h.awaitReceived(1)
+	require.Never(t, func() bool { return n.Waiting(n.Devices(n.of(h.id))[0]) == 0 }, 100*time.Millisecond, time.Millisecond, "the gateway does not have it")
+	h.deaf.Store(false)
+	n.Drop(t, h.id)
+	got := h.awaitReceived(2)
+	require.Equal(t, []string{id, id}, []string{got[0].WhatsappID, got[1].WhatsappID})
+	require.Equal(t, "a picture", got[1].Media.ID)
+	n.heard(t, h)
+}
+
+// Of an edit that the phone tells again, whatsmeow makes the message that it edits.
+func TestAnEditThatIsToldAgainIsOne(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	l := h.Conn.(*conn).present()
+	key := &waCommon.MessageKey{RemoteJID: proto.String(private.String()), ID: proto.String("EDIT"), FromMe: proto.Bool(false)}
+	m, err := l.client.ParseWebMessage(types.EmptyJID, &waWeb.WebMessageInfo{Key: key, Message: l.client.BuildEdit(private, "ORIGINAL", text1("mended"))})
+	require.NoError(t, err)
+	require.Equal(t, "ORIGINAL", m.Info.ID)
+	require.True(t, l.handle(m))
+	got := h.awaitReceived(1)[0]
+	require.Equal(t, []string{message.Edit, "EDIT", "ORIGINAL", "mended"}, []string{got.Type, got.WhatsappID, got.Target.WhatsappID, got.Message})
+}

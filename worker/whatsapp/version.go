@@ -2,17 +2,23 @@ package whatsapp
 
 import (
 	"fmt"
+	"sync"
 
 	"go.mau.fi/whatsmeow/proto/waCompanionReg"
 	"go.mau.fi/whatsmeow/store"
 	"google.golang.org/protobuf/proto"
 )
 
-// setProps says how phones list the linked device. whatsmeow keeps it for the whole process.
+var props sync.Once
+
+// setProps says how phones list the linked device. whatsmeow keeps it for the whole process, and reads it whenever one is linked: the
+// first engine has its way.
 func setProps(name string) {
-	store.DeviceProps.Os = proto.String(name)
-	store.DeviceProps.PlatformType = waCompanionReg.DeviceProps_CHROME.Enum()
-	store.DeviceProps.RequireFullSync = proto.Bool(false)
+	props.Do(func() {
+		store.DeviceProps.Os = proto.String(name)
+		store.DeviceProps.PlatformType = waCompanionReg.DeviceProps_CHROME.Enum()
+		store.DeviceProps.RequireFullSync = proto.Bool(false)
+	})
 }
 
 // SetVersion says which version of WhatsApp Web this process claims to be, for the whole process: WhatsApp refuses old ones, and

@@ -35,7 +35,9 @@ func TestBackupCommands(t *testing.T) {
 	}
 	source, target := modelstest.URL(t), embeddedtest.DB(t)
 	modelstest.Ready(t, modelstest.Open(t, source))
-	_, err := modelstest.Open(t, source).Pool.Exec(t.Context(), `UPDATE workers SET lease_expires_at = now(); INSERT INTO intake VALUES (true, now(), now(), '100 ms')`)
+	// Enough rows that a restore which is killed half way has long begun.
+	_, err := modelstest.Open(t, source).Pool.Exec(t.Context(), `UPDATE workers SET lease_expires_at = now(); INSERT INTO intake VALUES (true, now(), now(), '100 ms');
+		INSERT INTO events (id, user_id, type, data) SELECT kurir_uuid_v7(), u.id, 'x', jsonb_build_object('x', repeat('x', 1000)) FROM users u, generate_series(1, 1000)`)
 	require.NoError(t, err)
 	folder := t.TempDir()
 	file := filepath.Join(folder, "kurir.backup")

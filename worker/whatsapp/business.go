@@ -18,7 +18,7 @@ func parseBusiness(m *waE2E.Message, s *said) bool {
 		head, words, info = ofInteractive(m.GetInteractiveMessage())
 	case m.GetButtonsMessage() != nil:
 		v := m.GetButtonsMessage()
-		head = &waE2E.Message{DocumentMessage: v.GetDocumentMessage(), ImageMessage: v.GetImageMessage(), VideoMessage: v.GetVideoMessage(), LocationMessage: v.GetLocationMessage()}
+		head = headOf(v)
 		words, info = []string{v.GetText(), v.GetContentText(), v.GetFooterText()}, v.GetContextInfo()
 	case m.GetListMessage() != nil:
 		v := m.GetListMessage()
@@ -39,19 +39,30 @@ func parseBusiness(m *waE2E.Message, s *said) bool {
 	return true
 }
 
+// headOf is what stands above a text, as a message of its own.
+func headOf(above interface {
+	GetDocumentMessage() *waE2E.DocumentMessage
+	GetImageMessage() *waE2E.ImageMessage
+	GetVideoMessage() *waE2E.VideoMessage
+	GetLocationMessage() *waE2E.LocationMessage
+}) *waE2E.Message {
+	return &waE2E.Message{DocumentMessage: above.GetDocumentMessage(), ImageMessage: above.GetImageMessage(), VideoMessage: above.GetVideoMessage(),
+		LocationMessage: above.GetLocationMessage()}
+}
+
 func ofTemplate(t *waE2E.TemplateMessage) (head *waE2E.Message, words []string, info *waE2E.ContextInfo) {
 	if t.GetInteractiveMessageTemplate() != nil {
 		head, words, info = ofInteractive(t.GetInteractiveMessageTemplate())
 		return head, words, cmp.Or(t.GetContextInfo(), info)
 	}
 	v := cmp.Or(t.GetHydratedTemplate(), t.GetHydratedFourRowTemplate())
-	head = &waE2E.Message{DocumentMessage: v.GetDocumentMessage(), ImageMessage: v.GetImageMessage(), VideoMessage: v.GetVideoMessage(), LocationMessage: v.GetLocationMessage()}
+	head = headOf(v)
 	return head, []string{v.GetHydratedTitleText(), v.GetHydratedContentText(), v.GetHydratedFooterText()}, t.GetContextInfo()
 }
 
 func ofInteractive(v *waE2E.InteractiveMessage) (head *waE2E.Message, words []string, info *waE2E.ContextInfo) {
 	h := v.GetHeader()
-	head = &waE2E.Message{DocumentMessage: h.GetDocumentMessage(), ImageMessage: h.GetImageMessage(), VideoMessage: h.GetVideoMessage(), LocationMessage: h.GetLocationMessage()}
+	head = headOf(h)
 	words = []string{h.GetTitle(), h.GetSubtitle(), v.GetBody().GetText(), v.GetFooter().GetText()}
 	for _, card := range v.GetCarouselMessage().GetCards() {
 		words = append(words, card.GetHeader().GetTitle(), card.GetBody().GetText())

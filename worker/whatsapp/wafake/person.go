@@ -202,13 +202,8 @@ func (p *Person) Write(to types.JID, text string) (types.MessageID, error) {
 	return p.Send(to, &waE2E.Message{Conversation: proto.String(text)})
 }
 
-// Send sends any message.
-func (p *Person) Send(to types.JID, m *waE2E.Message) (types.MessageID, error) {
-	return p.send(to, m)
-}
-
-// send sends a message, with what is said of it beside.
-func (p *Person) send(to types.JID, m *waE2E.Message, extra ...whatsmeow.SendRequestExtra) (types.MessageID, error) {
+// Send sends any message, with what is said of it beside.
+func (p *Person) Send(to types.JID, m *waE2E.Message, extra ...whatsmeow.SendRequestExtra) (types.MessageID, error) {
 	ctx, cancel := context.WithTimeout(p.server.ctx, patience)
 	defer cancel()
 	if keys, ok := p.Client.Store.EventBuffer.(*memory); ok {

@@ -79,7 +79,7 @@ func (p *Person) tellAgain(e *events.Message) {
 	if len(answer.PeerDataOperationResult) == 0 {
 		return
 	}
-	_, _ = p.send(e.Info.Sender, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{ // a phone that is off answers nobody
+	_, _ = p.Send(e.Info.Sender, &waE2E.Message{ProtocolMessage: &waE2E.ProtocolMessage{ // a phone that is off answers nobody
 		Type: waE2E.ProtocolMessage_PEER_DATA_OPERATION_REQUEST_RESPONSE_MESSAGE.Enum(), PeerDataOperationRequestResponseMessage: answer,
 	}}, whatsmeow.SendRequestExtra{Peer: true})
 }

@@ -33,6 +33,7 @@ type rig struct {
 	admin   string            // token
 	tenants []tenant
 	phones  []session
+	given   []string // by freeURL
 }
 
 const (
@@ -83,7 +84,7 @@ func (r *rig) embedded(ctx context.Context) (*embedded.Servers, error) {
 
 // migrate makes the schema and the administrator.
 func (r *rig) migrate(ctx context.Context) error {
-	r.network, r.api = freeURL(), freeURL()
+	r.network, r.api = r.freeURL(), r.freeURL()
 	r.env = []string{"KURIR_ENV=production", "KURIR_HOME=" + r.home, "LOG_FILE_PATH=", "DATABASE_URL=" + r.servers.DatabaseURL, "REDIS_URL=" + r.servers.RedisURL,
 		"JWT_SECRET=" + secret(), "ENCRYPTION_KEY=" + secret(), "WORKER_AUTH_TOKEN=" + secret(), "ADMIN_EMAIL=" + adminEmail, "ADMIN_PASSWORD=" + adminPassword,
 		"REGISTRATION=open", "BCRYPT_ROUNDS=10", "WEBHOOK_ALLOW_CIDRS=127.0.0.0/8", "SIMNET_URL=" + r.network, "SIMNET_PORT=" + portOf(r.network), "SIM_SCAN_DELAY=10ms", "SIM_REPLY=none",
@@ -115,13 +116,13 @@ func (r *rig) startKurir(ctx context.Context) error {
 	}
 	parts := []part{{"simnet", "simnet", nil}, {"api", "api", []string{"PORT=" + portOf(r.api)}}, {"runner", "runner", nil}, {"scheduler", "scheduler", nil}}
 	for i := range workers {
-		id, url := fmt.Sprintf("worker-%d", i+1), freeURL()
+		id, url := fmt.Sprintf("worker-%d", i+1), r.freeURL()
 		parts = append(parts, part{id, "worker", []string{"WORKER_ID=" + id, "WORKER_PORT=" + portOf(url), "WORKER_ENDPOINT=" + url}})
 	}
 	r.metrics = map[string]string{"api": r.api + "/metrics"}
 	for _, s := range parts {
 		if s.command != "api" && s.command != "simnet" {
-			url := freeURL()
+			url := r.freeURL()
 			r.metrics[s.name] = url + "/metrics"
 			s.env = append(s.env, "METRICS_PORT="+portOf(url))
 		}
@@ -204,14 +205,19 @@ func secret() string {
 	return base64.StdEncoding.EncodeToString(key)
 }
 
-// freeURL is a loopback address that nobody listens on.
-func freeURL() string {
+// freeURL is a loopback address that nobody listens on, and that was given to none of the processes that are about to start.
+func (r *rig) freeURL() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "http://127.0.0.1:0"
 	}
 	defer func() { _ = l.Close() }()
-	return "http://" + l.Addr().String()
+	url := "http://" + l.Addr().String()
+	if slices.Contains(r.given, url) {
+		return r.freeURL()
+	}
+	r.given = append(r.given, url)
+	return url
 }
 
 func portOf(url string) string {

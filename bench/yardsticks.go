@@ -180,7 +180,7 @@ func serveFiber(port string) error {
 
 // bareFiber sends what is sent to Kurir to bare Fiber, in a process of its own.
 func (r *rig) bareFiber(ctx context.Context, connections int, duration time.Duration) (figures, error) {
-	address := freeURL()
+	address := r.freeURL()
 	self, err := os.Executable()
 	if err != nil {
 		return figures{}, err

@@ -752,7 +752,7 @@ func (m *laneModel) changeNumber() {
 		case models.MessagePending:
 			r.status, r.nextAt, r.waiting = models.MessageCancelled, nil, ""
 		case models.MessageSending: // it may have gone out from the former number
-			r.status, r.nextAt, r.doubted = models.MessageUnknown, nil, true
+			r.status, r.nextAt, r.waiting, r.doubted = models.MessageUnknown, nil, "", true
 		}
 	}
 }
@@ -786,7 +786,7 @@ func (m *laneModel) expire() {
 		if r.status == models.MessagePending {
 			r.status, r.nextAt, r.waiting = models.MessageExpired, nil, ""
 		} else {
-			r.status, r.nextAt, r.doubted = models.MessageUnknown, nil, true
+			r.status, r.nextAt, r.waiting, r.doubted = models.MessageUnknown, nil, "", true
 		}
 	}
 }

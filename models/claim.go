@@ -68,16 +68,16 @@ WITH lane AS MATERIALIZED (
 		ORDER BY class, seq LIMIT lane.size) d
 )` + ofLane(claimPicked, "p.lane", "p.generation")
 
-// claimPicked ends both claims. It names the messages by their IDs alone, which are the lane's: before a table has grown, going through
-// all messages of the session seems as good to the planner, and stays so. A claim may have waited for one of an earlier generation: what it then gets was claimed
-// before, and so has an attempt; one that comes too late gets nothing. A row that was held meanwhile is left alone.
+// claimPicked ends both claims. A claim may have waited for one of an earlier generation: what it then gets was claimed
+// before, and so has an attempt; one that comes too late gets nothing. A message that was held meanwhile is claimed all the same, and held anew by whoever
+// sees why: what is behind it in its chat is claimed with it, and must not pass it.
 const claimPicked = `
 UPDATE messages m SET status = 'SENDING', generation = $2, next_attempt_at = NULL, waiting_for = NULL, updated_at = now(),
 	attempts = m.attempts + CASE WHEN m.status = 'SENDING' AND m.next_attempt_at IS NULL THEN 1 ELSE 0 END,
 	from_number = s.phone_number
 FROM pick p JOIN sessions s ON s.uid = $1 LEFT JOIN chats h ON h.session_uid = $1 AND h.chat = p.chat
-WHERE m.id = p.id
-  AND (m.status = 'PENDING' AND m.generation <= $2 AND (m.next_attempt_at IS NULL OR p.parked)
+WHERE m.id = ANY(ARRAY[p.id])
+  AND (m.status = 'PENDING' AND m.generation <= $2
     OR m.status = 'SENDING' AND (m.generation < $2 OR m.next_attempt_at <= now()))
 RETURNING p.class > 0 AND m.attempts = 0, p.parked, h.first_sent_at IS NOT NULL, h.last_received_at IS NOT NULL,
 	coalesce(h.last_received_at > now() - interval '24 hours', false), p.class, p.rank, ` + messageColumns + `

@@ -52,6 +52,10 @@ type Tx = bun.Tx
 // index. Planning a hot one over all partitions takes ten times as long as running it, so the plan is made once; and made
 // while a table or the month's partition was still small, it would scan the whole, and go on to do so when it has grown. A
 // report that reads much sets these back for its transaction.
+//
+// A join is written so that its plan cannot depend on how many rows there were when it was made: as LATERAL, or, where rows are changed that
+// another statement found, as id = ANY(ARRAY[found.id]), which nothing but a look-up for each of them fits. With id = found.id, or with a range
+// of IDs, which counts as one row of a small table, going through all seems as cheap.
 var settings = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
 	// A statement that takes longer has lost its caller: requests and jobs are shorter than this. In milliseconds.

@@ -14,8 +14,8 @@ import (
 // NewID makes a version 7 UUID. Within a process they grow strictly, within a millisecond too.
 func NewID() uuid.UUID { return uuid.Must(uuid.NewV7()) }
 
-// compareIDs puts IDs in PostgreSQL's order. Statements that name messages by their IDs name the lowest and the highest of them besides: then
-// the months in which none of them lies, which are most in the end, are left out before a statement is begun.
+// compareIDs puts IDs in PostgreSQL's order. A look-up of messages by their IDs names the lowest and the highest of them besides: then
+// the months in which none of them lies, which are most in the end, are left out before it is begun.
 func compareIDs(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 
 // SeriesID derives the ID of the i-th of up to 16,384 messages that one request makes, from the ID that the request was

@@ -315,13 +315,12 @@ func (g *ingestion) lockReceipted(ctx context.Context, list []parsed) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	// LATERAL makes it one look-up in the primary key per receipt, in the one partition that its range lies in; so does that the
-	// messages so found are named by their IDs alone.
 	rows, err := g.tx.Query(ctx, `WITH found AS (
 			SELECT DISTINCT x.id FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[]) AS r (lowest, highest, session_uid, whatsapp_id)
 			CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE m.id >= r.lowest AND m.id <= r.highest AND m.id BETWEEN $5 AND $6
 				AND m.session_uid = r.session_uid AND m.whatsapp_id = r.whatsapp_id LIMIT 1) x)
-		SELECT `+messageColumns+` FROM found f JOIN messages m ON m.id = f.id AND m.id BETWEEN $5 AND $6 ORDER BY m.id FOR NO KEY UPDATE OF m`,
+		SELECT m.* FROM (SELECT id FROM found ORDER BY id) f
+			CROSS JOIN LATERAL (SELECT `+messageColumns+` FROM messages m WHERE m.id = f.id AND m.id BETWEEN $5 AND $6 FOR NO KEY UPDATE) m`,
 		lowest, highest, sessions, ids, slices.MinFunc(lowest, compareIDs), slices.MaxFunc(highest, compareIDs))
 	if err != nil {
 		return fmt.Errorf("lock messages: %w", err)
@@ -400,7 +399,7 @@ func (g *ingestion) writeRaised(b *pgx.Batch) {
 	b.Queue(`UPDATE messages m SET status = r.status, sent_at = r.sent_at, delivered_at = r.delivered_at, read_at = r.read_at,
 			error_code = NULL, error_message = NULL, next_attempt_at = NULL, waiting_for = NULL, finished_at = NULL, updated_at = now()
 		FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[]) AS r (id, status, sent_at, delivered_at, read_at)
-		WHERE m.id = r.id AND m.id BETWEEN $6 AND $7`, ids, status, sent, delivered, read, slices.MinFunc(ids, compareIDs), slices.MaxFunc(ids, compareIDs))
+		WHERE m.id = ANY(ARRAY[r.id])`, ids, status, sent, delivered, read)
 }
 
 // wakeFreed makes lanes due at once whose next due time was that of a message which a receipt has settled: its chat

@@ -43,26 +43,29 @@ var eventOf = map[string]string{
 // receipt may have overtaken us, or a new holder. A message that is locked at this moment is passed over: mostly a receipt
 // has it in hand, which knows better. If it comes to nothing, or it was a cancel that came too late, the message stays SENDING:
 // the holder has to give the lane back, so that the next one sends it again, under the same WhatsApp ID, before what is
-// behind it in its chat.
+// behind it in its chat. What was put back before such a message stays SENDING with it: it would be taken up later, and so be passed.
 const settleSQL = `
 WITH o AS (
 	SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::int[], $8::timestamptz[],
 		$9::uuid[], $10::text[], $11::jsonb[], $12::bigint[], $13::text[], $14::text[])
 	WITH ORDINALITY AS t (lane, id, status, code, error, next_attempt_at, tried, at, event_id, type, data, generation, waiting_for, trace, ord)
 ), locked_rows AS (
-	SELECT o.* FROM o JOIN messages m ON m.id = o.id AND m.id BETWEEN $15 AND $16 AND ` + stillClaimed + ` AND m.session_uid IS NOT DISTINCT FROM o.lane
-	ORDER BY o.id FOR UPDATE OF m SKIP LOCKED
+	SELECT o.* FROM o CROSS JOIN LATERAL (
+		SELECT FROM messages m WHERE m.id = o.id AND ` + stillClaimed + ` AND m.session_uid IS NOT DISTINCT FROM o.lane FOR UPDATE SKIP LOCKED) m
 ), done AS (
 	UPDATE messages m SET status = o.status, error_code = nullif(o.code, ''), error_message = nullif(o.error, ''),
 		next_attempt_at = o.next_attempt_at, waiting_for = nullif(o.waiting_for, ''), attempts = m.attempts + o.tried, updated_at = now(),
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
-	FROM locked_rows o WHERE m.id = o.id AND m.id BETWEEN $15 AND $16 AND ` + stillClaimed + `
+	FROM locked_rows o WHERE m.id = ANY(ARRAY[o.id]) AND ` + stillClaimed + `
+	  AND NOT (o.status = 'PENDING' AND EXISTS (SELECT 1 FROM o x WHERE x.lane = o.lane AND x.ord > o.ord AND x.status IN ('PENDING', 'SENDING')
+		AND x.id NOT IN (SELECT id FROM locked_rows)))
 	RETURNING o.*
 )`
 
-// stillClaimed is written so that only the index of IDs fits: those of what is under way seem as good before the table has grown.
-const stillClaimed = `coalesce(m.status, '') = 'SENDING' AND m.generation = o.generation`
+// stillClaimed is written so that only the index of IDs fits, not those of what is under way; the second condition leaves out the months that
+// are sealed.
+const stillClaimed = `coalesce(m.status, '') = 'SENDING' AND m.status IN ('PENDING', 'SENDING') AND m.generation = o.generation`
 
 // settleEmit goes with settleSQL, where nothing else has to be told with the outcomes. It answers the webhooks to wake and
 // the messages that were written.
@@ -215,8 +218,7 @@ func queueOutcomes(b *pgx.Batch, query string, list []Settlement, answer *[]uuid
 			i++
 		}
 	}
-	b.Queue(query, lanes, ids, status, codes, errs, next, tried, at, eventIDs, types, data, generations, waiting, traces.list,
-		slices.MinFunc(ids, compareIDs), slices.MaxFunc(ids, compareIDs)).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(query, lanes, ids, status, codes, errs, next, tried, at, eventIDs, types, data, generations, waiting, traces.list).Query(func(rows pgx.Rows) (err error) {
 		*answer, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		return err
 	})

@@ -3,6 +3,7 @@ package models_test
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +48,63 @@ func (r *recorder) TraceBatchQuery(_ context.Context, _ *pgx.Conn, d pgx.TraceBa
 }
 func (r *recorder) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
 
+// recorded has a reporter's pool note its statements.
+func recorded(t *testing.T, r *reporter) *recorder {
+	t.Helper()
+	cfg := r.db.Pool.Config()
+	rec := &recorder{}
+	cfg.ConnConfig.Tracer = rec
+	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	r.db = &models.DB{DB: r.db.DB, Pool: pool}
+	r.accept = accepter(t, r.db)
+	return rec
+}
+
+// Plans are made once, and mostly while there is next to nothing in the month: they have to look up what they name then, too, and not go
+// through the month, which will have grown before they are made anew.
+func TestPlansOfAnEmptyMonth(t *testing.T) {
+	r := newReporter(t)
+	plain := r.db
+	rec := recorded(t, r)
+	var ids []uuid.UUID
+	for i := range 40 {
+		ids = append(ids, r.add(fmt.Sprint(i%3), "x"))
+	}
+	h := r.take(r.runner())
+	claim := r.claim(h, 32)
+	r.settle(h, outcome(claim, 0, models.MessageSent), outcome(claim, 1, models.MessageSent))
+	r.release(h)
+	r.send(r.receipt(ids[0], "delivered"), r.receipt(ids[1], "read"), r.received("A", "hi"))
+
+	conn, err := plain.Pool.Acquire(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(conn.Release)
+	scan := regexp.MustCompile(`Scan .*on messages(_\d+|_old)?\b`)
+	seen := map[string]bool{}
+	for _, s := range rec.seen {
+		if !strings.Contains(s.sql, "UPDATE messages") || seen[s.sql] {
+			continue
+		}
+		seen[s.sql] = true
+		name := fmt.Sprint("plan", len(seen))
+		d, err := conn.Conn().Prepare(t.Context(), name, s.sql)
+		require.NoError(t, err)
+		rows, err := conn.Query(t.Context(), "EXPLAIN EXECUTE "+name+"("+strings.TrimSuffix(strings.Repeat("NULL,", len(d.ParamOIDs)), ",")+")", pgx.QueryExecModeSimpleProtocol)
+		require.NoError(t, err)
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		require.NoError(t, err)
+		require.NotRegexp(t, `Join Filter: .*\bm(_\d+)?\.id = `, strings.Join(plan, "\n"), s.sql)
+		for i, line := range plan {
+			if scan.MatchString(line) && !strings.Contains(line, "_session_uid_priority_seq_idx") { // that has nothing but what is parked
+				require.Contains(t, plan[i+1], "Index Cond:", "%s\n%s", s.sql, strings.Join(plan, "\n"))
+			}
+		}
+	}
+	require.GreaterOrEqual(t, len(seen), 4, "a claim, a settlement, the receipts, and what a message that came in lets go")
+}
+
 // Every statement on the way of a message finds its rows through an index, also when the tables hold many others.
 func TestHotStatementsUseIndexes(t *testing.T) {
 	r := newReporter(t)
@@ -65,15 +123,9 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	account := accountHook(t, r.db, r.session.UserID)
 	r.exec(`ANALYZE`)
 
-	cfg := r.db.Pool.Config()
-	rec := &recorder{}
-	cfg.ConnConfig.Tracer = rec
-	pool, err := pgxpool.NewWithConfig(t.Context(), cfg)
-	require.NoError(t, err)
-	t.Cleanup(pool.Close)
 	plain := r.db
-	r.db = &models.DB{DB: plain.DB, Pool: pool}
-	r.accept = accepter(t, r.db)
+	rec := recorded(t, r)
+	pool := r.db.Pool
 
 	var ids []uuid.UUID
 	for i := range 40 {
@@ -191,5 +243,5 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 		}
 	}
 	require.Greater(t, explained, 10)
-	require.GreaterOrEqual(t, months, 4, "a settlement, and the look-up and the change of receipts")
+	require.Positive(t, months, "the look-up of receipts")
 }

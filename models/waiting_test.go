@@ -315,34 +315,6 @@ func TestSwitchedOnAgainNothingWaitsForItsSchedule(t *testing.T) {
 	require.Equal(t, "[1]", sequences(d.due(true, 10)))
 }
 
-// A message that is held at the moment at which it is claimed stays held.
-func TestClaimLeavesWhatIsHeldMeanwhile(t *testing.T) {
-	for _, guarded := range []bool{false, true} {
-		o := newOutbox(t)
-		id := o.add("a", "x")
-		h := o.take(o.runner())
-		h.Guarded = guarded
-		tx, err := o.db.Pool.Begin(t.Context())
-		require.NoError(t, err)
-		defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
-		_, err = tx.Exec(t.Context(), `UPDATE messages SET next_attempt_at = now() + interval '1 hour', waiting_for = 'media' WHERE id = $1`, id)
-		require.NoError(t, err)
-		claimed := make(chan *models.Claim, 1)
-		go func() {
-			c, err := models.ClaimMessages(context.WithoutCancel(t.Context()), o.db.Pool, h, 10)
-			if err != nil {
-				t.Error(err)
-			}
-			claimed <- c
-		}()
-		waits(t, o.db)
-		require.NoError(t, tx.Commit(t.Context()))
-		require.Empty(t, (<-claimed).Messages)
-		require.Equal(t, models.MessagePending, o.status(id))
-		require.Equal(t, models.WaitingMedia, *o.message(id).WaitingFor)
-	}
-}
-
 // A fetch that comes late touches only what is held for it: neither what a holder has in hand nor what waits for something else.
 func TestLateFetchesTouchNothing(t *testing.T) {
 	o := newOutbox(t)

@@ -41,6 +41,7 @@ func newPrivacy(t *testing.T) *privacy {
 	queue := NewQueue(redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1}), quiet)
 	p.r = &Runner{db: db, id: models.NewID(), queue: queue, waker: NewWaker(queue, quiet, monitoring.New("test")), log: quiet}
 	t.Cleanup(p.r.waker.Close)
+	p.exec(`ALTER TABLE messages_old DROP CONSTRAINT messages_settled`) // what waits here may be of any day
 	return p
 }
 

@@ -58,7 +58,7 @@ WITH o AS (
 		sent_at = CASE WHEN o.status = 'SENT' THEN o.at ELSE m.sent_at END,
 		finished_at = CASE WHEN o.status IN ('FAILED', 'UNKNOWN', 'EXPIRED') THEN o.at ELSE m.finished_at END
 	FROM locked_rows o WHERE m.id = ANY(ARRAY[o.id]) AND ` + stillClaimed + `
-	  AND NOT (o.status = 'PENDING' AND EXISTS (SELECT 1 FROM o x WHERE x.lane = o.lane AND x.ord > o.ord AND x.status IN ('PENDING', 'SENDING')
+	  AND NOT (o.status = 'PENDING' AND EXISTS (SELECT 1 FROM o x WHERE x.lane = o.lane AND x.ord > o.ord AND x.status = 'PENDING'
 		AND x.id NOT IN (SELECT id FROM locked_rows)))
 	RETURNING o.*
 )`

@@ -8,18 +8,17 @@ import (
 	"github.com/uptrace/bun"
 )
 
-// MonthsAhead is how many months beyond the present one have their partitions. Each costs every statement about a lane something.
-const MonthsAhead = 1
+// Ahead is how long before a month begins its partitions are made. One that is there costs every statement about a lane something.
+const Ahead = 4 * 24 * time.Hour
 
-// AddPartitions makes the monthly partitions that are missing, from this month to MonthsAhead later, and returns
+// AddPartitions makes the monthly partitions that are missing, of this month and, Ahead of it, of the next, and returns
 // how many it made. A table has to be free for that, and whoever comes later waits meanwhile: where somebody reads it for long, as a
 // backup does, it is left for the next call.
 func AddPartitions(ctx context.Context, db bun.IDB, now time.Time) (int, error) {
 	made := 0
-	first := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for _, parent := range []string{"message_index", "messages", "events"} {
-		for ahead := range MonthsAhead + 1 {
-			month := first.AddDate(0, ahead, 0)
+		for _, at := range []time.Time{now.UTC(), now.UTC().Add(Ahead)} {
+			month := time.Date(at.Year(), at.Month(), 1, 0, 0, 0, 0, time.UTC)
 			var added bool
 			// The lock keeps two runners from making one partition at once.
 			err := db.NewRaw("SELECT kurir_add_month(?, ?::date) FROM (SELECT set_config('lock_timeout', ?, true), pg_advisory_xact_lock(hashtext('kurir_add_month'))) l",

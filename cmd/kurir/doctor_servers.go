@@ -122,7 +122,7 @@ func (d *doctor) schema(ctx context.Context, db *models.DB, c models.Condition) 
 	if len(c.Missing) > 0 {
 		d.say("partitions", status, "See that a runner and a scheduler run: they make them ahead of time, and `kurir migrate` makes the first ones.", "missing: %s", strings.Join(c.Missing, ", "))
 	} else {
-		d.say("partitions", fine, "", "those of this month and the next are there")
+		d.say("partitions", fine, "", "those of this month are there, and of the next where it is near")
 	}
 	return true
 }

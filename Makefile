@@ -15,6 +15,8 @@ BUILD = CGO_ENABLED=0 go build -buildvcs=false -ldflags "-s -w -X main.version=$
 # the cores that there are. What go test would vet, lint does.
 TEST = go test -p 2 -vet=off -timeout 30m
 WHOLE = kurir/cmd/kurir
+# A phone is linked, written to and heard through the whole of Kurir; its troubles take longer, see the target whatsapp. whatsmeow has races of its own.
+PHONE = $(TEST) -tags=whatsapp -run '^TestAPhoneOnKurir$$' ./cmd/kurir-whatsapp
 PARTS = $$(go list ./api ./jobs ./models ./media ./... | grep -vx $(WHOLE))
 FUZZTIME ?= 30s
 MODEL_SEQUENCES ?= 2000
@@ -79,6 +81,7 @@ test: servers newman prometheus clients-check $(TOOLS)/golangci-lint ## all that
 test-fast: ## all tests, without race detector and linters
 	$(TEST) $(PARTS)
 	$(TEST) $(WHOLE)
+	$(PHONE)
 	@$(MAKE) --no-print-directory bench-smoke
 
 .PHONY: test-race
@@ -86,7 +89,7 @@ test-race:
 	@if command -v "$$(go env CC | cut -d' ' -f1)" >/dev/null; then race=-race; \
 	elif [[ -n "$${CI:-}" ]]; then echo "no C compiler, which the race detector needs" >&2; exit 1; \
 	else race=; echo "No C compiler: the tests run WITHOUT the race detector."; fi; \
-	set -ex; $(TEST) $$race $(PARTS); [[ -z "$$race" ]] || $(TEST) ./worker/whatsapp/...; $(TEST) $$race $(WHOLE); $(MAKE) --no-print-directory bench-smoke
+	set -ex; $(TEST) $$race $(PARTS); [[ -z "$$race" ]] || $(TEST) ./worker/whatsapp/...; $(TEST) $$race $(WHOLE); $(PHONE); $(MAKE) --no-print-directory bench-smoke
 
 .PHONY: check
 check: vulncheck test ## before a commit: test, and a look for known vulnerabilities

@@ -15,8 +15,8 @@ import (
 )
 
 // again is a text that the network tells more than once, at a time of its own.
-func (r *reporter) again(whatsappID, text string, at time.Time, change ...func(*wire.ReceivedData)) wire.Event {
-	e := r.comes(whatsappID, "text", text, append(change, func(d *wire.ReceivedData) { d.Again = true })...)
+func (r *reporter) again(whatsappID string, at time.Time, change ...func(*wire.ReceivedData)) wire.Event {
+	e := r.comes(whatsappID, "text", "hi", append(change, func(d *wire.ReceivedData) { d.Again = true })...)
 	e.Timestamp = at.Truncate(time.Millisecond)
 	return e
 }
@@ -51,17 +51,17 @@ func TestWhatIsToldAgainIsStoredOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newReporter(t)
 			at := time.Now().Add(-time.Minute)
-			first, second := r.again("A", "hi", at, c.first), r.again("A", "hi", at.Add(2*time.Second), c.second)
+			first, second := r.again("A", at, c.first), r.again("A", at.Add(2*time.Second), c.second)
 			r.send(first)
-			r.send(second, r.again("B", "hi", at, c.second))
-			r.send(r.again("A", "hi", at.AddDate(0, -2, 0), c.second)) // in the table of another month
+			r.send(second, r.again("B", at, c.second))
+			r.send(r.again("A", at.AddDate(0, -2, 0), c.second)) // in the table of another month
 			require.Equal(t, c.rows, r.count(`whatsapp_id = 'A'`))
 			require.Equal(t, "hi", r.text(`SELECT content FROM messages WHERE whatsapp_id = 'A' AND created_at = $1`, first.Timestamp), "the first stays")
 			require.EqualValues(t, c.rows+1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events WHERE type = 'message.received'`))
 
 			r = newReporter(t) // both in one batch
 			hook := addWebhook(t, r.db, r.session, "message.received")
-			first, second = r.again("A", "hi", at, c.first), r.again("A", "hi", at.Add(2*time.Second), c.second)
+			first, second = r.again("A", at, c.first), r.again("A", at.Add(2*time.Second), c.second)
 			r.send(second, first)
 			require.Equal(t, c.rows, r.count(`true`))
 			require.Equal(t, c.rows, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM webhook_deliveries WHERE webhook_id = $1`, hook))
@@ -73,9 +73,9 @@ func TestWhatIsToldAgainIsStoredOnce(t *testing.T) {
 func TestWhatIsNotACopy(t *testing.T) {
 	r := newReporter(t)
 	at := time.Now().Add(-time.Minute)
-	r.send(r.again("A", "hi", at))
+	r.send(r.again("A", at))
 	other := modelstest.Session(t, r.db, &models.User{ID: r.session.UserID}, "other")
-	e := r.again("A", "hi", at.Add(time.Second))
+	e := r.again("A", at.Add(time.Second))
 	e.SessionID = other.UID.String()
 	r.send(e)
 	plain := r.received("A", "hi")
@@ -97,7 +97,7 @@ func TestCopiesAtOnceThroughTwoWorkers(t *testing.T) {
 			if i == 1 { // the other one has them in the reverse order within a batch
 				k += part - 1 - 2*(k%part)
 			}
-			events = append(events, r.again(fmt.Sprint(k), "hi", at.Add(time.Duration(i)*time.Second)))
+			events = append(events, r.again(fmt.Sprint(k), at.Add(time.Duration(i)*time.Second)))
 			events[len(events)-1].Seq = int64(len(events))
 		}
 		group.Go(func() {
@@ -128,7 +128,7 @@ func TestACopyWaitsForTheOther(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.send(r.again("A", "hi", at))
+		r.send(r.again("A", at))
 	}()
 	require.Eventually(t, func() bool {
 		return modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'`) > 0

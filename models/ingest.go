@@ -414,10 +414,10 @@ func (g *ingestion) wakeFreed(b *pgx.Batch) {
 }
 
 // insertInbound stores messages that came in. Their IDs are made from what the network knows, so that a
-// redelivery finds itself stored and tells nobody again.
+// redelivery finds itself stored and tells nobody again. What the network may tell with another time is looked for besides.
 func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 	g.inbound = make(map[uuid.UUID]*Message)
-	var rows []*Message
+	var rows, again []*Message
 	for i := range list {
 		p := &list[i]
 		if p.Type != wire.EventMessageReceived {
@@ -425,11 +425,19 @@ func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 		}
 		m := inboundMessage(p, g.now)
 		p.inbound = m
-		if g.inbound[m.ID] == nil {
-			g.inbound[m.ID] = m
-			rows = append(rows, m)
+		if g.inbound[m.ID] != nil || p.received.Again && slices.ContainsFunc(rows, m.copies) {
+			continue
+		}
+		g.inbound[m.ID] = m
+		rows = append(rows, m)
+		if p.received.Again {
+			again = append(again, m)
 		}
 	}
+	if err := g.findCopies(ctx, again); err != nil {
+		return err
+	}
+	rows = slices.DeleteFunc(rows, func(m *Message) bool { return g.inbound[m.ID] == nil })
 	if len(rows) == 0 {
 		return nil
 	}

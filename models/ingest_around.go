@@ -67,16 +67,22 @@ const maxDescription = 4_096 // characters
 // eventID is made from what the network knows of p, the same at each redelivery. It is the ID of the event that tells of p, unless
 // that comes late.
 func (p *parsed) eventID(now time.Time) uuid.UUID {
-	network := p.call.CallID
+	network, at := p.call.CallID, p.Timestamp
 	if p.Type == wire.EventGroup {
 		network = p.group.ChangeID
 	}
-	return InboundID(p.session.UID, p.Type, p.call.Chat+p.group.Group, network, p.Timestamp, now)
+	if p.timeless() {
+		at = time.Unix(0, 0)
+	}
+	return InboundID(p.session.UID, p.Type, p.call.Chat+p.group.Group, network, at, now)
 }
 
-// late reports that streams, which read events by the time in their IDs, might pass over one with the network's time.
+// timeless reports that the network tells no time with p, so that each redelivery has another: that the session is in a group now.
+func (p *parsed) timeless() bool { return p.group.Action == wire.GroupCreated }
+
+// late reports that streams, which read events by the time in their IDs, might pass over one that is named by what the network knows.
 func (p *parsed) late(now time.Time) bool {
-	return now.Sub(p.Timestamp).Abs() > eventSlack/2
+	return p.timeless() || now.Sub(p.Timestamp).Abs() > eventSlack/2
 }
 
 // presenceKey says whose presence p tells, where.

@@ -272,6 +272,50 @@ func quoted(ctx context.Context, q Querier, list []*Message) error {
 	return err
 }
 
+// copies tells whether two messages that came in are one, with the network's time or without it, as findCopies does of those that are stored.
+func (m *Message) copies(of *Message) bool {
+	same := func(a, b *string) bool { return a != nil && b != nil && *a == *b }
+	ofTwo := !m.FromMe && !isGroup(m.Chat) && !isGroup(of.Chat)
+	return m.SessionUID == of.SessionUID && m.WhatsappID == of.WhatsappID && m.FromMe == of.FromMe && (m.Chat == of.Chat || ofTwo) &&
+		(m.FromMe || same(m.FromNumber, of.FromNumber) || same(m.FromLID, of.FromLID))
+}
+
+// findCopies takes those out of g.inbound that are stored with another time. Somebody may be named by his number in one copy and by his LID
+// in the other, and so may the chat with him. Who has a copy of the same message at the same time, through another worker, waits for the
+// lock, and then sees the one that was stored.
+func (g *ingestion) findCopies(ctx context.Context, again []*Message) error {
+	if len(again) == 0 {
+		return nil
+	}
+	n := len(again)
+	locks, sessions, ids, chats := make([]string, n), make([]uuid.UUID, n), make([]string, n), make([]string, n)
+	numbers, lids, own := make([]*string, n), make([]*string, n), make([]bool, n)
+	for i, m := range again {
+		locks[i] = "message:" + m.SessionUID.String() + m.WhatsappID
+		sessions[i], ids[i], chats[i], numbers[i], lids[i], own[i] = m.SessionUID, m.WhatsappID, m.Chat, m.FromNumber, m.FromLID, m.FromMe
+	}
+	slices.Sort(locks)
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT pg_advisory_xact_lock(hashtextextended(k, 0)) FROM unnest($1::text[]) k`, locks)
+	batch.Queue(`SELECT w.ord FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[])
+			WITH ORDINALITY AS w (session_uid, whatsapp_id, chat, number, lid, from_me, ord)
+		CROSS JOIN LATERAL (SELECT FROM messages m WHERE m.seq = 0 AND m.session_uid = w.session_uid AND m.whatsapp_id = w.whatsapp_id AND m.from_me = w.from_me
+			AND (m.chat = w.chat OR NOT w.from_me AND m.chat NOT LIKE '%@g.us' AND w.chat NOT LIKE '%@g.us')
+			AND (w.from_me OR m.from_number = w.number OR m.from_lid = w.lid) LIMIT 1) x`, sessions, ids, chats, numbers, lids, own).
+		Query(func(rows pgx.Rows) error {
+			var ord int
+			_, err := pgx.ForEachRow(rows, []any{&ord}, func() error {
+				delete(g.inbound, again[ord-1].ID) // known already
+				return nil
+			})
+			return err
+		})
+	if err := g.tx.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("find copies of messages: %w", err)
+	}
+	return nil
+}
+
 // tellReceived tells of a message that is new. One about another message takes effect on that one instead, see takeEffect.
 func (g *ingestion) tellReceived(p *parsed) {
 	m := p.inbound

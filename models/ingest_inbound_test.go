@@ -273,6 +273,17 @@ func TestGroupsAreToldOnce(t *testing.T) {
 	r.send(change, change)
 	r.send(change)
 	require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events`))
+
+	// That the session is in a group now, the network tells without a time: each redelivery has the worker's.
+	for range 2 {
+		made := r.event(wire.EventGroup, wire.GroupData{ChangeID: "2", Group: "new@g.us", Action: wire.GroupCreated})
+		later := made
+		later.Timestamp = made.Timestamp.Add(time.Hour)
+		r.send(made, later)
+		r.send(made)
+	}
+	require.EqualValues(t, 1, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events WHERE data->>'action' = 'created'`))
+	r.exec(`DELETE FROM events WHERE data->>'action' = 'created'`)
 	require.Equal(t, "g@g.us changed +6281 Bandung", r.text(`SELECT concat_ws(' ', data->>'id', data->>'action', data->'by'->>'phone', data->>'subject') FROM events WHERE type = 'group.updated'`))
 }
 

@@ -139,7 +139,7 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	require.Len(t, claim.Messages, 32)
 	r.settle(h, outcome(claim, 0, models.MessageSent), doubt(claim, 1, time.Now().Add(time.Hour)))
 	r.release(h)
-	r.send(r.receipt(ids[0], "delivered"), r.receipt(ids[1], "read"), r.receipt(ids[2], "sent"), r.received("A", "hi"))
+	r.send(r.receipt(ids[0], "delivered"), r.receipt(ids[1], "read"), r.receipt(ids[2], "sent"), r.received("A", "hi"), r.again("B", time.Now()))
 	require.NoError(t, r.db.InPgxTx(t.Context(), func(tx pgx.Tx) error {
 		_, _, err := models.ExpireMessages(t.Context(), tx, 100)
 		return err

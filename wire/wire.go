@@ -241,7 +241,7 @@ const (
 // Event is one thing that happened to a session.
 type Event struct {
 	_         struct{}        `additionalProperties:"true"` // for the gateway's validation: a newer worker may say more
-	EventID   string          `json:"eventId"`              // from the network's identity, see EventID
+	EventID   string          `json:"eventId"`              // for logs, see EventID
 	SessionID string          `json:"sessionId"`
 	Epoch     int64           `json:"epoch"`
 	Seq       int64           `json:"seq"` // 1, 2, 3, ... within the worker's term
@@ -298,6 +298,9 @@ type ReceivedData struct {
 	Filename   string         `json:"filename,omitempty"`
 	Media      *message.Media `json:"media,omitempty"`      // as the gateway answered when the worker handed it over
 	MediaError string         `json:"mediaError,omitempty"` // why there is none, though the message has one
+	// Again says that the network tells this message more than once, under its one WhatsappID but maybe with another Timestamp. The
+	// gateway stores the copy that it gets first.
+	Again bool `json:"again,omitempty"`
 	message.Details
 }
 
@@ -310,7 +313,7 @@ type ReceiptData struct {
 }
 
 // EventID names an event by what the network knows of it, so that a redelivery through another worker has the same
-// ID: 32 hex digits of a hash of session, kind, message and participant.
+// ID in logs: 32 hex digits of a hash of session, kind, message and participant. The gateway knows a redelivery by the data.
 func EventID(session, kind, message, participant string) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{session, kind, message, participant}, "\x00")))
 	return hex.EncodeToString(sum[:16])

@@ -112,7 +112,7 @@ func (o *outbox) settle(t *term, next int64) ([]entry, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.term != t {
-		return nil, nil // sent again in the new term; stored once, by EventID
+		return nil, nil // sent again in the new term; the gateway knows by their data those that it has
 	}
 	if next < o.first || next > o.offered+1 {
 		return nil, fmt.Errorf("%w: it expects %d, %d to %d were possible", errOutOfStep, next, o.first, o.offered+1)

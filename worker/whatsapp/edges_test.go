@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
 
 	"kurir/message"
@@ -291,4 +292,51 @@ func (l *lockedText) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// That the session is in a group now WhatsApp tells again until the gateway has it: it is the same change, of the same time.
+func TestAGroupThatIsToldAgainIsOne(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	changes := func() (list []worker.Event) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, e := range h.events {
+			if e.Type == wire.EventGroup {
+				e.Ack = nil
+				list = append(list, e)
+			}
+		}
+		return list
+	}
+	h.deaf.Store(true)
+	_, err := n.NewGroup("+491", "crew", n.of(h.id))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return len(changes()) == 1 }, patience, time.Millisecond)
+	made := changes()[0].Timestamp
+	require.Eventually(t, func() bool { return time.Since(made) > time.Second }, patience, time.Millisecond)
+	h.deaf.Store(false)
+	n.Drop(t, h.id)
+	require.Eventually(t, func() bool { return len(changes()) == 2 }, patience, time.Millisecond)
+	n.heard(t, h)
+	require.Equal(t, changes()[0], changes()[1])
+	require.Equal(t, wire.GroupCreated, changes()[0].Data.(wire.GroupData).Action)
+
+	// Of a group that was there before it, WhatsApp tells no time; of its members, in which version they are.
+	h.await(wire.StatusConnected, "")
+	l := h.Conn.(*conn).present()
+	join := &events.JoinedGroup{GroupInfo: types.GroupInfo{JID: types.NewJID("120363000000000077", types.GroupServer), GroupCreated: time.Unix(1_600_000_000, 0)}}
+	for _, version := range []string{"1", "1", "2"} {
+		join.ParticipantVersionID = version
+		require.True(t, l.handle(join))
+	}
+	list := changes()[2:]
+	require.Len(t, list, 3)
+	require.WithinDuration(t, time.Now(), list[0].Timestamp, time.Minute)
+	id := func(i int) string { return list[i].Data.(wire.GroupData).ChangeID }
+	require.Equal(t, id(0), id(1))
+	require.NotEqual(t, id(0), id(2), "it was taken out and put in again")
 }

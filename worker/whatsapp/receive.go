@@ -45,6 +45,7 @@ func (l *link) message(e *events.Message) bool {
 	if l.ctx.Err() != nil { // it may have been read by half
 		return false
 	}
+	said.Again = e.RetryCount > 0 || e.SourceWebMsg != nil // by its author, or by the phone
 	event := received(said, info.Timestamp)
 	if e.SourceWebMsg != nil {
 		return l.toldAgain(event, l.fetch(info.Chat, said.medium))
@@ -94,7 +95,7 @@ func (l *link) unreadable(e *events.UndecryptableMessage) {
 	}
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	s := said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}
+	s := said{ReceivedData: wire.ReceivedData{Type: message.Unknown, Again: true}}
 	l.place(ctx, e.Info, &s)
 	l.intake.Message(received(s, e.Info.Timestamp), nil)
 }

@@ -1,6 +1,7 @@
 package whatsapp
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -138,7 +139,12 @@ func (l *link) joined(e *events.JoinedGroup) bool {
 			l.c.log.Warn("a group's key is not kept", "error", redact(err.Error()))
 		}
 	}
-	return l.tellGroup(e.JID, e.Sender, e.SenderPN, time.Now(), groupStep{action: wire.GroupCreated, name: &e.Name, version: e.ParticipantVersionID})
+	at := time.Now() // whatsmeow does not tell when somebody was put into a group that was there
+	if e.Type == "new" {
+		at = e.GroupCreated
+	}
+	version := cmp.Or(e.ParticipantVersionID, e.CreateKey, e.GroupCreated.UTC().String())
+	return l.tellGroup(e.JID, e.Sender, e.SenderPN, at, groupStep{action: wire.GroupCreated, name: &e.Name, version: version})
 }
 
 func (l *link) tellGroup(group types.JID, by, byNumber *types.JID, at time.Time, s groupStep) bool {

@@ -16,6 +16,7 @@ import (
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/proto/waWeb"
 	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 	"google.golang.org/protobuf/proto"
 
 	"kurir/message"
@@ -129,4 +130,41 @@ func TestAnEditThatIsToldAgainIsOne(t *testing.T) {
 	require.True(t, l.handle(m))
 	got := h.awaitReceived(1)[0]
 	require.Equal(t, []string{message.Edit, "EDIT", "ORIGINAL", "mended"}, []string{got.Type, got.WhatsappID, got.Target.WhatsappID, got.Message})
+}
+
+// What a device could not read both its phone and its author tell again, at times of their own: who stores them is told that there may be
+// two.
+func TestCopiesAreToldAsSuch(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h, s := n.shelved(t, e)
+	close(s.open)
+	ann := n.person(t, "+491")
+	ann.Client.PreRetryCallback = func(*events.Receipt, types.MessageID, int, *waE2E.Message) bool {
+		for len(h.received()) == 0 || !time.Now().Truncate(time.Second).After(h.received()[0].Timestamp) { // the phone's copy is there, of another second
+			time.Sleep(time.Millisecond)
+		}
+		return true
+	}
+	l := h.Conn.(*conn).present()
+	author := ann.Client.Store.GetJID()
+	for _, jid := range []types.JID{author, ann.Client.Store.GetLID()} {
+		require.NoError(t, l.client.Store.Sessions.DeleteAllSessions(t.Context(), jid.User))
+		require.NoError(t, l.client.Store.Sessions.DeleteSession(t.Context(), jid.SignalAddress().String()))
+	}
+	id, err := ann.Write(address(n.of(h.id)), "twice")
+	require.NoError(t, err)
+	got := h.awaitReceived(2)
+	require.Equal(t, got[0], got[1])
+	require.Equal(t, []string{id, "twice"}, []string{got[0].WhatsappID, got[0].Message})
+	require.True(t, got[0].Again)
+	first, second := h.received()[0], h.received()[1]
+	require.NotEqual(t, first.Timestamp, second.Timestamp)
+	n.heard(t, h)
+
+	_, err = ann.Write(address(n.of(h.id)), "once")
+	require.NoError(t, err)
+	require.False(t, h.awaitReceived(3)[2].Again, "it costs nothing where there is one copy")
 }

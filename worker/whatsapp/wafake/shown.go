@@ -17,7 +17,6 @@ type Shown struct {
 	Reactions map[types.JID]string // who put which emoji to it
 	Edited    bool                 // Message has the present text
 	Deleted   bool
-	withheld  bool // from the linked devices
 }
 
 // Text is what the message says: its text or its caption.

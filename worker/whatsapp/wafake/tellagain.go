@@ -41,7 +41,6 @@ func (s *Server) withheld(from, to string, why attrs, m *waE2E.Message) (types.M
 		source := types.MessageSource{Chat: author.jid().ToNonAD(), Sender: author.jid()}
 		phone.change(func() {
 			phone.show(&events.Message{Info: types.MessageInfo{MessageSource: source, ID: id, Timestamp: time.Now(), PushName: author.account.name}, Message: m, RawMessage: m})
-			phone.at(id).withheld = true
 		})
 	}
 	s.mu.Lock()
@@ -55,14 +54,15 @@ func (s *Server) withheld(from, to string, why attrs, m *waE2E.Message) (types.M
 	return id, nil
 }
 
-// tellAgain answers a linked device that asks its phone for what was withheld. Of other messages the phone says nothing: these are asked
-// of their authors too, who answer.
+// tellAgain answers a linked device that asks its phone for messages that it could not read, when the phone has them. They are asked of
+// their authors too, who answer as well, but for what was withheld. The phone tells when a message came first; their authors' copies are
+// stamped anew.
 func (p *Person) tellAgain(e *events.Message) {
 	request := e.Message.GetProtocolMessage().GetPeerDataOperationRequestMessage()
 	answer := &waE2E.PeerDataOperationRequestResponseMessage{PeerDataOperationRequestType: request.PeerDataOperationRequestType, StanzaID: proto.String(e.Info.ID)}
 	for _, one := range request.GetPlaceholderMessageResendRequest() {
-		m, ok := p.find(one.GetMessageKey().GetID())
-		if !ok || !m.withheld {
+		m, err := p.Await(one.GetMessageKey().GetID())
+		if err != nil { // it is shown once only
 			continue
 		}
 		raw, err := proto.Marshal(&waWeb.WebMessageInfo{

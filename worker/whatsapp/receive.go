@@ -24,8 +24,8 @@ import (
 // the handler has failed, as far as whatsmeow knows, and what it has decrypted stays in its buffer. Many may wait so at once;
 // a handler that waited itself would let one medium hold up all chats.
 func (l *link) message(e *events.Message) bool {
-	if l.ctx.Err() != nil { // WhatsApp tells the next link
-		return false
+	if l.ctx.Err() != nil {
+		return l.leave(e)
 	}
 	if e.SourceWebMsg != nil { // of an edit, whatsmeow has made the message that it edits
 		e.Info.ID = e.SourceWebMsg.GetKey().GetID()
@@ -43,11 +43,11 @@ func (l *link) message(e *events.Message) bool {
 		return true
 	}
 	if l.ctx.Err() != nil { // it may have been read by half
-		return false
+		return l.leave(e)
 	}
 	event := received(said, info.Timestamp)
 	if e.SourceWebMsg != nil {
-		return l.toldAgain(event, l.fetch(info.Chat, said.medium))
+		return l.toldAgain(e, event, l.fetch(info.Chat, said.medium))
 	}
 	event.Ack = sync.OnceFunc(func() {
 		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
@@ -61,10 +61,17 @@ func (l *link) message(e *events.Message) bool {
 	return false
 }
 
-// toldAgain hands over a message that the phone has told again, and waits until the gateway has it. The phone does not tell it a second
-// time, and whatsmeow acknowledges what the phone says when this returns, whatever it returns: so where the link ends first, it
-// returns when nothing can be said over it any more.
-func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
+// leave leaves a message to the next link, which WhatsApp tells it. What the phone says whatsmeow acknowledges when this returns, whatever
+// it returns, and the phone does not tell it a second time: so it returns when nothing can be said over this link any more.
+func (l *link) leave(e *events.Message) bool {
+	if e.SourceWebMsg != nil {
+		<-l.over
+	}
+	return false
+}
+
+// toldAgain hands over a message that the phone has told again, and waits until the gateway has it.
+func (l *link) toldAgain(e *events.Message, event worker.Event, fetch worker.Fetch) bool {
 	defer l.intake.Hurry()()
 	stored := make(chan struct{})
 	event.Ack = sync.OnceFunc(func() { close(stored) })
@@ -73,8 +80,7 @@ func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
 	case <-stored:
 		return true
 	case <-l.ctx.Done():
-		<-l.over
-		return false
+		return l.leave(e)
 	}
 }
 

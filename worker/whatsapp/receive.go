@@ -178,7 +178,7 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	switch s.Type {
 	case message.Poll:
 		if err := l.c.holder.keepPoll(ctx, e.Info.ID, s.Poll.Options); err != nil {
-			l.c.log.Warn("a poll's options are not kept, so its votes cannot be read", "error", redact(err.Error()))
+			l.failed("a poll's options are not kept, so its votes cannot be read", err)
 		}
 	case message.Vote:
 		var known bool
@@ -186,6 +186,16 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 			s.Type, s.Poll = message.Unknown, nil // a vote without options would be one that is taken back
 		}
 	}
+}
+
+// failed ends the link, as the database did not do what a message needs, so that WhatsApp delivers it again. What the database will never
+// take is said in the log only.
+func (l *link) failed(what string, err error) {
+	if unfit(err) {
+		l.c.log.Info(what, "error", redact(err.Error()))
+		return
+	}
+	l.end(fmt.Errorf("%w: %w", errStorage, err))
 }
 
 // ref is the message that another one is about. In its key, "from me" is meant by who sent it.
@@ -221,7 +231,7 @@ func (l *link) refTo(ctx context.Context, id, author string) *message.Ref {
 func (l *link) votes(ctx context.Context, e *events.Message, poll string) (chosen []string, known bool) {
 	options, err := l.c.holder.poll(ctx, poll)
 	if err != nil {
-		l.end(fmt.Errorf("%w: %w", errStorage, err))
+		l.failed("a vote's poll cannot be looked up", err)
 		return nil, false
 	}
 	vote, err := l.client.DecryptPollVote(ctx, e)

@@ -129,6 +129,38 @@ func TestAPollIsNotTakenWithoutItsOptions(t *testing.T) {
 	n.heard(t, h)
 }
 
+// Somebody whose number the database does not tell is not taken for another one, whom nobody knows.
+func TestNobodyIsNamedByHalf(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann, own := n.person(t, "+491"), address(n.of(h.id))
+	require.NoError(t, n.Hide("+491"))
+	_, err := e.pool.Exec(ctx, "ALTER TABLE whatsmeow_lid_map RENAME TO lid_map_away")
+	require.NoError(t, err)
+	_, err = e.pool.Exec(ctx, "INSERT INTO lid_map_away (lid, pn) VALUES ($1, '491')", ann.Client.Store.GetLID().User) // another worker has learnt it
+	require.NoError(t, err)
+	_, err = e.pool.Exec(ctx, "CREATE VIEW whatsmeow_lid_map AS SELECT NULL::text AS lid, NULL::text AS pn")
+	require.NoError(t, err)
+	reading, stop := context.WithCancel(ctx)
+	require.Error(t, e.lids.FillCache(reading), "somebody else's session begins, and the map is read to its middle")
+	stop()
+	_, err = e.pool.Exec(ctx, "DROP VIEW whatsmeow_lid_map")
+	require.NoError(t, err)
+	_, err = ann.Send(own, text1("it is me"))
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Empty(t, h.received())
+	_, err = e.pool.Exec(ctx, "ALTER TABLE lid_map_away RENAME TO whatsmeow_lid_map")
+	require.NoError(t, err)
+	got := h.awaitReceived(1)[0]
+	require.Equal(t, []string{private.String(), private.String()}, []string{got.Chat, got.Sender})
+	n.heard(t, h)
+}
+
 // What PostgreSQL has no place for ends no link: it would come again each time, and nothing behind it.
 func TestNulBytesDoNotKeepASessionFromWhatsApp(t *testing.T) {
 	t.Parallel()

@@ -123,6 +123,9 @@ func (l *link) read(e *events.Message) (s said, ok bool) {
 		s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
 	}
 	l.place(ctx, e.Info, &s)
+	if err := ctx.Err(); err != nil {
+		l.end(fmt.Errorf("%w: %w", errStorage, err))
+	}
 	return s, ok
 }
 

@@ -110,19 +110,20 @@ func (l *link) unreadable(e *events.UndecryptableMessage) {
 func (l *link) read(e *events.Message) (s said, ok bool) {
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	done := false
+	s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
 	func() {
 		defer l.c.guard("reading a message")
 		e.Message = l.opened(ctx, e)
-		if s, ok = parse(e.Message); ok {
-			l.about(ctx, e, &s)
+		content, some := parse(e.Message)
+		if some {
+			l.about(ctx, e, &content)
 		}
-		done = true
+		s, ok = content, some
 	}()
-	if !done {
-		s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
-	}
-	l.place(ctx, e.Info, &s)
+	func() {
+		defer l.c.guard("naming who wrote a message")
+		l.place(ctx, e.Info, &s)
+	}()
 	if err := ctx.Err(); err != nil {
 		l.end(fmt.Errorf("%w: %w", errStorage, err))
 	}
@@ -159,6 +160,7 @@ func (l *link) place(ctx context.Context, info types.MessageInfo, s *said) {
 		chatAlt = info.RecipientAlt
 	}
 	s.WhatsappID, s.FromMe = info.ID, info.IsFromMe
+	s.Chat, s.Sender = info.Chat.ToNonAD().String(), info.Sender.ToNonAD().String() // should it panic below
 	s.Chat = l.people.name(ctx, info.Chat, chatAlt)
 	if info.Chat.Server == types.BroadcastServer && !info.IsFromMe { // somebody's list, of which nobody else is to know
 		s.Chat = l.people.name(ctx, info.Sender, info.SenderAlt)

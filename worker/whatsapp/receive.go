@@ -27,9 +27,8 @@ func (l *link) message(e *events.Message) bool {
 	if l.ctx.Err() != nil {
 		return l.leave(e)
 	}
-	if e.SourceWebMsg != nil { // of an edit, whatsmeow has made the message that it edits
-		e.Info.ID = e.SourceWebMsg.GetKey().GetID()
-		e.UnwrapRaw()
+	if e.SourceWebMsg != nil {
+		asTold(e)
 	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
@@ -59,6 +58,16 @@ func (l *link) message(e *events.Message) bool {
 	})
 	l.intake.Message(event, l.fetch(info.Chat, said.medium))
 	return false
+}
+
+// asTold makes a message that the phone tells again what it was: of an edit, whatsmeow has made the message that it edits, and of one
+// without a time, or with one that cannot be, one of 1970 or of a far future.
+func asTold(e *events.Message) {
+	e.Info.ID = e.SourceWebMsg.GetKey().GetID()
+	e.UnwrapRaw()
+	if now := time.Now(); e.Info.Timestamp.Unix() <= 0 || e.Info.Timestamp.After(now.Add(24*time.Hour)) {
+		e.Info.Timestamp = now
+	}
 }
 
 // leave leaves a message to the next link, which WhatsApp tells it. What the phone says whatsmeow acknowledges when this returns, whatever

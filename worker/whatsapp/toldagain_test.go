@@ -190,3 +190,23 @@ func TestAnEditThatIsToldAgainIsOne(t *testing.T) {
 	got := h.awaitReceived(1)[0]
 	require.Equal(t, []string{message.Edit, "EDIT", "ORIGINAL", "mended"}, []string{got.Type, got.WhatsappID, got.Target.WhatsappID, got.Message})
 }
+
+// A message that the phone tells without the time, or with an impossible one, is as of now.
+func TestWhatIsToldAgainWithoutATimeIsOfNow(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	l := h.Conn.(*conn).present()
+	key := &waCommon.MessageKey{RemoteJID: proto.String(private.String()), ID: proto.String("TIMELESS"), FromMe: proto.Bool(false)}
+	for _, at := range []*uint64{nil, proto.Uint64(1 << 40), proto.Uint64(1 << 63)} {
+		m, err := l.client.ParseWebMessage(types.EmptyJID, &waWeb.WebMessageInfo{Key: key, Message: text1("when?"), MessageTimestamp: at})
+		require.NoError(t, err)
+		require.True(t, l.handle(m))
+	}
+	require.Len(t, h.received(), 3)
+	for _, got := range h.received() {
+		require.WithinDuration(t, time.Now(), got.Timestamp, time.Minute)
+	}
+}

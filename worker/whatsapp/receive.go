@@ -192,7 +192,7 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	switch s.Type {
 	case message.Poll:
 		if err := l.c.holder.keepPoll(ctx, e.Info.ID, s.Poll.Options); err != nil {
-			l.failed("a poll's options are not kept, so its votes cannot be read", err)
+			l.failed(err)
 		}
 	case message.Vote:
 		var known bool
@@ -202,11 +202,11 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	}
 }
 
-// failed ends the link, as the database did not do what a message needs, so that WhatsApp delivers it again. What the database will never
+// failed ends the link, as the database did not do what a poll or a vote needs, so that WhatsApp delivers it again. What the database will never
 // take is said in the log only.
-func (l *link) failed(what string, err error) {
+func (l *link) failed(err error) {
 	if unfit(err) {
-		l.c.log.Info(what, "error", redact(err.Error()))
+		l.c.log.Info("a poll or a vote is told without its options: the database does not take what it says", "error", redact(err.Error()))
 		return
 	}
 	l.end(fmt.Errorf("%w: %w", errStorage, err))
@@ -245,7 +245,7 @@ func (l *link) refTo(ctx context.Context, id, author string) *message.Ref {
 func (l *link) votes(ctx context.Context, e *events.Message, poll string) (chosen []string, known bool) {
 	options, err := l.c.holder.poll(ctx, poll)
 	if err != nil {
-		l.failed("a vote's poll cannot be looked up", err)
+		l.failed(err)
 		return nil, false
 	}
 	vote, err := l.client.DecryptPollVote(ctx, e)

@@ -88,3 +88,12 @@ func TestVersionOfWhatsAppWeb(t *testing.T) {
 	require.NoError(t, run(context.Background(), []string{"version"}, nil, &out, &out))
 	require.Regexp(t, `kurir-whatsapp dev as WhatsApp Web 2\.\d+\.\d+`, fmt.Sprint(out.String()))
 }
+
+// A WHATSAPP_VERSION that is none ends the worker before it does anything.
+func TestTheVersionOfTheEnvironmentIsOne(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	environ := []string{"GATEWAY_URL=http://x", "WORKER_AUTH_TOKEN=y", "DATABASE_URL=postgres://u@127.0.0.1:1/x?connect_timeout=1", "WHATSAPP_VERSION=latest"}
+	require.ErrorContains(t, run(context.Background(), nil, environ, &out, &out), "WHATSAPP_VERSION")
+	require.Empty(t, out.String())
+}

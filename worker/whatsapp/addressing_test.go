@@ -20,7 +20,7 @@ func TestGroupsThatNamePeopleByLID(t *testing.T) {
 	lid, number := types.NewJID("777", types.HiddenUserServer), types.NewJID("6289", types.DefaultUserServer)
 	require.NoError(t, e.lids.PutLIDMapping(ctx, lid, number))
 	c := newComposer("120363@g.us")
-	l := &link{people: people{c.client.Store}}
+	l := &link{people: people{device: c.client.Store}}
 	c.client.Store.LIDs = e.lids
 	l.addressing.Store(c.chat, true)
 	theirs := &message.Ref{WhatsappID: "T", Sender: number.String()}

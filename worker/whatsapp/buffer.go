@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.mau.fi/whatsmeow/store"
 	"go.mau.fi/whatsmeow/types"
 
@@ -118,14 +120,24 @@ func (s messageSecrets) PutMessageSecret(ctx context.Context, chat, sender types
 // GetMessageSecret implements store.MsgSecretStore.
 func (s messageSecrets) GetMessageSecret(ctx context.Context, chat, sender types.JID, id types.MessageID) ([]byte, types.JID, error) {
 	secret, author, err := s.MsgSecretStore.GetMessageSecret(ctx, chat, sender, id)
-	if err != nil { // whoever reads it goes on without
+	if err != nil && !unfit(err) { // whoever reads it goes on without
 		s.broken(fmt.Errorf("%w: %w", errStorage, err))
 	}
 	return secret, author, err
 }
 
+// unfit reports whether the database answers, but refuses what somebody has sent, a NUL byte in an ID for example. It would do so each
+// time that WhatsApp delivers it, and nothing else would arrive.
+func unfit(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && strings.HasPrefix(refused.Code, dataException)
+}
+
+// dataException is the class of PostgreSQL's errors about values.
+const dataException = "22"
+
 func stored(ctx context.Context, err error, broken func(error)) error {
-	if err != nil && ctx.Err() == nil { // a send that was given up breaks nothing
+	if err != nil && ctx.Err() == nil && !unfit(err) { // a send that was given up breaks nothing
 		broken(fmt.Errorf("%w: %w", errStorage, err))
 	}
 	return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.mau.fi/whatsmeow/proto/waCommon"
 	"go.mau.fi/whatsmeow/proto/waE2E"
 	"go.mau.fi/whatsmeow/types"
 	"go.mau.fi/whatsmeow/types/events"
@@ -100,6 +101,89 @@ func TestVotesThatCannotBeRead(t *testing.T) {
 	require.Equal(t, message.Unknown, lost.Type)
 	require.Nil(t, lost.Poll)
 	require.Equal(t, poll, lost.Target.WhatsappID)
+}
+
+// A poll whose options the database did not take comes again, so that its votes can be read.
+func TestAPollIsNotTakenWithoutItsOptions(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann, own := n.person(t, "+491"), address(n.of(h.id))
+	_, err := e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
+	require.NoError(t, err)
+	poll, err := ann.Send(own, ann.Client.BuildPollCreation("?", []string{"Tea", "Coffee"}, 1))
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Empty(t, h.received())
+	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
+	require.NoError(t, err)
+	require.Equal(t, message.Poll, h.awaitReceived(1)[0].Type)
+	info := &types.MessageInfo{ID: poll, MessageSource: types.MessageSource{Chat: own, Sender: private, IsFromMe: true}}
+	vote, err := ann.Client.BuildPollVote(ctx, info, []string{"Coffee"})
+	require.NoError(t, err)
+	_, err = ann.Send(own, vote)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Coffee"}, h.awaitReceived(2)[1].Poll.Options)
+	n.heard(t, h)
+}
+
+// Somebody whose number the database does not tell is not taken for another one, whom nobody knows.
+func TestNobodyIsNamedByHalf(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann, own := n.person(t, "+491"), address(n.of(h.id))
+	require.NoError(t, n.Hide("+491"))
+	_, err := e.pool.Exec(ctx, "ALTER TABLE whatsmeow_lid_map RENAME TO lid_map_away")
+	require.NoError(t, err)
+	_, err = e.pool.Exec(ctx, "INSERT INTO lid_map_away (lid, pn) VALUES ($1, '491')", ann.Client.Store.GetLID().User) // another worker has learnt it
+	require.NoError(t, err)
+	_, err = e.pool.Exec(ctx, "CREATE VIEW whatsmeow_lid_map AS SELECT NULL::text AS lid, NULL::text AS pn")
+	require.NoError(t, err)
+	reading, stop := context.WithCancel(ctx)
+	require.Error(t, e.lids.FillCache(reading), "somebody else's session begins, and the map is read to its middle")
+	stop()
+	_, err = e.pool.Exec(ctx, "DROP VIEW whatsmeow_lid_map")
+	require.NoError(t, err)
+	_, err = ann.Send(own, text1("it is me"))
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	require.Empty(t, h.received())
+	_, err = e.pool.Exec(ctx, "ALTER TABLE lid_map_away RENAME TO whatsmeow_lid_map")
+	require.NoError(t, err)
+	got := h.awaitReceived(1)[0]
+	require.Equal(t, []string{private.String(), private.String()}, []string{got.Chat, got.Sender})
+	n.heard(t, h)
+}
+
+// What PostgreSQL has no place for ends no link: it would come again each time, and nothing behind it.
+func TestNulBytesDoNotKeepASessionFromWhatsApp(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	ann, own := n.person(t, "+491"), address(n.of(h.id))
+	target := &waCommon.MessageKey{RemoteJID: proto.String(own.String()), ID: proto.String("A\x00B"), FromMe: proto.Bool(true)}
+	for _, m := range []*waE2E.Message{
+		ann.Client.BuildPollCreation("?", []string{"Tea\x00", "Coffee"}, 1),
+		{PollUpdateMessage: &waE2E.PollUpdateMessage{PollCreationMessageKey: target, Vote: &waE2E.PollEncValue{EncPayload: []byte{1}, EncIV: []byte{2}}}},
+		{EncReactionMessage: &waE2E.EncReactionMessage{TargetMessageKey: target, EncPayload: []byte{1}, EncIV: []byte{2}}},
+		text1("behind it"),
+	} {
+		_, err := ann.Send(own, m)
+		require.NoError(t, err)
+	}
+	got := h.awaitReceived(4)
+	require.Equal(t, []string{message.Poll, message.Unknown, message.Unknown, message.Text}, []string{got[0].Type, got[1].Type, got[2].Type, got[3].Type})
+	n.heard(t, h)
+	require.Zero(t, e.Stats().Reconnects)
 }
 
 // Reactions and comments that are sealed with the secret of what they are about, as in communities' announcements, are read.

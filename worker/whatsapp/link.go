@@ -112,15 +112,16 @@ func (c *conn) open() (*link, error) {
 		c.log.Error("the session's proxy cannot be used", "error", err)
 		return nil, endProxy
 	}
-	l := &link{c: c, device: device, linked: device.ID != nil, people: people{device}, over: make(chan struct{})}
+	l := &link{c: c, device: device, linked: device.ID != nil, over: make(chan struct{})}
 	l.ctx, l.end = context.WithCancelCause(c.ctx)
 	l.socket, l.unplug = context.WithCancel(context.WithoutCancel(c.ctx))
 	l.intake = worker.NewIntake(l.ctx, c.session, c.sink, c.engine.log)
 	if c.engine.prepare != nil {
 		c.engine.prepare(device)
 	}
+	broken := func(err error) { l.end(err) }
+	l.people = people{device, broken}
 	if l.linked {
-		broken := func(err error) { l.end(err) }
 		device.MsgSecrets = messageSecrets{device.MsgSecrets, broken}
 		l.buffer = &buffer{EventBuffer: device.EventBuffer, broken: broken, ratchet: c.ratchet}
 		device.EventBuffer, device.SenderKeys = l.buffer, senderKeys{device.SenderKeys, broken}

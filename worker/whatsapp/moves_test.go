@@ -52,11 +52,14 @@ func TestMovesWhileMessagesArrive(t *testing.T) {
 	}
 	require.NoError(t, <-wrote)
 	require.Eventually(t, func() bool { return n.Waiting(n.Devices(own.User)[0]) == 0 }, patience, time.Millisecond, "all is acknowledged")
-	seen := map[string]string{}
+	type told struct { // of which the gateway makes a message's ID
+		chat, sender, id string
+		at               time.Time
+	}
+	seen := map[told]bool{}
 	for _, h := range all {
 		for _, e := range h.received() {
-			d := e.Data.(wire.ReceivedData)
-			seen[wire.EventID(h.id, e.Kind, e.Message, e.Sender)] = d.Message
+			seen[told{e.Data.(wire.ReceivedData).Chat, e.Sender, e.Message, e.Timestamp}] = true
 		}
 	}
 	require.Len(t, seen, messages)

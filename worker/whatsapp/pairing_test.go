@@ -47,3 +47,39 @@ func TestAPairingCodeLastsAsLongAsItSays(t *testing.T) {
 	require.NoError(t, err)
 	h.await(wire.StatusConnected, "")
 }
+
+// The codes of a connection are shown one after the other, each with its time, and after the last one a new connection brings more.
+func TestQRCodesTakeTurns(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := open(t, e, uuid.NewString(), 1)
+	h.await(wire.StatusQRRequired, "")
+	c := h.Conn.(*conn)
+	first := c.present()
+	require.WithinDuration(t, time.Now().Add(firstCode), *h.State().QRExpiresAt, 10*time.Second)
+	shown := map[string]bool{h.State().QR: true}
+	for range 5 {
+		first.turn(laterCode) // as its timer will
+		require.WithinDuration(t, time.Now().Add(laterCode), *h.State().QRExpiresAt, 10*time.Second)
+		shown[h.State().QR] = true
+	}
+	require.Len(t, shown, 6)
+	h.mu.Lock()
+	for _, e := range h.events {
+		if d, ok := e.Data.(wire.QRData); ok {
+			delete(shown, d.QR)
+		}
+	}
+	h.mu.Unlock()
+	require.Empty(t, shown, "each is told")
+	last := h.State().QR
+
+	first.turn(laterCode)
+	require.Eventually(t, func() bool { return c.present() != first && h.State().QR != last }, patience, time.Millisecond)
+	require.Equal(t, wire.StatusQRRequired, h.State().Status)
+	n.Scan(t, h.id)
+	h.await(wire.StatusConnected, "")
+	require.Zero(t, e.Stats().Reconnects, "nothing was wrong")
+}

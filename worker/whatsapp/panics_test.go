@@ -10,6 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.mau.fi/whatsmeow/store"
+	"go.mau.fi/whatsmeow/types"
+	"go.mau.fi/whatsmeow/types/events"
 
 	"kurir/wire"
 	"kurir/worker"
@@ -36,6 +39,28 @@ func TestAPanicBetweenConnectionsIsOutlived(t *testing.T) {
 	n.Server.Drop(n.of(id))
 	require.Eventually(t, once.Load, patience, time.Millisecond)
 	require.Eventually(t, connected, patience, time.Millisecond)
+	require.EqualValues(t, 1, e.Stats().Panics)
+}
+
+// numberless is a map of numbers and LIDs that panics.
+type numberless struct{ store.LIDStore }
+
+func (numberless) GetPNForLID(context.Context, types.JID) (types.JID, error) { panic("no number") }
+
+// A message whose author's name brings a panic is told by what WhatsApp calls him.
+func TestAMessageOutlivesItsAuthorsName(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	l := h.Conn.(*conn).present()
+	l.device.LIDs = numberless{l.device.LIDs}
+	lid := types.NewJID("77", types.HiddenUserServer)
+	l.handle(&events.Message{Message: text1("hello"), Info: types.MessageInfo{ID: "ID", Timestamp: time.Now(), MessageSource: types.MessageSource{Chat: lid, Sender: lid}}})
+	require.Len(t, h.received(), 1)
+	got := h.received()[0].Data.(wire.ReceivedData)
+	require.Equal(t, []string{"hello", "ID", lid.String(), lid.String()}, []string{got.Message, got.WhatsappID, got.Chat, got.Sender})
 	require.EqualValues(t, 1, e.Stats().Panics)
 }
 

@@ -10,7 +10,10 @@ import (
 )
 
 // people tells who somebody is. WhatsApp names people by number or by LID, and only sometimes says which belong together.
-type people struct{ device *store.Device }
+type people struct {
+	device *store.Device
+	broken func(error) // ends the link
+}
 
 // both is somebody's number and LID, as far as either is known. other is what the network said beside the JID.
 func (p people) both(ctx context.Context, jid, other types.JID) (number, lid types.JID) {
@@ -26,13 +29,14 @@ func (p people) both(ctx context.Context, jid, other types.JID) (number, lid typ
 	if own := p.own(); jid.User != "" && (jid.User == own.User || jid.User == p.ownLID().User) {
 		return own, p.ownLID()
 	}
-	// What is not known here is left open: an error of the store is no reason to hold back a message.
+	var err error // nobody is named by half because the database does not answer: it would be another chat
 	if number.IsEmpty() && !lid.IsEmpty() {
-		number, _ = p.device.LIDs.GetPNForLID(ctx, lid)
+		number, err = p.device.LIDs.GetPNForLID(ctx, lid)
 	}
 	if lid.IsEmpty() && !number.IsEmpty() {
-		lid, _ = p.device.LIDs.GetLIDForPN(ctx, number)
+		lid, err = p.device.LIDs.GetLIDForPN(ctx, number)
 	}
+	_ = stored(ctx, err, p.broken)
 	return number.ToNonAD(), lid.ToNonAD()
 }
 

@@ -24,12 +24,11 @@ import (
 // the handler has failed, as far as whatsmeow knows, and what it has decrypted stays in its buffer. Many may wait so at once;
 // a handler that waited itself would let one medium hold up all chats.
 func (l *link) message(e *events.Message) bool {
-	if l.ctx.Err() != nil { // WhatsApp tells the next link
-		return false
+	if l.ctx.Err() != nil {
+		return l.leave(e)
 	}
-	if e.SourceWebMsg != nil { // of an edit, whatsmeow has made the message that it edits
-		e.Info.ID = e.SourceWebMsg.GetKey().GetID()
-		e.UnwrapRaw()
+	if e.SourceWebMsg != nil {
+		asTold(e)
 	}
 	info, hash := e.Info, l.buffer.taken()
 	if info.Chat == types.StatusBroadcastJID { // what people show to all is written to nobody
@@ -43,12 +42,12 @@ func (l *link) message(e *events.Message) bool {
 		return true
 	}
 	if l.ctx.Err() != nil { // it may have been read by half
-		return false
+		return l.leave(e)
 	}
 	said.Again = e.RetryCount > 0 || e.SourceWebMsg != nil // by its author, or by the phone
 	event := received(said, info.Timestamp)
 	if e.SourceWebMsg != nil {
-		return l.toldAgain(event, l.fetch(info.Chat, said.medium))
+		return l.toldAgain(e, event, l.fetch(info.Chat, said.medium))
 	}
 	event.Ack = sync.OnceFunc(func() {
 		if leave, ok := l.c.busy(l); ok { // so that closing waits for it
@@ -62,10 +61,27 @@ func (l *link) message(e *events.Message) bool {
 	return false
 }
 
-// toldAgain hands over a message that the phone has told again, and waits until the gateway has it. The phone does not tell it a second
-// time, and whatsmeow acknowledges what the phone says when this returns, whatever it returns: so where the link ends first, it
-// returns when nothing can be said over it any more.
-func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
+// asTold makes a message that the phone tells again what it was: of an edit, whatsmeow has made the message that it edits, and of one
+// without a time, or with one that cannot be, one of 1970 or of a far future.
+func asTold(e *events.Message) {
+	e.Info.ID = e.SourceWebMsg.GetKey().GetID()
+	e.UnwrapRaw()
+	if now := time.Now(); e.Info.Timestamp.Unix() <= 0 || e.Info.Timestamp.After(now.Add(24*time.Hour)) {
+		e.Info.Timestamp = now
+	}
+}
+
+// leave leaves a message to the next link, which WhatsApp tells it. What the phone says whatsmeow acknowledges when this returns, whatever
+// it returns, and the phone does not tell it a second time: so it returns when nothing can be said over this link any more.
+func (l *link) leave(e *events.Message) bool {
+	if e.SourceWebMsg != nil {
+		<-l.over
+	}
+	return false
+}
+
+// toldAgain hands over a message that the phone has told again, and waits until the gateway has it.
+func (l *link) toldAgain(e *events.Message, event worker.Event, fetch worker.Fetch) bool {
 	defer l.intake.Hurry()()
 	stored := make(chan struct{})
 	event.Ack = sync.OnceFunc(func() { close(stored) })
@@ -74,8 +90,7 @@ func (l *link) toldAgain(event worker.Event, fetch worker.Fetch) bool {
 	case <-stored:
 		return true
 	case <-l.ctx.Done():
-		<-l.over
-		return false
+		return l.leave(e)
 	}
 }
 
@@ -105,19 +120,23 @@ func (l *link) unreadable(e *events.UndecryptableMessage) {
 func (l *link) read(e *events.Message) (s said, ok bool) {
 	ctx, cancel := context.WithTimeout(l.ctx, storeTimeout)
 	defer cancel()
-	done := false
+	s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
 	func() {
 		defer l.c.guard("reading a message")
 		e.Message = l.opened(ctx, e)
-		if s, ok = parse(e.Message); ok {
-			l.about(ctx, e, &s)
+		content, some := parse(e.Message)
+		if some {
+			l.about(ctx, e, &content)
 		}
-		done = true
+		s, ok = content, some
 	}()
-	if !done {
-		s, ok = said{ReceivedData: wire.ReceivedData{Type: message.Unknown}}, true
+	func() {
+		defer l.c.guard("naming who wrote a message")
+		l.place(ctx, e.Info, &s)
+	}()
+	if err := ctx.Err(); err != nil {
+		l.end(fmt.Errorf("%w: %w", errStorage, err))
 	}
-	l.place(ctx, e.Info, &s)
 	return s, ok
 }
 
@@ -151,6 +170,7 @@ func (l *link) place(ctx context.Context, info types.MessageInfo, s *said) {
 		chatAlt = info.RecipientAlt
 	}
 	s.WhatsappID, s.FromMe = info.ID, info.IsFromMe
+	s.Chat, s.Sender = info.Chat.ToNonAD().String(), info.Sender.ToNonAD().String() // should it panic below
 	s.Chat = l.people.name(ctx, info.Chat, chatAlt)
 	if info.Chat.Server == types.BroadcastServer && !info.IsFromMe { // somebody's list, of which nobody else is to know
 		s.Chat = l.people.name(ctx, info.Sender, info.SenderAlt)
@@ -173,7 +193,7 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 	switch s.Type {
 	case message.Poll:
 		if err := l.c.holder.keepPoll(ctx, e.Info.ID, s.Poll.Options); err != nil {
-			l.c.log.Warn("a poll's options are not kept, so its votes cannot be read", "error", redact(err.Error()))
+			l.failed(err)
 		}
 	case message.Vote:
 		var known bool
@@ -181,6 +201,16 @@ func (l *link) about(ctx context.Context, e *events.Message, s *said) {
 			s.Type, s.Poll = message.Unknown, nil // a vote without options would be one that is taken back
 		}
 	}
+}
+
+// failed ends the link, as the database did not do what a poll or a vote needs, so that WhatsApp delivers it again. What the database will never
+// take is said in the log only.
+func (l *link) failed(err error) {
+	if unfit(err) {
+		l.c.log.Info("a poll or a vote is told without its options: the database does not take what it says", "error", redact(err.Error()))
+		return
+	}
+	l.end(fmt.Errorf("%w: %w", errStorage, err))
 }
 
 // ref is the message that another one is about. In its key, "from me" is meant by who sent it.
@@ -216,7 +246,7 @@ func (l *link) refTo(ctx context.Context, id, author string) *message.Ref {
 func (l *link) votes(ctx context.Context, e *events.Message, poll string) (chosen []string, known bool) {
 	options, err := l.c.holder.poll(ctx, poll)
 	if err != nil {
-		l.end(fmt.Errorf("%w: %w", errStorage, err))
+		l.failed(err)
 		return nil, false
 	}
 	vote, err := l.client.DecryptPollVote(ctx, e)

@@ -115,6 +115,66 @@ func TestWhatThePhoneTellsAgainIsNotLost(t *testing.T) {
 	n.heard(t, h)
 }
 
+// A vote that is told again while the database does not give its poll comes again.
+func TestAVoteThatIsToldAgainIsNotLost(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h, _ := n.shelved(t, e)
+	ann := n.person(t, "+491")
+	poll, err := ann.Send(address(n.of(h.id)), ann.Client.BuildPollCreation("?", []string{"Tea", "Coffee"}, 1))
+	require.NoError(t, err)
+	h.awaitReceived(1)
+	n.heard(t, h)
+	info := &types.MessageInfo{ID: poll, MessageSource: types.MessageSource{Chat: address(n.of(h.id)), Sender: private, IsFromMe: true}}
+	vote, err := ann.Client.BuildPollVote(ctx, info, []string{"Tea"})
+	require.NoError(t, err)
+
+	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
+	require.NoError(t, err)
+	id, err := n.Withhold("+491", n.of(h.id), vote)
+	require.NoError(t, err)
+	h.await(wire.StatusReconnecting, reasonStorage)
+	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
+	require.NoError(t, err)
+	got := h.awaitReceived(2)[1]
+	require.Equal(t, []string{id, message.Vote}, []string{got.WhatsappID, got.Type})
+	require.Equal(t, []string{"Tea"}, got.Poll.Options)
+	n.heard(t, h)
+}
+
+// What the phone tells again to a link that ends is not answered before nothing can be said over it: whatsmeow would acknowledge it.
+func TestALinkThatEndsLeavesWhatIsToldAgainToTheNext(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	key := &waCommon.MessageKey{RemoteJID: proto.String(private.String()), ID: proto.String("AGAIN"), FromMe: proto.Bool(false)}
+	tell := func(l *link, m *waE2E.Message) {
+		t.Helper()
+		parsed, err := l.client.ParseWebMessage(types.EmptyJID, &waWeb.WebMessageInfo{Key: key, Message: m, MessageTimestamp: proto.Uint64(1_800_000_000)})
+		require.NoError(t, err)
+		require.False(t, l.handle(parsed))
+		select {
+		case <-l.over:
+		default:
+			require.Fail(t, "the link is not over")
+		}
+	}
+	l := h.Conn.(*conn).present()
+	l.end(errLost)
+	tell(l, text1("too late"))
+
+	h.deliver(sendOf("linked again"))
+	_, err := e.pool.Exec(context.Background(), "DROP TABLE kurir_polls")
+	require.NoError(t, err)
+	tell(h.Conn.(*conn).present(), &waE2E.Message{PollUpdateMessage: &waE2E.PollUpdateMessage{PollCreationMessageKey: key}})
+	require.Empty(t, h.received())
+}
+
 // Of an edit that the phone tells again, whatsmeow makes the message that it edits.
 func TestAnEditThatIsToldAgainIsOne(t *testing.T) {
 	t.Parallel()
@@ -167,4 +227,24 @@ func TestCopiesAreToldAsSuch(t *testing.T) {
 	_, err = ann.Write(address(n.of(h.id)), "once")
 	require.NoError(t, err)
 	require.False(t, h.awaitReceived(3)[2].Again, "it costs nothing where there is one copy")
+}
+
+// A message that the phone tells without the time, or with an impossible one, is as of now.
+func TestWhatIsToldAgainWithoutATimeIsOfNow(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	e := n.engine(t)
+	ended(t, e)
+	h := n.linked(t, e)
+	l := h.Conn.(*conn).present()
+	key := &waCommon.MessageKey{RemoteJID: proto.String(private.String()), ID: proto.String("TIMELESS"), FromMe: proto.Bool(false)}
+	for _, at := range []*uint64{nil, proto.Uint64(1 << 40), proto.Uint64(1 << 63)} {
+		m, err := l.client.ParseWebMessage(types.EmptyJID, &waWeb.WebMessageInfo{Key: key, Message: text1("when?"), MessageTimestamp: at})
+		require.NoError(t, err)
+		require.True(t, l.handle(m))
+	}
+	require.Len(t, h.received(), 3)
+	for _, got := range h.received() {
+		require.WithinDuration(t, time.Now(), got.Timestamp, time.Minute)
+	}
 }

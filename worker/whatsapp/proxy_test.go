@@ -1,3 +1,8 @@
+//go:build !race
+
+// Not under the race detector: whatsmeow reads and writes its socket without a lock where a connection breaks, as it does behind a proxy
+// that ends.
+
 package whatsapp
 
 import (

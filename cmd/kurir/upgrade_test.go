@@ -123,6 +123,10 @@ func before(t *testing.T) (source string, ok bool) {
 	return source, true
 }
 
+// meant are the tests of the version before which say the opposite of what the newest migration is for: which months there are, and
+// are sealed, from the start. The next migration empties it.
+const meant = "^(TestAddPartitions|TestAddPartitionsBesideABackup|TestAMonthIsSealedWhenNothingWaitsInIt)$"
+
 // TestQueriesOfTheVersionBefore runs the tests that the version before has of its queries on the new schema.
 func TestQueriesOfTheVersionBefore(t *testing.T) {
 	source, ok := before(t)
@@ -136,7 +140,7 @@ func TestQueriesOfTheVersionBefore(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(filepath.Join(source, "migrations", filepath.Base(file)), content, 0o600))
 	}
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-timeout=20m", "./models")
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-timeout=20m", "-skip="+meant, "./models")
 	cmd.Dir = source
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)

@@ -55,6 +55,18 @@ func TestWhatIsShownOnceIsToldWithoutContent(t *testing.T) {
 	n.heard(t, h)
 }
 
+// withoutPolls has the database give and take no polls, until restore is called.
+func withoutPolls(t *testing.T, e *Engine) (restore func()) {
+	t.Helper()
+	rename := func(from, to string) {
+		t.Helper()
+		_, err := e.pool.Exec(context.Background(), "ALTER TABLE "+from+" RENAME TO "+to)
+		require.NoError(t, err)
+	}
+	rename("kurir_polls", "kurir_polls_away")
+	return func() { t.Helper(); rename("kurir_polls_away", "kurir_polls") }
+}
+
 // A vote in a poll that the session has not seen is no vote that is taken back, and one that cannot be looked up comes again.
 func TestVotesThatCannotBeRead(t *testing.T) {
 	t.Parallel()
@@ -84,13 +96,11 @@ func TestVotesThatCannotBeRead(t *testing.T) {
 	require.Empty(t, back.Poll.Options, "taken back")
 	n.heard(t, h)
 
-	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
-	require.NoError(t, err)
+	restore := withoutPolls(t, e)
 	vote(poll, "Coffee")
 	h.await(wire.StatusReconnecting, reasonStorage)
 	require.Len(t, h.received(), 3)
-	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
-	require.NoError(t, err)
+	restore()
 	require.Equal(t, []string{"Coffee"}, h.awaitReceived(4)[3].Poll.Options)
 	n.heard(t, h)
 
@@ -112,14 +122,12 @@ func TestAPollIsNotTakenWithoutItsOptions(t *testing.T) {
 	ended(t, e)
 	h := n.linked(t, e)
 	ann, own := n.person(t, "+491"), address(n.of(h.id))
-	_, err := e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
-	require.NoError(t, err)
+	restore := withoutPolls(t, e)
 	poll, err := ann.Send(own, ann.Client.BuildPollCreation("?", []string{"Tea", "Coffee"}, 1))
 	require.NoError(t, err)
 	h.await(wire.StatusReconnecting, reasonStorage)
 	require.Empty(t, h.received())
-	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
-	require.NoError(t, err)
+	restore()
 	require.Equal(t, message.Poll, h.awaitReceived(1)[0].Type)
 	info := &types.MessageInfo{ID: poll, MessageSource: types.MessageSource{Chat: own, Sender: private, IsFromMe: true}}
 	vote, err := ann.Client.BuildPollVote(ctx, info, []string{"Coffee"})

@@ -132,13 +132,11 @@ func TestAVoteThatIsToldAgainIsNotLost(t *testing.T) {
 	vote, err := ann.Client.BuildPollVote(ctx, info, []string{"Tea"})
 	require.NoError(t, err)
 
-	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls RENAME TO kurir_polls_away")
-	require.NoError(t, err)
+	restore := withoutPolls(t, e)
 	id, err := n.Withhold("+491", n.of(h.id), vote)
 	require.NoError(t, err)
 	h.await(wire.StatusReconnecting, reasonStorage)
-	_, err = e.pool.Exec(ctx, "ALTER TABLE kurir_polls_away RENAME TO kurir_polls")
-	require.NoError(t, err)
+	restore()
 	got := h.awaitReceived(2)[1]
 	require.Equal(t, []string{id, message.Vote}, []string{got.WhatsappID, got.Type})
 	require.Equal(t, []string{"Tea"}, got.Poll.Options)

@@ -260,7 +260,7 @@ SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY
 	insertEnd = `
 FROM input f JOIN moved m ON m.id = f.session_uid
 WHERE f.quota IS NULL OR m.quota_epoch IS NULL OR f.quota = m.quota_epoch
-ON CONFLICT (id) DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING id, (SELECT m.held FROM moved m WHERE m.id = messages.session_uid)`
 
 	// insertTexts is for batches in which no message has more than its text, which is most.

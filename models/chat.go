@@ -42,9 +42,13 @@ RETURNING session_uid, chat`
 // cool-down. It answers the sessions whose lanes have work by that. It is a statement of its own, behind the one that noted
 // the chats, so that it sees what was parked while that waited.
 const freeSQL = `
-WITH t AS (SELECT * FROM unnest($1::uuid[], $2::text[]) AS t (session_uid, chat)), freed AS (
-	UPDATE messages m SET waiting_for = NULL, next_attempt_at = NULL FROM t
-	WHERE m.session_uid = t.session_uid AND m.chat = t.chat AND m.status = 'PENDING' AND m.waiting_for = 'new_chat_limit' AND m.next_attempt_at IS NOT NULL
+WITH parked AS MATERIALIZED (
+	SELECT m.id FROM unnest($1::uuid[], $2::text[]) AS t (session_uid, chat) CROSS JOIN LATERAL (
+		SELECT id FROM messages WHERE session_uid = t.session_uid AND chat = t.chat AND next_attempt_at IS NOT NULL AND status IN ('PENDING', 'SENDING')
+			AND status = 'PENDING' AND waiting_for = 'new_chat_limit' OFFSET 0) m
+), freed AS (
+	UPDATE messages m SET waiting_for = NULL, next_attempt_at = NULL FROM parked p
+	WHERE m.id = ANY(ARRAY[p.id]) AND m.status || '' = 'PENDING' AND m.waiting_for || '' = 'new_chat_limit' AND m.next_attempt_at IS NOT NULL
 	RETURNING m.session_uid
 )
 SELECT session_uid FROM freed

@@ -27,15 +27,16 @@ type Event struct {
 // circle. A webhook that is switched off gets its deliveries too: its lane is closed, so they wait. Whether it is open is
 // read of the row that is locked, so that none is forgotten when it opens at this moment.
 const emit = `
-inserted AS (
+owned AS (
+	SELECT e.*, s.user_id FROM ev e CROSS JOIN LATERAL (SELECT user_id FROM sessions WHERE uid = e.session_uid LIMIT 1) s
+), inserted AS (
 	INSERT INTO events (id, user_id, session_uid, type, data, created_at, trace)
-	SELECT e.id, s.user_id, e.session_uid, e.type, e.data, e.at, e.trace FROM ev e JOIN sessions s ON s.uid = e.session_uid
+	SELECT id, user_id, session_uid, type, data, at, trace FROM owned
 ), hits AS (
-	SELECT e.id, e.type, e.ord, w.id AS webhook_id FROM ev e
-	JOIN webhooks w ON w.session_uid = e.session_uid AND w.events && ARRAY['*', e.type]
-	UNION ALL
-	SELECT e.id, e.type, e.ord, w.id FROM ev e JOIN sessions s ON s.uid = e.session_uid
-	JOIN webhooks w ON w.user_id = s.user_id AND w.session_uid IS NULL AND w.events && ARRAY['*', e.type]
+	SELECT e.id, e.type, e.ord, w.id AS webhook_id FROM owned e CROSS JOIN LATERAL (
+		(SELECT id FROM webhooks WHERE session_uid = e.session_uid AND events && ARRAY['*', e.type] OFFSET 0)
+		UNION ALL
+		(SELECT id FROM webhooks WHERE user_id = e.user_id AND session_uid IS NULL AND events && ARRAY['*', e.type] OFFSET 0)) w
 ), ` + deliver
 
 // deliver is the end of emit: it follows hits (id, type, ord, webhook_id).
@@ -43,7 +44,7 @@ const deliver = `
 counts AS (
 	SELECT webhook_id, count(*) AS n FROM hits GROUP BY webhook_id
 ), locked AS (
-	SELECT l.id FROM lanes l JOIN counts c ON c.webhook_id = l.id ORDER BY l.id FOR UPDATE OF l
+	SELECT id FROM lanes WHERE id = ANY(ARRAY(SELECT webhook_id FROM counts)) ORDER BY id FOR UPDATE
 ), moved AS (
 	UPDATE lanes l SET next_seq = l.next_seq + c.n,
 		next_due_at = CASE WHEN l.open THEN least(coalesce(l.next_due_at, now()), now()) ELSE l.next_due_at END

@@ -56,7 +56,7 @@ const (
 	unsettledMessage = `c.session_uid = $1 AND c.status = 'SENDING' AND (c.next_attempt_at <= now() OR c.next_attempt_at IS NULL AND c.generation < $2) AND NOT ` + behindDoubt
 
 	behindDoubt = `EXISTS (SELECT 1 FROM messages b WHERE b.session_uid = $1 AND b.status = 'SENDING' AND b.chat = c.chat
-		AND b.seq < c.seq AND b.next_attempt_at > now())`
+		AND b.seq < c.seq AND b.next_attempt_at > now() OFFSET 0)`
 
 	// freeMessage was never tried, is due and not held.
 	freeMessage = `c.session_uid = $1 AND c.status = 'PENDING' AND c.next_attempt_at IS NULL AND (c.send_at IS NULL OR c.send_at <= now())`
@@ -65,7 +65,7 @@ const (
 	// inner query is that of the index messages_held.
 	blockedMessage = `EXISTS (SELECT 1 FROM messages b WHERE b.session_uid = $1 AND b.chat = c.chat
 		AND b.next_attempt_at IS NOT NULL AND b.status IN ('PENDING', 'SENDING')
-		AND CASE b.status WHEN 'SENDING' THEN b.next_attempt_at > now() ELSE b.seq < c.seq AND coalesce(b.send_at <= now(), true) END)`
+		AND CASE b.status WHEN 'SENDING' THEN b.next_attempt_at > now() ELSE b.seq < c.seq AND coalesce(b.send_at <= now(), true) END OFFSET 0)`
 
 	// warmChat says that somebody in the chat of c wrote within pacing.WarmFor. inWarmChat says the same, for statements that go
 	// through many messages: the COALESCE has PostgreSQL read the warm chats once and hash them.
@@ -84,9 +84,9 @@ const (
 	  AND NOT EXISTS (SELECT 1 FROM messages b WHERE b.session_uid = $1 AND b.chat = c.chat
 		AND b.next_attempt_at IS NOT NULL AND b.status IN ('PENDING', 'SENDING')
 		AND CASE b.status WHEN 'SENDING' THEN b.next_attempt_at > now()
-			ELSE b.seq < c.seq AND b.waiting_for IS DISTINCT FROM 'new_chat_limit' AND coalesce(b.send_at <= now(), true) END)
+			ELSE b.seq < c.seq AND b.waiting_for IS DISTINCT FROM 'new_chat_limit' AND coalesce(b.send_at <= now(), true) END OFFSET 0)
 	  AND NOT EXISTS (SELECT 1 FROM messages e WHERE e.session_uid = $1 AND e.status = 'PENDING' AND e.next_attempt_at IS NULL
-		AND e.seq < c.seq AND e.chat = c.chat AND (e.send_at IS NULL OR e.send_at <= now()))
+		AND e.seq < c.seq AND e.chat = c.chat AND (e.send_at IS NULL OR e.send_at <= now()) OFFSET 0)
 	ORDER BY c.priority DESC, c.seq LIMIT 1`
 
 	// firstParked is the first message of the chat n.

@@ -451,7 +451,7 @@ func (g *ingestion) insertInbound(ctx context.Context, list []parsed) error {
 				message_type, content, media_url, filename, caption, status, whatsapp_id, sent_at, delivered_at, created_at,
 				media_id, media, details, error_code, error_message)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $17, $19, $20, $21, $22, $23)
-			ON CONFLICT (id) DO NOTHING`,
+			ON CONFLICT DO NOTHING`,
 			m.ID, m.SessionUID, m.Direction, m.Chat, m.FromNumber, m.FromLID, m.FromName, m.FromMe, m.ToNumber,
 			m.MessageType, m.Content, m.MediaURL, m.Filename, m.Caption, m.Status, m.WhatsappID, m.SentAt, m.DeliveredAt,
 			m.MediaID, m.Media, m.Details, m.ErrorCode, m.ErrorMessage).

@@ -193,9 +193,11 @@ func maxID(a, b uuid.UUID) uuid.UUID {
 // has been done. What another transaction has in hand is passed over: an edit makes the document itself.
 func IndexWords(ctx context.Context, q Querier, limit int) (int, error) {
 	tag, err := q.Exec(ctx, `WITH pick AS (
-			SELECT session_uid, chat, id FROM message_index WHERE todo ORDER BY id DESC LIMIT $1 FOR UPDATE SKIP LOCKED)
-		UPDATE message_index i SET todo = false, document = kurir_document(m.session_uid, m.message_type, m.content, m.caption, m.filename, m.deleted_at)
-		FROM pick p JOIN messages m ON m.session_uid = p.session_uid AND m.id = p.id
-		WHERE i.session_uid = p.session_uid AND i.chat = p.chat AND i.id = p.id`, limit)
+			SELECT session_uid, chat, id FROM message_index WHERE todo ORDER BY id DESC LIMIT $1 FOR UPDATE SKIP LOCKED
+		), made AS MATERIALIZED (
+			SELECT p.*, m.document FROM pick p CROSS JOIN LATERAL (
+				SELECT kurir_document(session_uid, message_type, content, caption, filename, deleted_at) AS document FROM messages WHERE id = p.id LIMIT 1) m)
+		UPDATE message_index i SET todo = false, document = d.document
+		FROM made d WHERE i.session_uid = d.session_uid AND i.chat = d.chat AND i.id = d.id`, limit)
 	return int(tag.RowsAffected()), err
 }

@@ -56,7 +56,7 @@ type Tx = bun.Tx
 // A join is written so that its plan cannot depend on how many rows there were when it was made: as LATERAL with a LIMIT or an OFFSET 0, which keep it
 // from being made a plain join, as NOT EXISTS (… OFFSET 0), or, where rows are changed that another statement found, as id = ANY(ARRAY[found.id]), which
 // nothing but a look-up for each of them fits. With id = found.id, or with a range of IDs, which counts as one row of a small table, going through all
-// seems as cheap. An expression such as status || ” keeps PostgreSQL from a partial index that is small today.
+// seems as cheap. A status with an empty text behind it is an expression, which keeps PostgreSQL from a partial index that is small today.
 var settings = map[string]string{
 	"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off", "jit": "off",
 	// A statement that takes longer has lost its caller: requests and jobs are shorter than this. In milliseconds.

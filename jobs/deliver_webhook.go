@@ -232,7 +232,7 @@ type target struct {
 
 // target reads the webhook and opens its secrets; nil if it is gone or switched off.
 func (d *deliverer) target(ctx context.Context, id uuid.UUID) (*target, error) {
-	w, err := models.WebhookByID(ctx, d.db, id)
+	w, err := models.WebhookToServe(ctx, d.db.Pool, id)
 	if ok, err := models.Found(err); err != nil || !ok || !w.IsActive {
 		return nil, err
 	}

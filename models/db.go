@@ -7,6 +7,7 @@ package models
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -103,8 +104,31 @@ func OpenAt(at Place, name string, maxConns int, tracers ...pgx.QueryTracer) (*D
 	if db.Pool, err = pgxpool.NewWithConfig(context.Background(), cfg); err != nil {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
-	db.DB = bun.NewDB(stdlib.OpenDBFromPool(db.Pool), pgdialect.New(), bun.WithDiscardUnknownColumns())
+	plain := sql.OpenDB(unprepared{stdlib.GetPoolConnector(db.Pool)})
+	plain.SetMaxIdleConns(0) // the pool keeps them
+	db.DB = bun.NewDB(plain, pgdialect.New(), bun.WithDiscardUnknownColumns())
 	return db, nil
+}
+
+// unprepared has bun's queries run without preparing them first. bun writes values into their text, so each is another statement, of which
+// pgx would keep hundreds on each connection, here and in PostgreSQL, where each takes some 30 KB.
+type unprepared struct{ driver.Connector }
+
+func (u unprepared) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := u.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return unpreparedConn{conn.(*stdlib.Conn)}, nil
+}
+
+type unpreparedConn struct{ *stdlib.Conn }
+
+func (c unpreparedConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if len(args) == 0 {
+		args = []driver.NamedValue{{Ordinal: 1, Value: pgx.QueryExecModeExec}}
+	}
+	return c.Conn.QueryContext(ctx, query, args)
 }
 
 // configOf reads a variable that says where a database is. Its error does not tell the password.

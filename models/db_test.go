@@ -2,6 +2,7 @@ package models_test
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 	"time"
 
@@ -197,4 +198,22 @@ func TestLastStatementsAreTold(t *testing.T) {
 	require.False(t, trail.Told())
 	require.Equal(t, "changed true", lines())
 	e.idle()
+}
+
+// bun writes values into its queries: prepared, each would stay on its connection, here and in PostgreSQL.
+func TestQueriesOfBunAreNotKept(t *testing.T) {
+	db := modelstest.DB(t)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close()) }()
+	prepared := func() (n int) {
+		require.NoError(t, conn.QueryRowContext(t.Context(), "SELECT count(*) FROM pg_prepared_statements").Scan(&n))
+		return n
+	}
+	before := prepared()
+	for range 20 {
+		_, err := models.WebhookByID(t.Context(), conn, models.NewID())
+		require.ErrorIs(t, err, sql.ErrNoRows)
+	}
+	require.Equal(t, before, prepared())
 }

@@ -88,12 +88,7 @@ func (r *rig) sentBetween(ctx context.Context, from, until time.Time) (figures, 
 		return f, err
 	}
 	f.PerSecond = f.Count / f.Seconds
-	backlog, err := models.BacklogOf(ctx, r.db.Pool, models.LaneMessages)
-	if err != nil {
-		return f, err
-	}
-	f.More["waiting at the end"] = float64(backlog.Rows)
-	if err := r.settled(ctx); err != nil {
+	if f.More["waiting at the end"], err = r.settled(ctx); err != nil {
 		return f, err
 	}
 	err = r.db.Pool.QueryRow(ctx, `SELECT coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY took), 0), coalesce(percentile_cont(0.95) WITHIN GROUP (ORDER BY took), 0),
@@ -124,10 +119,15 @@ func (r *rig) eachSecond(ctx context.Context, query string, args ...any) (list [
 	return list, rows.Err()
 }
 
-// settled waits until nothing waits to be sent.
-func (r *rig) settled(ctx context.Context) error {
-	return eventually(ctx, drainedAfter, "everything is sent", func() (bool, string) {
+// settled waits until nothing waits to be sent, and says how much did at first.
+func (r *rig) settled(ctx context.Context) (waiting float64, err error) {
+	waiting = -1
+	err = eventually(ctx, drainedAfter, "everything is sent", func() (bool, string) {
 		b, err := models.BacklogOf(ctx, r.db.Pool, models.LaneMessages)
+		if err == nil && waiting < 0 {
+			waiting = float64(b.Rows)
+		}
 		return err == nil && b.Rows == 0, fmt.Sprint(b, err)
 	})
+	return waiting, err
 }

@@ -9,8 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-
-	"kurir/models"
 )
 
 // curve is something that was looked at again and again, such as the memory of a process.
@@ -49,12 +47,8 @@ func soak(ctx context.Context, b *bench) error {
 		f := t.figures()
 		f.charge(costs)
 		f.Curves = <-curves
-		backlog, err := models.BacklogOf(ctx, r.db.Pool, models.LaneMessages)
-		if err != nil {
-			return err
-		}
-		f.More = map[string]float64{"waiting at the end": float64(backlog.Rows)}
-		if err := r.settled(ctx); err != nil {
+		f.More = map[string]float64{}
+		if f.More["waiting at the end"], err = r.settled(ctx); err != nil {
 			return err
 		}
 		if err := r.allShown(ctx, before, t.done); err != nil {

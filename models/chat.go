@@ -40,7 +40,7 @@ RETURNING session_uid, chat`
 
 // freeSQL lets go of what the caps on new chats held for such chats: whoever wrote may be answered whatever they say, and in a
 // cool-down. It answers the sessions whose lanes have work by that. It is a statement of its own, behind the one that noted
-// the chats, so that it sees what was parked while that waited.
+// the chats, so that it sees what was parked while that waited. Its first condition on the status is that of the index messages_held.
 const freeSQL = `
 WITH parked AS MATERIALIZED (
 	SELECT m.id FROM unnest($1::uuid[], $2::text[]) AS t (session_uid, chat) CROSS JOIN LATERAL (

@@ -111,7 +111,7 @@ func OpenAt(at Place, name string, maxConns int, tracers ...pgx.QueryTracer) (*D
 }
 
 // unprepared has bun's queries run without preparing them first. bun writes values into their text, so each is another statement, of which
-// pgx would keep hundreds on each connection, here and in PostgreSQL, where each takes some 30 KB.
+// pgx would keep hundreds on each connection, here and in PostgreSQL.
 type unprepared struct{ driver.Connector }
 
 func (u unprepared) Connect(ctx context.Context) (driver.Conn, error) {

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strconv"
 	"syscall"
 	_ "time/tzdata" // TZ works where no time zones are installed, as in our image
@@ -26,6 +27,9 @@ import (
 var version = "dev"
 
 func main() {
+	if os.Getenv("GOGC") == "" { // what is live is small: a sixth less memory for a few hundredths of processor time
+		debug.SetGCPercent(50)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr)
 	stop()

@@ -164,11 +164,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	for _, q := range []struct {
 		name        string
 		concurrency int
-		look        time.Duration // how often an empty queue is looked into: asynq's default, 1 s, would be our latency
-	}{{QueueTicks, 8, 100 * time.Millisecond}, {QueueControl, 24, 50 * time.Millisecond}, {QueueMessages, r.cfg.Concurrency, 10 * time.Millisecond}, {QueueWebhooks, r.cfg.Concurrency, 10 * time.Millisecond},
-		{QueueMedia, mediaConcurrency, 100 * time.Millisecond}} {
-		server := asynq.NewServerFromRedisClient(r.redis, asynq.Config{
-			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: q.look,
+	}{{QueueTicks, 8}, {QueueControl, 24}, {QueueMessages, r.cfg.Concurrency}, {QueueWebhooks, r.cfg.Concurrency}, {QueueMedia, mediaConcurrency}} {
+		server := asynq.NewServerFromRedisClient(awaitQueue(r.redis, q.name, ctx.Done()), asynq.Config{
+			Queues: map[string]int{q.name: 1}, Concurrency: q.concurrency, TaskCheckInterval: queueLook,
 			ShutdownTimeout: 25 * time.Second,
 			Logger:          asynqLog{r.log.With("queue", q.name)}, LogLevel: asynq.WarnLevel,
 			IsFailure: func(err error) bool { return err != nil },

@@ -43,7 +43,7 @@ func readOptions(args []string) (*options, error) {
 	f.DurationVar(&o.warmup, "warmup", 5*time.Second, "how long each case runs before it is measured")
 	f.DurationVar(&o.idle, "idle", time.Minute, "how long idle processes are watched")
 	f.DurationVar(&o.soakTime, "soak", 30*time.Minute, "how long the soak lasts, which all does not include")
-	f.IntVar(&o.soakRate, "soak-rate", 1000, "messages a second of the soak: take half of what e2e reaches")
+	f.IntVar(&o.soakRate, "soak-rate", 300, "messages a second of the soak: each has a webhook, so take less than half of what e2e reaches")
 	f.DurationVar(&o.limit, "limit", 3*time.Hour, "ends everything, with what was measured so far")
 	f.IntVar(&o.few, "few", 50, "sessions of most scenarios")
 	f.IntVar(&o.many, "many", 1000, "sessions of the large ones")

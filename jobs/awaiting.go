@@ -14,8 +14,8 @@ const queueWait = time.Second
 // queueLook is asynq's pause after an empty answer: between two waits, and while a queue is paused.
 const queueLook = 10 * time.Millisecond
 
-// awaiting is the client of an asynq server that has one queue. asynq asks for a task again and again, and each empty answer costs both sides as
-// much as a full one. Here the answer waits until there is one: moving the last task of the queue to where it is changes nothing, and
+// awaiting is the client of an asynq server that has one queue. asynq asks for a task again and again, and what comes waits
+// for the next time. Here the answer waits until there is one: moving the last task of the queue to where it is changes nothing, and
 // Redis holds the command back while there is none. Where Redis cannot do that, asynq goes on asking.
 type awaiting struct {
 	redis.UniversalClient

@@ -34,7 +34,6 @@ func TestAnEmptyQueueIsWaitedAt(t *testing.T) {
 	client := redis.NewClient(options)
 	t.Cleanup(func() { _ = client.Close() })
 	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
 	asked := &asking{UniversalClient: client}
 	server := asynq.NewServerFromRedisClient(awaitQueue(asked, "empty", ctx.Done()), asynq.Config{Queues: map[string]int{"empty": 1},
 		Concurrency: 4, TaskCheckInterval: time.Millisecond, LogLevel: asynq.FatalLevel})
@@ -43,6 +42,10 @@ func TestAnEmptyQueueIsWaitedAt(t *testing.T) {
 		done <- string(task.Payload())
 		return nil
 	})))
+	t.Cleanup(func() {
+		stop()
+		server.Shutdown()
+	})
 	queue := asynq.NewClientFromRedisClient(client)
 	for _, text := range []string{"a", "b", "c"} {
 		_, err := queue.Enqueue(asynq.NewTask("x", []byte(text)), asynq.Queue("empty"))
@@ -52,7 +55,5 @@ func TestAnEmptyQueueIsWaitedAt(t *testing.T) {
 	before := asked.n.Load()
 	time.Sleep(2 * time.Second)
 	require.Less(t, asked.n.Load()-before, int64(20)) // without: a thousand
-	stop()
-	server.Shutdown()
 	require.Zero(t, client.LLen(t.Context(), "asynq:{empty}:pending").Val())
 }

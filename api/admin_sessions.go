@@ -127,7 +127,7 @@ func (a *API) setSessionPause(ctx context.Context, in *PauseSessionInput, paused
 		return nil, stored(err)
 	}
 	if !paused {
-		a.waker.Messages(s.UID)
+		a.waker.Messages(models.Woken{Lane: s.UID})
 	}
 	return pause(since), nil
 }
@@ -160,7 +160,7 @@ func (a *API) setUserPause(ctx context.Context, in *PauseUserInput, paused bool)
 	}); err != nil {
 		return nil, stored(err)
 	}
-	a.waker.Messages(lanes...)
+	a.waker.Messages(models.Unheld(lanes...)...)
 	return pause(since), nil
 }
 

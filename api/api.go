@@ -154,7 +154,7 @@ func New(cfg Config, db *models.DB, client redis.UniversalClient, vault *models.
 		readiness: readiness{checks: checks}, started: time.Now(),
 		uploads: newUploads(cfg.Uploads), intakes: newUploads(cfg.Uploads)}
 	a.tokenKeys = newTokenKeys(append([][]byte{cfg.JWTSecret}, cfg.MoreJWTSecrets...))
-	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []uuid.UUID, batch int) {
+	a.accepter = models.NewAccepter(db.Pool, log, func(lanes []models.Woken, batch int) {
 		metrics.AcceptBatch(batch)
 		metrics.Messages("accepted", batch)
 		a.waker.Messages(lanes...)

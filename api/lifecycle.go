@@ -167,7 +167,7 @@ func (a *API) retryMessage(ctx context.Context, in *RetryInput) (*Started[SentDa
 	if err := models.RetryMessage(ctx, a.db, m, force, until); err != nil {
 		return nil, stored(err)
 	}
-	a.waker.Messages(s.UID)
+	a.waker.Messages(models.Woken{Lane: s.UID})
 	return a.sent(ctx, m.ID, SendHeaders{Prefer: in.Prefer})
 }
 
@@ -230,7 +230,7 @@ func (a *API) cancelMessages(ctx context.Context, in *CancelInput) (*Reply[Cance
 		}
 		a.waker.Webhooks(woken...)
 		if done.Cancelled += n; n > 0 {
-			a.waker.Messages(s.UID)
+			a.waker.Messages(models.Woken{Lane: s.UID})
 		}
 		if next == 0 {
 			done.More = false

@@ -38,7 +38,7 @@ func (a *API) testWebhook(ctx context.Context, in *TestWebhookInput) (*Started[D
 	if err != nil {
 		return nil, stored(err)
 	}
-	a.waker.Webhooks(w.ID)
+	a.waker.Webhooks(models.Woken{Lane: w.ID})
 	return a.tried(ctx, delivery, 0, waitOf(in.Prefer))
 }
 
@@ -133,6 +133,6 @@ func (a *API) replayDelivery(ctx context.Context, in *ReplayDeliveryInput) (*Sta
 	if err := a.db.InPgxTx(ctx, func(tx pgx.Tx) error { return models.ReplayDelivery(ctx, tx, d) }); err != nil {
 		return nil, stored(err)
 	}
-	a.waker.Webhooks(w.ID)
+	a.waker.Webhooks(models.Woken{Lane: w.ID})
 	return a.tried(ctx, d.ID, d.Attempts, waitOf(in.Prefer))
 }

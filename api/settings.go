@@ -129,7 +129,7 @@ func (a *API) updateSession(ctx context.Context, in *UpdateSessionInput) (*Reply
 		return nil, stored(err)
 	}
 	if change.Settings != nil {
-		a.waker.Messages(s.UID)
+		a.waker.Messages(models.Woken{Lane: s.UID})
 	}
 	return a.getSession(ctx, &in.SessionPath)
 }

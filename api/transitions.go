@@ -25,38 +25,38 @@ type Transition struct {
 }
 
 func (a *API) startSession(ctx context.Context, in *TransitionInput) (*Started[Transition], error) {
-	return a.transition(ctx, in, models.KindStartSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []uuid.UUID, error) {
+	return a.transition(ctx, in, models.KindStartSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []models.Woken, error) {
 		return models.StartSession(ctx, tx, uid, false)
 	})
 }
 
 func (a *API) restartSession(ctx context.Context, in *TransitionInput) (*Started[Transition], error) {
-	return a.transition(ctx, in, models.KindStartSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []uuid.UUID, error) {
+	return a.transition(ctx, in, models.KindStartSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []models.Woken, error) {
 		return models.StartSession(ctx, tx, uid, true)
 	})
 }
 
 func (a *API) stopSession(ctx context.Context, in *TransitionInput) (*Started[Transition], error) {
-	return a.transition(ctx, in, models.KindStopSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []uuid.UUID, error) {
+	return a.transition(ctx, in, models.KindStopSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []models.Woken, error) {
 		job, err := models.StopSession(ctx, tx, uid)
 		return job, nil, err
 	})
 }
 
 func (a *API) logoutSession(ctx context.Context, in *TransitionInput) (*Started[Transition], error) {
-	return a.transition(ctx, in, models.KindLogoutSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []uuid.UUID, error) {
+	return a.transition(ctx, in, models.KindLogoutSession, func(tx pgx.Tx, uid uuid.UUID) (uuid.UUID, []models.Woken, error) {
 		return models.LogOutSession(ctx, tx, uid)
 	})
 }
 
 // transition changes what should be of a session, and starts the job that makes it so.
-func (a *API) transition(ctx context.Context, in *TransitionInput, kind string, change func(pgx.Tx, uuid.UUID) (uuid.UUID, []uuid.UUID, error)) (*Started[Transition], error) {
+func (a *API) transition(ctx context.Context, in *TransitionInput, kind string, change func(pgx.Tx, uuid.UUID) (uuid.UUID, []models.Woken, error)) (*Started[Transition], error) {
 	s, err := a.ownSession(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	var job uuid.UUID
-	var webhooks []uuid.UUID
+	var webhooks []models.Woken
 	err = a.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
 		job, webhooks, err = change(tx, s.UID)
 		return err

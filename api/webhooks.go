@@ -133,7 +133,7 @@ func (a *API) changeWebhook(ctx context.Context, session string, change func(con
 	if err != nil {
 		return nil, stored(err)
 	}
-	a.waker.Webhooks(w.ID)
+	a.waker.Webhooks(models.Woken{Lane: w.ID})
 	return a.shown(ctx, w, session, secret)
 }
 

@@ -76,10 +76,9 @@ type deliverer struct {
 // run drains one webhook's lane. A failed delivery is no failure of the job: it is written down and comes again on the
 // schedule. A killed runner's deliveries under way are delivered again; the subscriber knows them by webhook-id.
 func (d *deliverer) run(ctx context.Context, p DeliverWebhook) error {
-	d.queue.taken(ctx, p.WebhookID)
 	more, err := d.lanes.drain(ctx, p.WebhookID, models.LaneWebhook, d.round)
 	if more {
-		d.waker.Webhooks(p.WebhookID)
+		d.waker.Webhooks(models.Woken{Lane: p.WebhookID})
 	}
 	return err
 }
@@ -176,7 +175,7 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 	}
 	// Failures are measured against what went out at once, not against the whole round.
 	width = width.After(batch, time.Now())
-	done := step{}
+	done := step{keep: batch.Failed == 0}
 	if cut {
 		width, done.pause = width.CutOff(), crowdPause+rand.N(crowdPause)
 	}

@@ -98,7 +98,7 @@ func (f *fetcher) run(ctx context.Context, p FetchMedia) error {
 		return fmt.Errorf("store medium of message %s: %w", m.ID, err)
 	}
 	if ok && (m.SendAt == nil || m.SendAt.Before(time.Now())) {
-		f.waker.Messages(m.SessionUID)
+		f.waker.Messages(models.Woken{Lane: m.SessionUID})
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (f *fetcher) failed(ctx context.Context, m *models.Message, cause error) er
 	if failed {
 		f.metrics.Messages("failed", 1)
 		f.waker.Webhooks(woken...)
-		f.waker.Messages(m.SessionUID)
+		f.waker.Messages(models.Woken{Lane: m.SessionUID})
 	}
 	return nil
 }

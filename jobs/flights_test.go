@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"kurir/models"
@@ -28,7 +27,7 @@ func TestASendIsEndedWhenItsSessionMoves(t *testing.T) {
 	f.exec(`UPDATE workers SET endpoint = $1 WHERE id = 'w1'`, next.URL)
 	modelstest.SetStatus(t, f.db, uid, models.SessionConnected)
 	f.exec(`UPDATE lanes SET open = true WHERE id = $1`, uid)
-	accepter := models.NewAccepter(f.db.Pool, quiet, func([]uuid.UUID, int) {})
+	accepter := models.NewAccepter(f.db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(accepter.Close)
 	require.NoError(t, accepter.Accept(t.Context(), &models.NewMessage{ID: models.NewID(), Session: uid, Chat: "c", To: "1@s.whatsapp.net", Type: "TEXT",
 		ExpiresAt: time.Now().Add(time.Hour)}))

@@ -175,7 +175,7 @@ func (f *forgetter) step(ctx context.Context) (bool, error) {
 
 func (f *forgetter) cancel(ctx context.Context) (bool, error) {
 	var n int
-	var woken []uuid.UUID
+	var woken []models.Woken
 	err := f.r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
 		n, woken, err = models.CancelTo(ctx, tx, f.session, f.person, f.until, forgetRows)
 		return err

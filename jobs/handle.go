@@ -32,7 +32,18 @@ func on[P any](h *handlers, kind string, run func(ctx context.Context, p P) erro
 }
 
 // ProcessTask runs a task and writes its one line.
-func (h *handlers) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
+func (h *handlers) ProcessTask(ctx context.Context, t *asynq.Task) error {
+	return h.process(ctx, t.Type(), string(t.Payload()), func(ctx context.Context) error {
+		run, ok := h.byKind[t.Type()]
+		if !ok {
+			return fmt.Errorf("no handler for kind %q", t.Type())
+		}
+		return run(ctx, t.Payload())
+	})
+}
+
+// process runs what a task asks for, or what would have been one.
+func (h *handlers) process(ctx context.Context, kind, payload string, run func(context.Context) error) (err error) {
 	started := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
@@ -44,12 +55,8 @@ func (h *handlers) ProcessTask(ctx context.Context, t *asynq.Task) (err error) {
 			outcome, level = monitoring.JobFailed, slog.LevelError
 			err = fmt.Errorf("%w: %w", err, asynq.SkipRetry)
 		}
-		h.metrics.JobRun(t.Type(), outcome, took)
-		h.log.Log(ctx, level, "job", "kind", t.Type(), "payload", string(t.Payload()), "outcome", outcome, "took", took, "error", err)
+		h.metrics.JobRun(kind, outcome, took)
+		h.log.Log(ctx, level, "job", "kind", kind, "payload", payload, "outcome", outcome, "took", took, "error", err)
 	}()
-	run, ok := h.byKind[t.Type()]
-	if !ok {
-		return fmt.Errorf("no handler for kind %q", t.Type())
-	}
-	return run(ctx, t.Payload())
+	return run(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -30,15 +31,18 @@ type Lanes struct {
 	log    *slog.Logger
 	groups laneGroups
 
+	places map[string]chan struct{} // bound how many lanes of a kind are drained at once; nil: nothing does
+
 	mu     sync.Mutex
-	held   map[uuid.UUID]bool        // lanes that this process is draining; true: it was woken since its holder looked last
+	held   map[uuid.UUID]*heldLane
+	keeps  time.Duration             // for how long lanes are kept, see keep.go
 	strays map[uuid.UUID]models.Hold // lanes whose take or release failed: PostgreSQL may believe that we hold them
 	alive  chan struct{}             // closed when the runner has its first lease
 }
 
 // NewLanes makes the Lanes of one runner.
 func NewLanes(db *models.DB, runner uuid.UUID, log *slog.Logger) *Lanes {
-	return &Lanes{db: db, runner: runner, log: log, groups: newLaneGroups(db, runner), held: map[uuid.UUID]bool{}, strays: map[uuid.UUID]models.Hold{},
+	return &Lanes{db: db, runner: runner, log: log, groups: newLaneGroups(db, runner), held: map[uuid.UUID]*heldLane{}, strays: map[uuid.UUID]models.Hold{},
 		alive: make(chan struct{})}
 }
 
@@ -75,6 +79,7 @@ func (l *Lanes) Keep(ctx context.Context) {
 type step struct {
 	idle  bool          // there is nothing to do
 	ended bool          // with idle: that is not known, but all that was found is done
+	keep  bool          // with ended: nothing of it comes again, so that the lane may be kept
 	lost  bool          // another runner has the lane
 	left  bool          // work stays under this generation that only the next one can take up
 	pause time.Duration // what the lane leads to does not answer: give it back and come again after this
@@ -83,7 +88,8 @@ type step struct {
 // drain takes a lane and works until it has nothing due, its slice is over, or work says to pause. It returns whether
 // work is left for which the lane should be woken at once.
 func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work func(ctx context.Context, h *models.Hold) (step, error)) (more bool, err error) {
-	if !l.enter(lane) {
+	former, entered := l.enter(lane)
+	if !entered {
 		return false, nil
 	}
 	gone := false
@@ -92,30 +98,53 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			l.leave(lane)
 		}
 	}()
-	taken, err := l.take(ctx, kind, lane)
-	if err != nil {
-		// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
-		l.stray(models.Hold{Lane: lane})
-		return false, fmt.Errorf("take lane %s: %w", lane, err)
+	leave, ok := l.place(ctx, kind)
+	if !ok {
+		if former.kept {
+			l.yield(ctx, former.hold, 0)
+		}
+		return true, nil
 	}
-	if taken == nil {
-		return false, nil
+	defer leave()
+	h, since := former.hold, former.since
+	if !former.kept {
+		taken, err := l.take(ctx, kind, lane)
+		if err != nil {
+			// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
+			l.stray(models.Hold{Lane: lane})
+			return false, fmt.Errorf("take lane %s: %w", lane, err)
+		}
+		if taken == nil {
+			return false, nil
+		}
+		h, since = *taken, time.Now()
 	}
-	h := *taken
 	defer func() {
 		if p := recover(); p != nil {
 			l.yield(ctx, h, time.Second)
 			panic(p)
 		}
 	}()
-	if ctx.Err() != nil { // while it waited for the lane
+	over := former.kept && former.seq <= h.NextSeq && time.Since(since) >= l.keepsFor() // it is to be given back, unless something came
+	if ctx.Err() != nil && !over {                                                      // while it waited for the lane
 		l.yield(ctx, h, 0)
 		return true, nil
 	}
 	sliceEnd := time.Now().Add(laneSlice)
 	for {
-		l.looks(lane)
-		s, err := work(ctx, &h)
+		s := step{idle: true, ended: true}
+		if !over {
+			l.looks(lane)
+			s, err = work(ctx, &h)
+		}
+		over = false
+		if err == nil && s.idle && s.keep {
+			kept, again := l.keep(kind, h, since)
+			if gone = kept; kept {
+				return false, nil
+			}
+			s.idle = !again
+		}
 		switch {
 		case err != nil:
 			l.yield(ctx, h, time.Second)
@@ -147,21 +176,54 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 	}
 }
 
-func (l *Lanes) enter(lane uuid.UUID) bool {
+// bound sets how many lanes of each kind are drained at once.
+func (l *Lanes) bound(n int) {
+	if n < 1 { // as many as asynq runs tasks
+		n = runtime.NumCPU()
+	}
+	l.places = map[string]chan struct{}{models.LaneMessages: make(chan struct{}, n), models.LaneWebhook: make(chan struct{}, n)}
+}
+
+// place waits for a place among those that drain.
+func (l *Lanes) place(ctx context.Context, kind string) (leave func(), ok bool) {
+	places := l.places[kind]
+	if places == nil {
+		return func() {}, true
+	}
+	leave = func() { <-places }
+	select {
+	case places <- struct{}{}: // there is one, also for what is only to be given back
+		return leave, true
+	default:
+	}
+	select {
+	case places <- struct{}{}:
+		return leave, true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+// enter answers the lane as it was kept, if it was.
+func (l *Lanes) enter(lane uuid.UUID) (former heldLane, entered bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, held := l.held[lane]; held {
-		l.held[lane] = true
-		return false
+	e := l.held[lane]
+	if e != nil && !e.kept {
+		e.woken = true
+		return former, false
 	}
-	l.held[lane] = false
-	return true
+	if e != nil {
+		former = *e
+	}
+	l.held[lane] = &heldLane{seq: former.seq}
+	return former, true
 }
 
 // looks notes that the holder is about to look for work: it sees what it was woken for until now.
 func (l *Lanes) looks(lane uuid.UUID) {
 	l.mu.Lock()
-	l.held[lane] = false
+	l.held[lane].woken = false
 	l.mu.Unlock()
 }
 
@@ -169,7 +231,7 @@ func (l *Lanes) looks(lane uuid.UUID) {
 func (l *Lanes) leave(lane uuid.UUID) (woken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	woken = l.held[lane]
+	woken = l.held[lane].woken
 	delete(l.held, lane)
 	return woken
 }

@@ -199,7 +199,7 @@ func TestALaneWithoutTargetIsReleased(t *testing.T) {
 func TestAMessageThatKillsRunnersIsGivenUp(t *testing.T) {
 	db := modelstest.DB(t)
 	_, s := modelstest.Ready(t, db)
-	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(a.Close)
 	require.NoError(t, a.Accept(t.Context(), &models.NewMessage{ID: models.NewID(), Session: s.UID, Chat: "c", To: "1@s.whatsapp.net", Type: "TEXT", ExpiresAt: time.Now().Add(time.Hour)}))
 	l := alive(t, db)

@@ -67,7 +67,7 @@ type modelBench struct {
 func newModelBench(t *testing.T, worker string) *modelBench {
 	db := modelstest.DB(t)
 	b := &modelBench{db: db, metrics: monitoring.New("test"), worker: modelstest.Worker(t, db, worker, 100_000), nextSeq: 1}
-	b.accepter = models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	b.accepter = models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(b.accepter.Close)
 	b.sender = modelSender(t, db, b.metrics)
 	return b

@@ -45,7 +45,7 @@ func TestLanesUnderStress(t *testing.T) {
 	x.lanes.groups.claims.Side, x.lanes.groups.settles.Side = 1, 1
 	ctx, stop := context.WithCancel(t.Context())
 	var accepting, running sync.WaitGroup
-	accepter := models.NewAccepter(db.Pool, quiet, func(lanes []uuid.UUID, _ int) { x.hint(lanes) })
+	accepter := models.NewAccepter(db.Pool, quiet, func(lanes []models.Woken, _ int) { x.hint(modelstest.Lanes(lanes)) })
 	defer accepter.Close()
 	until := time.Now().Add(3 * time.Second)
 	for range 4 {
@@ -292,7 +292,7 @@ func (x *stress) receipts(ctx context.Context, w *models.Worker) {
 			x.t.Errorf("ingest: %v", err)
 			return
 		}
-		x.hint(in.Connected)
+		x.hint(modelstest.Lanes(in.Connected))
 	}
 }
 

@@ -43,7 +43,7 @@ func newPaceBench(t *testing.T) *paceBench {
 	modelstest.Connect(t, db, s)
 	addHook(t, db, s)
 	b := &paceBench{t: t, db: db, session: s, worker: w, net: newNetwork(t), sender: modelSender(t, db, monitoring.New("test")), lanes: alive(t, db), events: 1}
-	b.accept = models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	b.accept = models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(b.accept.Close)
 	return b
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hibiken/asynq"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
@@ -54,7 +53,7 @@ func (r *Runner) sweep(ctx context.Context, _ tick) error {
 	}
 	for _, lane := range []struct {
 		kind, queue string
-		wake        func(...uuid.UUID)
+		wake        func(...models.Woken)
 	}{{models.LaneMessages, QueueMessages, r.waker.Messages}, {models.LaneWebhook, QueueWebhooks, r.waker.Webhooks}} {
 		if r.backlogged(lane.queue) {
 			continue
@@ -63,7 +62,7 @@ func (r *Runner) sweep(ctx context.Context, _ tick) error {
 		if err != nil {
 			return fmt.Errorf("find due lanes: %w", err)
 		}
-		lane.wake(due...)
+		lane.wake(models.Unheld(due...)...)
 	}
 	if r.backlogged(QueueControl) {
 		return nil
@@ -95,7 +94,7 @@ func (r *Runner) backlogged(queue string) bool {
 func (r *Runner) expire(ctx context.Context, _ tick) error {
 	for {
 		var ended int
-		var woken []uuid.UUID
+		var woken []models.Woken
 		err := r.db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
 			ended, woken, err = models.ExpireMessages(ctx, tx, expireBatch)
 			return err

@@ -41,7 +41,7 @@ func (r *Runner) replayWebhook(ctx context.Context, j *models.Job) (any, error) 
 		}
 		r.progress(ctx, j, at)
 		if at.Replayed > before {
-			r.waker.Webhooks(params.WebhookID)
+			r.waker.Webhooks(models.Woken{Lane: params.WebhookID})
 		}
 		if at.Next < at.End && time.Now().After(end) {
 			return nil, later{after: 0}

@@ -72,9 +72,11 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 	metrics *monitoring.Metrics, log *slog.Logger) *Runner {
 	id := models.NewID()
 	log = log.With("runner", id.String())
+	lanes := NewLanes(db, id, log)
+	lanes.bound(cfg.Concurrency)
 	queue := NewQueue(client, log)
 	r := &Runner{cfg: cfg, id: id, db: control, redis: client, queue: queue, waker: NewWaker(queue, log, metrics),
-		workers: NewWorkers(control, vault), vault: vault, lanes: NewLanes(db, id, log), hooks: hooks, metrics: metrics, log: log}
+		workers: NewWorkers(control, vault), vault: vault, lanes: lanes, hooks: hooks, metrics: metrics, log: log}
 	r.sender = &sender{db: db, lanes: r.lanes, workers: r.workers, queue: queue, waker: r.waker, metrics: metrics, log: log,
 		media: fetcherOf(cfg.Fetcher), luck: rand.Float64, traces: cfg.Traces}
 	widths, _ := lru.New[uuid.UUID, webhook.Width](100_000) // fails for sizes below 1 only
@@ -87,8 +89,14 @@ func NewRunner(cfg Config, db, control *models.DB, client redis.UniversalClient,
 // handlers is every kind of job that there is.
 func (r *Runner) handlers() *handlers {
 	h := &handlers{byKind: map[string]func(context.Context, []byte) error{}, log: r.log, metrics: r.metrics}
-	on(h, KindSendMessages, r.sender.run)
-	on(h, KindDeliverWebhook, r.deliver.run)
+	on(h, KindSendMessages, func(ctx context.Context, p SendMessages) error {
+		r.queue.taken(ctx, p.SessionUID)
+		return r.sender.run(ctx, p)
+	})
+	on(h, KindDeliverWebhook, func(ctx context.Context, p DeliverWebhook) error {
+		r.queue.taken(ctx, p.WebhookID)
+		return r.deliver.run(ctx, p)
+	})
 	on(h, KindFetchMedia, (&fetcher{r.sender}).run)
 
 	run := &durables{db: r.db, runner: r.id, log: r.log, traces: r.cfg.Traces, count: r.metrics.JobAttempt}
@@ -113,6 +121,17 @@ func (r *Runner) handlers() *handlers {
 		})
 	}
 	return h
+}
+
+// drainKept drains a lane that was kept: what its task does, without one.
+func (r *Runner) drainKept(h *handlers) func(ctx context.Context, kind string, lane uuid.UUID) {
+	return func(ctx context.Context, kind string, lane uuid.UUID) {
+		job, run := KindSendMessages, func(ctx context.Context) error { return r.sender.run(ctx, SendMessages{SessionUID: lane}) }
+		if kind == models.LaneWebhook {
+			job, run = KindDeliverWebhook, func(ctx context.Context) error { return r.deliver.run(ctx, DeliverWebhook{WebhookID: lane}) }
+		}
+		_ = h.process(ctx, job, lane.String(), run) // it is logged, and what was not done is found by the sweep
+	}
 }
 
 // durables is every kind of durable job.
@@ -153,6 +172,10 @@ func (r *Runner) Run(ctx context.Context) error {
 		return nil
 	}
 	h := r.handlers()
+	k := keeper{lanes: r.lanes, redis: r.redis, log: r.log, run: r.drainKept(h), keeps: laneKeep}
+	var kept sync.WaitGroup
+	kept.Go(func() { k.keep(ctx) })
+	defer kept.Wait()
 	var servers []*asynq.Server
 	defer func() {
 		var stopping sync.WaitGroup

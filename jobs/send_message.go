@@ -57,13 +57,12 @@ type sender struct {
 // run drains one session's lane. A failure needs nothing of its own: what was claimed and not settled is claimed again by
 // the lane's next holder, and sent under the same WhatsApp ID, by which workers and phones know it.
 func (s *sender) run(ctx context.Context, p SendMessages) error {
-	s.queue.taken(ctx, p.SessionUID)
 	claim := sendFirst
 	more, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		return s.round(ctx, h, &claim)
 	})
 	if more {
-		s.waker.Messages(p.SessionUID)
+		s.waker.Messages(models.Woken{Lane: p.SessionUID})
 	}
 	return err
 }
@@ -109,7 +108,7 @@ func (s *sender) round(ctx context.Context, h *models.Hold, size *int) (step, er
 	}
 	// A claim that came back short has seen nearly all that was due: the release looks for the rest.
 	ended := len(claim.Messages) < asked && !h.Guarded && r.ended()
-	return step{lost: r.lost, pause: r.pause, left: r.left, idle: ended, ended: ended}, nil
+	return step{lost: r.lost, pause: r.pause, left: r.left, idle: ended, ended: ended, keep: ended}, nil
 }
 
 func (s *sender) newRound(h models.Hold, claim *models.Claim) *sendRoundState {

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"kurir/models"
 	"kurir/monitoring"
 )
 
@@ -25,8 +27,21 @@ type Waker struct {
 	done    sync.WaitGroup
 
 	mu      sync.Mutex
-	waiting map[uuid.UUID]payload
+	waiting map[uuid.UUID]wakeUp
 	timed   map[uuid.UUID]*time.Timer // wake-ups to come
+}
+
+// wakeUp is a hint that waits to be sent.
+type wakeUp struct {
+	models.Woken
+	kind string
+}
+
+func (w wakeUp) task() payload {
+	if w.kind == models.LaneMessages {
+		return SendMessages{SessionUID: w.Lane}
+	}
+	return DeliverWebhook{WebhookID: w.Lane}
 }
 
 // wakeKept is for how long a wake-up that was not taken stands in for further ones.
@@ -40,7 +55,7 @@ func wakeKey(lane uuid.UUID) string { return "kurir:lane:wake:" + lane.String() 
 // NewWaker starts a Waker.
 func NewWaker(queue *Queue, log *slog.Logger, metrics *monitoring.Metrics) *Waker {
 	w := &Waker{queue: queue, log: log, metrics: metrics, signal: make(chan struct{}, 1), stop: make(chan struct{}),
-		waiting: map[uuid.UUID]payload{}, timed: map[uuid.UUID]*time.Timer{}}
+		waiting: map[uuid.UUID]wakeUp{}, timed: map[uuid.UUID]*time.Timer{}}
 	w.done.Go(w.loop)
 	return w
 }
@@ -57,9 +72,7 @@ func (w *Waker) Close() {
 }
 
 // Messages wakes the lanes of sessions.
-func (w *Waker) Messages(sessions ...uuid.UUID) {
-	w.add(sessions, func(id uuid.UUID) payload { return SendMessages{SessionUID: id} })
-}
+func (w *Waker) Messages(sessions ...models.Woken) { w.add(models.LaneMessages, sessions) }
 
 // MessagesIn wakes a session's lane after a while, once, however often it is asked for meanwhile.
 func (w *Waker) MessagesIn(wait time.Duration, session uuid.UUID) {
@@ -72,23 +85,24 @@ func (w *Waker) MessagesIn(wait time.Duration, session uuid.UUID) {
 		w.mu.Lock()
 		delete(w.timed, session)
 		w.mu.Unlock()
-		w.Messages(session)
+		w.Messages(models.Woken{Lane: session})
 	})
 }
 
 // Webhooks wakes the lanes of webhooks.
-func (w *Waker) Webhooks(webhooks ...uuid.UUID) {
-	w.add(webhooks, func(id uuid.UUID) payload { return DeliverWebhook{WebhookID: id} })
-}
+func (w *Waker) Webhooks(webhooks ...models.Woken) { w.add(models.LaneWebhook, webhooks) }
 
-func (w *Waker) add(lanes []uuid.UUID, task func(uuid.UUID) payload) {
+func (w *Waker) add(kind string, lanes []models.Woken) {
 	if len(lanes) == 0 {
 		return
 	}
 	w.mu.Lock()
 	for _, lane := range lanes {
-		if len(w.waiting) < wakeWaiting {
-			w.waiting[lane] = task(lane)
+		former, waits := w.waiting[lane.Lane]
+		switch {
+		case !waits && len(w.waiting) >= wakeWaiting:
+		case !waits || former.Holder != nil && (lane.Holder == nil || lane.NextSeq > former.NextSeq): // to be taken by somebody goes before
+			w.waiting[lane.Lane] = wakeUp{lane, kind}
 		}
 	}
 	w.mu.Unlock()
@@ -110,11 +124,12 @@ func (w *Waker) loop() {
 	}
 }
 
-// send asks for all waiting lanes in one round trip who is the first to wake them, and enqueues those.
+// send asks for all waiting lanes in one round trip who is the first to wake them, and enqueues those. Of lanes that a runner has, it tells
+// that one.
 func (w *Waker) send() {
 	w.mu.Lock()
 	lanes := w.waiting
-	w.waiting = map[uuid.UUID]payload{}
+	w.waiting = map[uuid.UUID]wakeUp{}
 	w.mu.Unlock()
 	if len(lanes) == 0 {
 		return
@@ -122,12 +137,33 @@ func (w *Waker) send() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	first := make(map[uuid.UUID]*redis.BoolCmd, len(lanes))
+	calls := map[uuid.UUID]call{}
 	_, err := w.queue.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for lane := range lanes {
-			first[lane] = p.SetNX(ctx, wakeKey(lane), 1, wakeKept)
+		for lane, up := range lanes {
+			if up.Holder == nil {
+				first[lane] = p.SetNX(ctx, wakeKey(lane), 1, wakeKept)
+			} else {
+				calls[*up.Holder] = append(calls[*up.Holder], called{up.kind, lane, up.NextSeq})
+			}
+		}
+		for runner, list := range calls {
+			body, err := json.Marshal(list)
+			if err != nil {
+				return err
+			}
+			p.Publish(ctx, callChannel(runner), body)
 		}
 		return nil
 	})
+	called := monitoring.WakeCalled
+	if err != nil {
+		called = monitoring.WakeFailed
+	}
+	for _, list := range calls {
+		for range list {
+			w.metrics.Wake(called)
+		}
+	}
 	var group errgroup.Group
 	group.SetLimit(enqueueWidth)
 	for lane, won := range first {
@@ -138,7 +174,7 @@ func (w *Waker) send() {
 			w.metrics.Wake("suppressed")
 		default:
 			group.Go(func() error {
-				err := w.queue.enqueue(ctx, lanes[lane])
+				err := w.queue.enqueue(ctx, lanes[lane].task())
 				if err != nil {
 					w.metrics.Wake("failed")
 					return err

@@ -53,7 +53,7 @@ var (
 type Accepter struct {
 	db       Querier
 	log      *slog.Logger
-	accepted func(lanes []uuid.UUID, batch int)
+	accepted func(lanes []Woken, batch int)
 	in       chan *acceptance
 	done     chan struct{} // closed when nothing more is taken
 	ended    chan struct{} // closed when all that was taken is stored
@@ -72,7 +72,7 @@ const (
 )
 
 // NewAccepter starts an Accepter. accepted is called after each commit with the lanes that have work now and are to be woken.
-func NewAccepter(db Querier, log *slog.Logger, accepted func(lanes []uuid.UUID, batch int)) *Accepter {
+func NewAccepter(db Querier, log *slog.Logger, accepted func(lanes []Woken, batch int)) *Accepter {
 	a := &Accepter{db: db, log: log, accepted: accepted, in: make(chan *acceptance, acceptQueue), done: make(chan struct{}), ended: make(chan struct{})}
 	for range acceptWriters {
 		a.workers.Go(a.write)
@@ -221,14 +221,21 @@ func acceptFault(err error) error {
 		After(2 * time.Second).WithCause(err)
 }
 
-// stored are the messages that are in their lanes, and whether these are to be woken. One that a live holder has is not: the counter has
-// moved, so its release fails, and it looks once more.
-type stored map[uuid.UUID]bool
+// stored are the messages that are in their lanes, by their IDs, and how these are to be woken.
+type stored map[uuid.UUID]*Woken
 
-func (s stored) toWake(batch []*acceptance) (lanes []uuid.UUID) {
+// toWake lists each lane once, with its highest number.
+func (s stored) toWake(batch []*acceptance) (lanes []Woken) {
 	for _, r := range batch {
-		if s[r.message.ID] && !slices.Contains(lanes, r.message.Session) {
-			lanes = append(lanes, r.message.Session)
+		w := s[r.message.ID]
+		if w == nil {
+			continue
+		}
+		w.Lane = r.message.Session
+		if i := slices.IndexFunc(lanes, func(l Woken) bool { return l.Lane == w.Lane }); i < 0 {
+			lanes = append(lanes, *w)
+		} else if w.NextSeq > lanes[i].NextSeq {
+			lanes[i] = *w
 		}
 	}
 	return lanes
@@ -250,7 +257,7 @@ WITH input AS (
 ), moved AS (
 	UPDATE lanes l SET next_seq = l.next_seq + c.n, next_due_at = least(coalesce(l.next_due_at, c.due), c.due)
 	FROM locked k JOIN counts c ON c.session_uid = k.id WHERE l.id = k.id
-	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch, coalesce(` + liveHolder + `, false) AS held
+	RETURNING l.id, l.next_seq - c.n AS base, l.quota_epoch, ` + holderOf + ` AS holder
 )
 INSERT INTO messages (id, session_uid, direction, seq, chat, to_number, message_type, content, status, whatsapp_id,
 		send_at, expires_at, trace`
@@ -261,7 +268,7 @@ SELECT f.id, f.session_uid, 'OUTBOUND', m.base + row_number() OVER (PARTITION BY
 FROM input f JOIN moved m ON m.id = f.session_uid
 WHERE f.quota IS NULL OR m.quota_epoch IS NULL OR f.quota = m.quota_epoch
 ON CONFLICT DO NOTHING
-RETURNING id, (SELECT m.held FROM moved m WHERE m.id = messages.session_uid)`
+RETURNING id, seq + 1, (SELECT m.holder FROM moved m WHERE m.id = messages.session_uid)`
 
 	// insertTexts is for batches in which no message has more than its text, which is most.
 	insertTexts = insertBegin + `)
@@ -291,9 +298,10 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (store
 		return nil, err
 	}
 	var id uuid.UUID
-	var held bool
-	if _, err := pgx.ForEachRow(rows, []any{&id, &held}, func() error {
-		fresh[id] = !held
+	var w Woken
+	if _, err := pgx.ForEachRow(rows, []any{&id, &w.NextSeq, &w.Holder}, func() error {
+		woken := w
+		fresh[id] = &woken
 		return nil
 	}); err != nil {
 		return nil, err
@@ -302,18 +310,17 @@ func insertMessages(ctx context.Context, db Querier, batch []*acceptance) (store
 		return fresh, nil
 	}
 	// Some lane is closed or goes by another count, or some message was stored before.
-	known := make(stored, n)
+	known := make(map[uuid.UUID]bool, n)
 	if err := collectIDs(ctx, db, known, `SELECT id FROM messages WHERE id = ANY($1)`, ids); err != nil {
 		return nil, err
 	}
 	for _, r := range batch {
-		id := r.message.ID
-		wake, isFresh := fresh[id]
-		if r.message.Before = known[id] && !isFresh; isFresh {
-			known[id] = wake
+		_, isFresh := fresh[r.message.ID]
+		if r.message.Before = known[r.message.ID] && !isFresh; r.message.Before {
+			fresh[r.message.ID] = &Woken{} // whether it was woken then is not known
 		}
 	}
-	return known, nil
+	return fresh, nil
 }
 
 // textArgs is how many arguments insertTexts has.

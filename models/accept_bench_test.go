@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"kurir/message"
@@ -18,7 +17,7 @@ import (
 func BenchmarkAccept(b *testing.B) {
 	db := modelstest.DB(b)
 	_, s := modelstest.Ready(b, db)
-	a := models.NewAccepter(db.Pool, quiet, func(_ []uuid.UUID, _ int) {})
+	a := models.NewAccepter(db.Pool, quiet, func(_ []models.Woken, _ int) {})
 	b.Cleanup(a.Close)
 	run := func(name string, f func() error) {
 		b.Run(name, func(b *testing.B) {

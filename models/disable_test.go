@@ -87,7 +87,7 @@ func TestEventThatCrossesTheSwitch(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		woken <- list
+		woken <- modelstest.Lanes(list)
 	}()
 	require.Eventually(t, func() bool {
 		return modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1

@@ -49,17 +49,17 @@ counts AS (
 	UPDATE lanes l SET next_seq = l.next_seq + c.n,
 		next_due_at = CASE WHEN l.open THEN least(coalesce(l.next_due_at, now()), now()) ELSE l.next_due_at END
 	FROM locked k JOIN counts c ON c.webhook_id = k.id WHERE l.id = k.id
-	RETURNING l.id, l.next_seq - c.n AS base, l.open, clock_timestamp() AS at
+	RETURNING l.id, l.next_seq - c.n AS base, l.next_seq, l.open, ` + holderOf + ` AS holder, clock_timestamp() AS at
 ), delivered AS (
 	INSERT INTO webhook_deliveries (webhook_id, event_id, event, sequence, created_at)
 	SELECT h.webhook_id, h.id, h.type, m.base + row_number() OVER (PARTITION BY h.webhook_id ORDER BY h.ord) - 1, m.at
 	FROM hits h JOIN moved m ON m.id = h.webhook_id
 )
-SELECT id FROM moved WHERE open`
+SELECT id, holder, next_seq FROM moved WHERE open`
 
 // Emit writes events and their deliveries and returns the webhooks whose lanes are to be woken after the commit. What names no
 // trace was caused by the request or job of ctx.
-func Emit(ctx context.Context, q Batcher, events []Event) (webhooks []uuid.UUID, err error) {
+func Emit(ctx context.Context, q Batcher, events []Event) (webhooks []Woken, err error) {
 	var b pgx.Batch
 	if err = queueEmit(&b, causedBy(ctx, events), &webhooks); err == nil && b.Len() > 0 {
 		err = q.SendBatch(ctx, &b).Close()
@@ -79,7 +79,7 @@ func causedBy(ctx context.Context, events []Event) []Event {
 }
 
 // queueEmit is Emit as a part of a batch, and knows no ctx; the webhooks are there when the batch has run.
-func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
+func queueEmit(b *pgx.Batch, events []Event, webhooks *[]Woken) error {
 	if len(events) == 0 {
 		return nil
 	}
@@ -88,7 +88,7 @@ func queueEmit(b *pgx.Batch, events []Event, webhooks *[]uuid.UUID) error {
 		return err
 	}
 	b.Queue(statement, args...).Query(func(rows pgx.Rows) (err error) {
-		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		*webhooks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Woken])
 		return err
 	})
 	return nil

@@ -17,7 +17,7 @@ type Failover struct {
 	Freed    int // sessions whose worker is gone
 	Placed   int // of those and of the ones that waited for room
 	Jobs     []uuid.UUID
-	Webhooks []uuid.UUID
+	Webhooks []Woken
 }
 
 const (

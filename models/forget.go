@@ -63,7 +63,7 @@ func trimPlus(list []string) []string {
 // CancelTo cancels up to limit of the messages that wait to go to a person and are older than an ID, and returns how many, and
 // the webhooks to wake. One that is being claimed at this moment is passed over. What they held up in their chat, and is
 // newer, is due.
-func CancelTo(ctx context.Context, tx pgx.Tx, session uuid.UUID, p *Person, below uuid.UUID, limit int) (int, []uuid.UUID, error) {
+func CancelTo(ctx context.Context, tx pgx.Tx, session uuid.UUID, p *Person, below uuid.UUID, limit int) (int, []Woken, error) {
 	const his = ` AND m.chat = ANY($2) AND m.id < $3 LIMIT $4`
 	rows, err := tx.Query(ctx, `WITH late AS (
 			SELECT m.id FROM (`+waitingMessages("m.id", his)+`) w JOIN messages m ON m.id = w.id

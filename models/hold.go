@@ -117,7 +117,7 @@ func PutOffFetch(ctx context.Context, q Querier, m *Message, hold time.Duration,
 
 // FetchFailed counts a fetch that came to nothing, and notes why. The hold goes on for wait(tries), at the end of which the lane
 // has it tried again; if that is 0, the message has failed. It returns the webhooks to wake.
-func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string, wait func(tries int) time.Duration) (failed bool, woken []uuid.UUID, err error) {
+func FetchFailed(ctx context.Context, db *DB, m *Message, code, sentence string, wait func(tries int) time.Duration) (failed bool, woken []Woken, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		failed, woken = false, nil
 		var tries int

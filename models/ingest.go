@@ -24,8 +24,8 @@ var ErrStaleTerm = fault.New(fault.Conflict, wire.CodeStaleTerm, "Another term o
 // Ingested is what a batch of worker events led to.
 type Ingested struct {
 	Next      int64       // the seq that the gateway expects next: everything below is stored
-	Connected []uuid.UUID // sessions that are connected now, or whose doubt a receipt has ended: their lanes may have waited for it
-	Webhooks  []uuid.UUID // webhooks with something to deliver
+	Connected []Woken     // sessions that are connected now, or whose doubt a receipt has ended: their lanes may have waited for it
+	Webhooks  []Woken     // webhooks with something to deliver
 	Linked    []uuid.UUID // users whose sessions changed in what they may do
 	Sent      []time.Duration
 	Told      map[string]int // events that it led to, by type
@@ -410,7 +410,7 @@ func (g *ingestion) wakeFreed(b *pgx.Batch) {
 	}
 	b.Queue(`UPDATE lanes l SET next_due_at = least(l.next_due_at, now())
 		FROM (SELECT id FROM lanes WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) locked WHERE l.id = locked.id`, g.freed)
-	g.out.Connected = append(g.out.Connected, g.freed...)
+	g.out.Connected = append(g.out.Connected, Unheld(g.freed...)...)
 }
 
 // insertInbound stores messages that came in. Their IDs are made from what the network knows, so that a

@@ -277,10 +277,6 @@ func (g *ingestion) answerCalls(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("answer calls: %w", err)
 	}
-	for _, a := range answers {
-		if stored[a.message.ID] {
-			g.out.Connected = append(g.out.Connected, a.message.Session)
-		}
-	}
+	g.out.Connected = append(g.out.Connected, stored.toWake(answers)...)
 	return nil
 }

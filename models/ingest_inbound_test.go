@@ -229,7 +229,7 @@ func TestCallsAreAnsweredOnce(t *testing.T) {
 	late.Timestamp = late.Timestamp.Add(-2 * time.Hour)
 	first := call("1", chatJID, true)
 	in := r.send(first, first, call("2", chatJID, false), call("3", "g@g.us", true), late)
-	require.Contains(t, in.Connected, r.session.UID, "the lane has something to send")
+	require.Contains(t, modelstest.Lanes(in.Connected), r.session.UID, "the lane has something to send")
 	require.EqualValues(t, 1, r.count(`content = 'Please write.' AND status = 'PENDING' AND chat = $1`, chatJID))
 	require.EqualValues(t, 4, modelstest.Scalar[int64](t, r.db, `SELECT count(*) FROM events WHERE type = 'call.received'`))
 	require.Equal(t, "true", r.text(`SELECT data->>'rejected' FROM events WHERE data->>'id' = '1'`))

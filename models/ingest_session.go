@@ -118,8 +118,8 @@ func (g *ingestion) connected(ctx context.Context, p *parsed) error {
 	// A session that comes back has its lane open. To lock it all the same would be to wait in a circle: for a batch of events in
 	// their order, for accepts in that of the lanes, for outcomes after the webhooks' lanes.
 	g.last.Queue(`UPDATE lanes SET open = true WHERE id = $1 AND NOT open`, s.UID)
-	if !slices.Contains(g.out.Connected, s.UID) {
-		g.out.Connected = append(g.out.Connected, s.UID)
+	if !slices.ContainsFunc(g.out.Connected, func(w Woken) bool { return w.Lane == s.UID }) {
+		g.out.Connected = append(g.out.Connected, Woken{Lane: s.UID})
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func TestReceiptTellsOfEveryRankPassed(t *testing.T) {
 	id := r.add("a", "x")
 	r.claim(r.take(r.runner()), 1)
 	in := r.send(r.receipt(id, "read"))
-	require.Equal(t, []uuid.UUID{hook}, in.Webhooks)
+	require.Equal(t, []uuid.UUID{hook}, modelstest.Lanes(in.Webhooks))
 	require.Len(t, in.Sent, 1)
 	require.Equal(t, map[string]int{"message.sent": 1, "message.delivered": 1, "message.read": 1}, in.Told)
 	require.Equal(t, []string{"message.sent sent x", "message.delivered delivered x", "message.read read x"}, r.told())
@@ -129,7 +129,7 @@ func TestReceiptEndsDoubtAndGivenUp(t *testing.T) {
 	require.True(t, r.release(h))
 
 	in := r.send(r.receipt(a, "sent"), r.receipt(b, "delivered"))
-	require.Equal(t, []uuid.UUID{r.session.UID}, in.Connected, "what stands behind a waits no longer")
+	require.Equal(t, []uuid.UUID{r.session.UID}, modelstest.Lanes(in.Connected), "what stands behind a waits no longer")
 	require.True(t, modelstest.Scalar[bool](t, r.db, `SELECT next_due_at <= now() FROM lanes WHERE id = $1`, r.session.UID))
 	require.Equal(t, []string{"behind"}, texts(r.claim(r.take(r.runner()), 10)))
 	require.Equal(t, models.MessageSending, r.outbox.status(behind))
@@ -157,7 +157,7 @@ func TestInboundIsStoredOnce(t *testing.T) {
 	hook := addWebhook(t, r.db, r.session, "message.received")
 	e, own := r.received("A", "hello"), r.event(wire.EventMessageReceived, wire.ReceivedData{WhatsappID: "B", Chat: "c", Sender: "me", FromMe: true, Type: "hologram", Message: "from the phone"})
 	in := r.send(e, e, own)
-	require.Equal(t, []uuid.UUID{hook}, in.Webhooks)
+	require.Equal(t, []uuid.UUID{hook}, modelstest.Lanes(in.Webhooks))
 	require.Equal(t, []string{"message.received delivered hello", "message.received sent from the phone"}, r.told())
 	require.EqualValues(t, 1, r.count(`direction = 'INBOUND' AND status = 'DELIVERED' AND from_number = '+6282222222222' AND to_number = '6281111111111@s.whatsapp.net' AND created_at = $1`, e.Timestamp))
 	require.EqualValues(t, 1, r.count(`direction = 'OUTBOUND' AND status = 'SENT' AND from_me AND message_type = 'UNKNOWN'`))
@@ -307,7 +307,7 @@ func TestSessionEventsAreFenced(t *testing.T) {
 	require.Equal(t, "ERROR boom", state())
 	require.Len(t, r.told(), 2, "the same state twice is one event")
 	in := r.send(r.status(wire.StatusConnected, "", "+6281111111111"))
-	require.Equal(t, []uuid.UUID{r.session.UID}, in.Connected)
+	require.Equal(t, []uuid.UUID{r.session.UID}, modelstest.Lanes(in.Connected))
 	r.exec(`UPDATE sessions SET desired = 'STOPPED'`)
 	r.send(down)
 	require.Equal(t, "CONNECTED", state())
@@ -328,7 +328,7 @@ func TestReturnOfASessionWaitsForNoLane(t *testing.T) {
 	e.Seq = r.next
 	in, err := models.IngestEvents(ctx, r.db, quiet, r.worker.ID, wire.EventBatch{Term: r.worker.Term, Events: []wire.Event{e}})
 	require.NoError(t, err)
-	require.Equal(t, []uuid.UUID{r.session.UID}, in.Connected)
+	require.Equal(t, []uuid.UUID{r.session.UID}, modelstest.Lanes(in.Connected))
 }
 
 func TestQRIsShownWhileItIsWanted(t *testing.T) {

@@ -38,6 +38,25 @@ func insertLane(ctx context.Context, db bun.IDB, id uuid.UUID, kind string, open
 // A holder is live while the lease of its runner is, by PostgreSQL's clock.
 const liveHolder = `EXISTS (SELECT 1 FROM runners r WHERE r.id = l.holder AND r.expires_at > now())`
 
+// Woken is a lane that has work now. Nobody has it, or its holder is to be told; see jobs.Waker.
+type Woken struct {
+	Lane    uuid.UUID
+	Holder  *uuid.UUID // the live runner that has it
+	NextSeq int64      // of the lane, with a Holder: one that has read it, and looked after that, has seen the work
+}
+
+// Unheld are lanes of which it is not known whether somebody has them.
+func Unheld(lanes ...uuid.UUID) []Woken {
+	list := make([]Woken, len(lanes))
+	for i, lane := range lanes {
+		list[i] = Woken{Lane: lane}
+	}
+	return list
+}
+
+// holderOf is the live holder of a lane l.
+const holderOf = `CASE WHEN ` + liveHolder + ` THEN l.holder END`
+
 // Hold is a runner's right to a lane: everything that it does there is conditional on the generation.
 type Hold struct {
 	Lane       uuid.UUID

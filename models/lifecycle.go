@@ -61,7 +61,7 @@ func StopSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID) (job uuid.UUID, 
 }
 
 // LogOutSession has a session's device unlinked, and cancels what waits to be sent.
-func LogOutSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID) (job uuid.UUID, webhooks []uuid.UUID, err error) {
+func LogOutSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID) (job uuid.UUID, webhooks []Woken, err error) {
 	s, err := lockLive(ctx, tx, uid)
 	if err != nil {
 		return job, nil, err
@@ -95,7 +95,7 @@ func end(ctx context.Context, tx pgx.Tx, s *Session, desired string) error {
 // StartSession has a session run again, on its worker if it still has one, else on one that has room (ErrNoWorker). One that
 // runs is left as it is, unless anew asks for a new connection, or the network has ended the old one for good. It
 // always gets a new epoch, so that a late call of the stop or the connection before reaches nothing.
-func StartSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID, anew bool) (job uuid.UUID, webhooks []uuid.UUID, err error) {
+func StartSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID, anew bool) (job uuid.UUID, webhooks []Woken, err error) {
 	s, err := lockLive(ctx, tx, uid)
 	if err != nil {
 		return job, nil, err
@@ -116,7 +116,7 @@ func StartSession(ctx context.Context, tx pgx.Tx, uid uuid.UUID, anew bool) (job
 	return job, webhooks, err
 }
 
-func run(ctx context.Context, tx pgx.Tx, s *Session, anew bool) ([]uuid.UUID, error) {
+func run(ctx context.Context, tx pgx.Tx, s *Session, anew bool) ([]Woken, error) {
 	reason := assignStart
 	if anew && s.Desired == DesiredRunning {
 		reason = assignRestart
@@ -164,7 +164,7 @@ func orderJob(ctx context.Context, tx pgx.Tx, s *Session, kind string) (job uuid
 
 // EndSession notes that nobody holds a session any more that should be stopped or logged out: the worker's room is free. False:
 // the owner has changed his mind since s was read, or it was assigned anew.
-func EndSession(ctx context.Context, db *DB, s *Session) (ended bool, webhooks []uuid.UUID, err error) {
+func EndSession(ctx context.Context, db *DB, s *Session) (ended bool, webhooks []Woken, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		reason := strings.ToLower(s.Desired)
 		tag, err := tx.Exec(ctx, `UPDATE sessions SET status = 'DISCONNECTED', reason = $4, qr_code = NULL, qr_expires_at = NULL, trouble_at = NULL,

@@ -228,7 +228,7 @@ func MessageStates(ctx context.Context, q Querier, ids []uuid.UUID) (map[uuid.UU
 
 // CancelMessage takes back a message that was never tried, and returns the webhooks to wake. It says whether it was in
 // time.
-func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (ok bool, woken []uuid.UUID, err error) {
+func CancelMessage(ctx context.Context, db *DB, m *Message, sessionID string) (ok bool, woken []Woken, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		c := *m
 		held := false

@@ -28,7 +28,7 @@ func newMessage(session uuid.UUID, chat, text string) *models.NewMessage {
 }
 
 func accepter(t *testing.T, db *models.DB) *models.Accepter {
-	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(a.Close)
 	return a
 }

@@ -100,7 +100,7 @@ func assign(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (e
 }
 
 // assignAndEmit is assign for transactions that are rare.
-func assignAndEmit(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (webhooks []uuid.UUID, err error) {
+func assignAndEmit(ctx context.Context, tx pgx.Tx, list []assignment, reason string) (webhooks []Woken, err error) {
 	events, err := assign(ctx, tx, list, reason)
 	if err != nil {
 		return nil, err
@@ -212,7 +212,7 @@ func FreeReservations(ctx context.Context, q Querier) (int, error) {
 type Moved struct {
 	OK       bool // false: somebody else has moved or deleted it meanwhile
 	Worker   string
-	Webhooks []uuid.UUID
+	Webhooks []Woken
 }
 
 // What subscribers are told of a move is in no trace, here and in ConfirmHeld: one order moves sessions of many tenants, who would know by its
@@ -302,7 +302,7 @@ type Held struct {
 	From        string
 	Reason      string
 	Took        time.Duration // since it was assigned; 0 unless it has moved
-	Webhooks    []uuid.UUID
+	Webhooks    []Woken
 }
 
 // ConfirmHeld remembers that a worker, in its term, holds a session at an epoch, as the session was when it was read. If the session has

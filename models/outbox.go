@@ -71,7 +71,10 @@ const stillClaimed = `coalesce(m.status, '') = 'SENDING' AND m.status IN ('PENDI
 // the messages that were written.
 const settleEmit = `, ev AS (
 	SELECT event_id AS id, lane AS session_uid, type, data, at, trace, ord FROM done WHERE type <> ''
-), ` + emit + ` UNION ALL SELECT id FROM done`
+), ` + emit + ` UNION ALL SELECT ` + settledOnes + ` FROM done`
+
+// settledOnes are the messages that were written, in the place of webhooks to wake.
+const settledOnes = `id, NULL::uuid, 0::bigint`
 
 // leftSQL says whether messages that a holder claimed are neither settled nor put off.
 const leftSQL = `SELECT EXISTS (SELECT 1 FROM messages m WHERE m.session_uid = $1 AND ` + claimedOnes + ` AND m.generation = $2 AND m.next_attempt_at IS NULL AND m.id = ANY($3))`
@@ -87,8 +90,8 @@ type Settlement struct {
 
 // Settled is what became of a settlement.
 type Settled struct {
-	Woken []uuid.UUID // webhooks to wake
-	Left  bool        // some message was locked, and is not settled: the holder must send nothing more, and give the lane back
+	Woken []Woken // webhooks to wake
+	Left  bool    // some message was locked, and is not settled: the holder must send nothing more, and give the lane back
 }
 
 // Settle writes the outcomes of claimed messages with their events and with what else the round changed, in one transaction
@@ -118,8 +121,8 @@ func SettlePlain(ctx context.Context, db *DB, list []Settlement) ([]Settled, err
 	settled := make([]Settled, len(list))
 	var done []uuid.UUID
 	err := retryDeadlock(func() error {
-		ids, err := settle(ctx, db.Pool, settleSQL+settleEmit, list)
-		done, settled[0].Woken = part(list, ids)
+		answer, err := settle(ctx, db.Pool, settleSQL+settleEmit, list)
+		done, settled[0].Woken = part(list, answer)
 		return err
 	})
 	if err != nil {
@@ -147,25 +150,25 @@ func (s *Settlement) left(ctx context.Context, q Querier, done []uuid.UUID) (lef
 }
 
 // part tells the messages of settlements from webhooks.
-func part(list []Settlement, ids []uuid.UUID) (messages, webhooks []uuid.UUID) {
+func part(list []Settlement, answer []Woken) (messages []uuid.UUID, webhooks []Woken) {
 	all := map[uuid.UUID]bool{}
 	for _, s := range list {
 		for i := range s.Outcomes {
 			all[s.Outcomes[i].Message.ID] = true
 		}
 	}
-	for _, id := range ids {
-		if all[id] {
-			messages = append(messages, id)
+	for _, w := range answer {
+		if all[w.Lane] {
+			messages = append(messages, w.Lane)
 		} else {
-			webhooks = append(webhooks, id)
+			webhooks = append(webhooks, w)
 		}
 	}
 	return messages, webhooks
 }
 
-// settle runs a statement that begins as settleSQL and answers IDs, with what else the rounds changed before it.
-func settle(ctx context.Context, q Batcher, query string, list []Settlement) (ids []uuid.UUID, err error) {
+// settle runs a statement that begins as settleSQL and answers messages and webhooks, with what else the rounds changed before it.
+func settle(ctx context.Context, q Batcher, query string, list []Settlement) (answer []Woken, err error) {
 	var b pgx.Batch
 	impatient(&b, len(list))
 	list = slices.SortedFunc(slices.Values(list), func(a, b Settlement) int { return compareIDs(a.Hold.Lane, b.Hold.Lane) })
@@ -175,13 +178,13 @@ func settle(ctx context.Context, q Batcher, query string, list []Settlement) (id
 		}
 	}
 	queueBegun(&b, list)
-	if err := queueOutcomes(&b, query, list, &ids); err != nil || b.Len() == 0 {
+	if err := queueOutcomes(&b, query, list, &answer); err != nil || b.Len() == 0 {
 		return nil, err
 	}
-	return ids, q.SendBatch(ctx, &b).Close()
+	return answer, q.SendBatch(ctx, &b).Close()
 }
 
-func queueOutcomes(b *pgx.Batch, query string, list []Settlement, answer *[]uuid.UUID) error {
+func queueOutcomes(b *pgx.Batch, query string, list []Settlement, answer *[]Woken) error {
 	n := 0
 	for _, s := range list {
 		n += len(s.Outcomes)
@@ -219,7 +222,7 @@ func queueOutcomes(b *pgx.Batch, query string, list []Settlement, answer *[]uuid
 		}
 	}
 	b.Queue(query, lanes, ids, status, codes, errs, next, tried, at, eventIDs, types, data, generations, waiting, traces.list).Query(func(rows pgx.Rows) (err error) {
-		*answer, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		*answer, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Woken])
 		return err
 	})
 	return nil
@@ -260,7 +263,7 @@ const (
 
 // ExpireMessages ends messages whose time is over and that no lane will end, and returns how many and which webhooks to
 // wake.
-func ExpireMessages(ctx context.Context, tx pgx.Tx, limit int) (int, []uuid.UUID, error) {
+func ExpireMessages(ctx context.Context, tx pgx.Tx, limit int) (int, []Woken, error) {
 	events, blocking, err := expireMessages(ctx, tx, latePending, limit)
 	if err != nil {
 		return 0, nil, err

@@ -32,17 +32,19 @@ func takeEffect(outcomes []Outcome) []*Message {
 // settleWithTargets settles outcomes of which some take effect on other messages, in one transaction. The targets are
 // locked first, by ID: settling never waits for a message's lock, so nobody who holds one waits for us in a circle. All
 // events are written at the end, since that locks webhooks' lanes.
-func settleWithTargets(ctx context.Context, db *DB, s Settlement) (woken, done []uuid.UUID, err error) {
+func settleWithTargets(ctx context.Context, db *DB, s Settlement) (woken []Woken, done []uuid.UUID, err error) {
 	err = db.InPgxTxLast(ctx, func(tx pgx.Tx, last *pgx.Batch) error {
 		about := takeEffect(s.Outcomes) // anew in each try: what they are tied to is written into them
 		found, err := lockTargets(ctx, tx, about)
 		if err != nil {
 			return err
 		}
-		done, err = settle(ctx, tx, settleSQL+` SELECT id FROM done`, []Settlement{s})
+		list := []Settlement{s}
+		answer, err := settle(ctx, tx, settleSQL+` SELECT `+settledOnes+` FROM done`, list)
 		if err != nil {
 			return err
 		}
+		done, _ = part(list, answer)
 		var events []Event
 		for i := range s.Outcomes {
 			o := &s.Outcomes[i]

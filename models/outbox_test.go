@@ -402,7 +402,7 @@ func TestTakesAtOnce(t *testing.T) {
 
 func TestAcceptAfterCloseDoesNotHang(t *testing.T) {
 	o := newOutbox(t)
-	a := models.NewAccepter(o.db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(o.db.Pool, quiet, func([]models.Woken, int) {})
 	a.Close()
 	for range 20 { // the queue still has room, and takes some of them
 		err := a.Accept(t.Context(), newMessage(o.session.UID, "a", "x"))

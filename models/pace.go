@@ -93,7 +93,7 @@ func queuePace(b *pgx.Batch, session uuid.UUID, s pacing.State) {
 
 // queueCooldown begins or extends a pause, if the session is as it was when the holder decided so, and tells of it where it
 // begins.
-func queueCooldown(b *pgx.Batch, session uuid.UUID, former, next pacing.Cooldown, now time.Time, webhooks *[]uuid.UUID) error {
+func queueCooldown(b *pgx.Batch, session uuid.UUID, former, next pacing.Cooldown, now time.Time, webhooks *[]Woken) error {
 	data, err := json.Marshal(webhook.SessionThrottled{Reason: next.Reason, Until: next.Until.UTC(), Replies: next.Reason != pacing.TemporaryBan})
 	if err != nil {
 		return err
@@ -106,14 +106,14 @@ func queueCooldown(b *pgx.Batch, session uuid.UUID, former, next pacing.Cooldown
 			FROM changed WHERE $9
 		), `+emit, session, next.Until, next.Reason, optionalTime(next.RepliesAt), next.Count, optionalTime(former.Until), NewID(), string(data),
 		former.Begins(next, now)).Query(func(rows pgx.Rows) (err error) {
-		*webhooks, err = pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		*webhooks, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Woken])
 		return err
 	})
 	return nil
 }
 
 // CoolDown begins or extends a session's pause and returns the webhooks to wake.
-func CoolDown(ctx context.Context, q Batcher, session uuid.UUID, former, next pacing.Cooldown, now time.Time) (woken []uuid.UUID, err error) {
+func CoolDown(ctx context.Context, q Batcher, session uuid.UUID, former, next pacing.Cooldown, now time.Time) (woken []Woken, err error) {
 	var b pgx.Batch
 	if err := queueCooldown(&b, session, former, next, now, &woken); err != nil {
 		return nil, err

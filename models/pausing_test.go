@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
@@ -84,7 +83,7 @@ func TestNothingPassesAPause(t *testing.T) {
 func BenchmarkClaim(b *testing.B) {
 	db := modelstest.DB(b)
 	_, s := modelstest.Ready(b, db)
-	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	b.Cleanup(a.Close)
 	runner := models.NewID()
 	ctx := context.Background()

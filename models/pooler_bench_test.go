@@ -60,7 +60,7 @@ func BenchmarkPooler(b *testing.B) {
 }
 
 func benchWay(b *testing.B, db *models.DB, s *models.Session) {
-	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	defer a.Close()
 	b.Run("accept", func(b *testing.B) {
 		b.SetParallelism(8)

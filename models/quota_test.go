@@ -38,7 +38,7 @@ func TestRecountMessages(t *testing.T) {
 	for _, s := range []*models.Session{other, second} {
 		modelstest.Connect(t, db, s)
 	}
-	a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+	a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 	t.Cleanup(a.Close)
 	for i, lane := range []uuid.UUID{s.UID, s.UID, s.UID, second.UID, other.UID} {
 		m := newMessage(lane, "c@s.whatsapp.net", "x")
@@ -109,7 +109,7 @@ func TestRecountsMeetAccepts(t *testing.T) {
 	recount()
 	var group sync.WaitGroup
 	for range 3 {
-		a := models.NewAccepter(db.Pool, quiet, func([]uuid.UUID, int) {})
+		a := models.NewAccepter(db.Pool, quiet, func([]models.Woken, int) {})
 		t.Cleanup(a.Close)
 		for range 10 {
 			group.Go(func() {

@@ -102,7 +102,7 @@ const cancelWindow = 500
 // CancelMessages takes back the messages of a lane that wait, were never tried and fit a filter, from a place in the lane
 // on, up to a window of them: call it with the place that it returns until that is 0. Those that are being claimed at
 // this moment are on their way and stay.
-func CancelMessages(ctx context.Context, db *DB, s *Session, f PendingFilter, from int64) (cancelled int, next int64, woken []uuid.UUID, err error) {
+func CancelMessages(ctx context.Context, db *DB, s *Session, f PendingFilter, from int64) (cancelled int, next int64, woken []Woken, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) error {
 		cancelled, next, woken = 0, 0, nil
 		ids, last, err := pendingWindow(ctx, tx, s.UID, from)

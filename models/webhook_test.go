@@ -57,7 +57,7 @@ func emit(t *testing.T, db *models.DB, s *models.Session, types ...string) []uui
 	}
 	woken, err := models.Emit(t.Context(), db.Pool, list)
 	require.NoError(t, err)
-	return woken
+	return modelstest.Lanes(woken)
 }
 
 func TestEmitChoosesSubscribers(t *testing.T) {

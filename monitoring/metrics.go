@@ -22,6 +22,7 @@ const (
 const (
 	WakeEnqueued   = "enqueued"
 	WakeSuppressed = "suppressed" // one is on its way already
+	WakeCalled     = "called"     // its holder was told
 	WakeFailed     = "failed"     // Redis is down; the sweep will find the lane
 )
 
@@ -98,7 +99,7 @@ func New(version string) *Metrics {
 		acceptBatch: plainHistogram("kurir_accept_batch_messages",
 			"Messages that shared one insert.", batchBuckets),
 		wakes: counter("kurir_wake_hints_total",
-			"Wake-ups of lanes: enqueued, suppressed because one was on its way, or failed because Redis was down.", "outcome"),
+			"Wake-ups of lanes: enqueued, called (the runner that has the lane was told), suppressed because one was on its way, or failed because Redis was down.", "outcome"),
 	}
 	m.fleet = newFleetMetrics(m.registry)
 	m.streams = newStreamMetrics(m.registry)
@@ -219,7 +220,7 @@ func (m *Metrics) WebhookDisabled(reason string) { m.hooksDisabled.WithLabelValu
 // AcceptBatch records how many messages shared one insert.
 func (m *Metrics) AcceptBatch(n int) { m.acceptBatch.Observe(float64(n)) }
 
-// Wake counts a wake-up of a lane. outcome is WakeEnqueued, WakeSuppressed or WakeFailed.
+// Wake counts a wake-up of a lane. outcome is WakeEnqueued, WakeCalled, WakeSuppressed or WakeFailed.
 func (m *Metrics) Wake(outcome string) { m.wakes.WithLabelValues(outcome).Inc() }
 
 func counter(name, help string, labels ...string) *prometheus.CounterVec {

@@ -116,3 +116,11 @@ func Scalar[T any](t testing.TB, db *models.DB, query string, args ...any) T {
 	require.NoError(t, err)
 	return v
 }
+
+// Lanes are the lanes that were woken, whoever has them.
+func Lanes(list []models.Woken) (lanes []uuid.UUID) {
+	for _, w := range list {
+		lanes = append(lanes, w.Lane)
+	}
+	return lanes
+}

@@ -1,0 +1,143 @@
+package jobs
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"kurir/embedded/embeddedtest"
+	"kurir/models"
+	"kurir/models/modelstest"
+	"kurir/monitoring"
+)
+
+// keeping is a runner that keeps the lane of one session, in whose rounds everything is done at once.
+type keeping struct {
+	*testing.T
+	db     *models.DB
+	lane   uuid.UUID
+	lanes  *Lanes
+	waker  *Waker
+	rounds chan int64 // the lane's number as each round has read it
+	end    func()     // stops the runner, and waits for it
+}
+
+func newKeeping(t *testing.T, keeps time.Duration) *keeping {
+	db := modelstest.DB(t)
+	_, s := modelstest.Ready(t, db)
+	options, err := redis.ParseURL(embeddedtest.Redis(t))
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	waker := NewWaker(NewQueue(client, quiet), quiet, monitoring.New("test"))
+	t.Cleanup(waker.Close)
+	x := &keeping{T: t, db: db, lane: s.UID, lanes: alive(t, db), waker: waker, rounds: make(chan int64, 100)}
+	k := keeper{lanes: x.lanes, redis: client, log: quiet, keeps: keeps, run: func(ctx context.Context, kind string, lane uuid.UUID) { x.drain(ctx) }}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { k.keep(ctx) })
+	x.end = sync.OnceFunc(func() {
+		stop()
+		running.Wait()
+	})
+	t.Cleanup(x.end)
+	require.Eventually(t, func() bool { return x.lanes.keepsFor() > 0 }, 20*time.Second, time.Millisecond)
+	return x
+}
+
+func (x *keeping) drain(ctx context.Context) {
+	_, err := x.lanes.drain(ctx, x.lane, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+		claim, err := models.ClaimMessages(ctx, x.db.Pool, h, 1)
+		if err != nil {
+			return step{}, err
+		}
+		x.rounds <- h.NextSeq
+		return step{idle: true, ended: true, keep: true, lost: !claim.Held}, nil
+	})
+	if err != nil {
+		x.Error(err)
+	}
+}
+
+// comes makes as if a message had come, of which nothing is left to do.
+func (x *keeping) comes() models.Woken {
+	w := models.Woken{Lane: x.lane, Holder: &x.lanes.runner}
+	require.NoError(x, x.db.Pool.QueryRow(x.Context(), `UPDATE lanes SET next_seq = next_seq + 1, next_due_at = now() WHERE id = $1 RETURNING next_seq`, x.lane).Scan(&w.NextSeq))
+	return w
+}
+
+func (x *keeping) generation() int64 {
+	return modelstest.Scalar[int64](x.T, x.db, `SELECT generation FROM lanes WHERE id = $1`, x.lane)
+}
+
+func (x *keeping) free() bool {
+	return modelstest.Scalar[bool](x.T, x.db, `SELECT holder IS NULL FROM lanes WHERE id = $1`, x.lane)
+}
+
+func (x *keeping) holdsNothing() bool {
+	x.lanes.mu.Lock()
+	defer x.lanes.mu.Unlock()
+	return len(x.lanes.held) == 0
+}
+
+func TestALaneIsKeptForWhatComesNext(t *testing.T) {
+	x := newKeeping(t, time.Hour)
+	x.drain(t.Context())
+	first := <-x.rounds
+	generation := x.generation()
+	for i := range int64(3) {
+		w := x.comes()
+		x.waker.Messages(w)
+		require.Equal(t, first+1+i, <-x.rounds)
+		x.waker.Messages(w) // a call for what was seen is none
+	}
+	require.Equal(t, generation, x.generation(), "it was taken once")
+	require.False(t, x.free())
+	x.end()
+	require.True(t, x.free(), "who ends keeps nothing")
+	require.Empty(t, x.rounds, "nobody looked without reason")
+	require.Empty(t, x.lanes.held)
+}
+
+func TestALostCallIsMadeGood(t *testing.T) {
+	x := newKeeping(t, 500*time.Millisecond)
+	x.drain(t.Context())
+	first := <-x.rounds
+	x.comes()
+	require.Equal(t, first+1, <-x.rounds)
+	require.Eventually(t, x.free, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, x.holdsNothing, 20*time.Second, time.Millisecond)
+}
+
+// What came when the runner was about to end stays due, for the others.
+func TestWhatComesAtTheEndStaysDue(t *testing.T) {
+	x := newKeeping(t, time.Hour)
+	x.drain(t.Context())
+	<-x.rounds
+	x.comes()
+	x.end()
+	require.True(t, x.free())
+	require.True(t, sweepFinds(t, x.db, models.LaneMessages, x.lane))
+	require.Empty(t, x.lanes.held)
+}
+
+// A runner that was frozen finds that others have what it kept.
+func TestAKeptLaneThatAnotherRunnerHas(t *testing.T) {
+	x := newKeeping(t, time.Hour)
+	x.drain(t.Context())
+	<-x.rounds
+	require.NoError(t, models.RenewRunner(t.Context(), x.db.Pool, x.lanes.runner, "test", 1, -time.Second))
+	other := alive(t, x.db)
+	h, ok, err := models.TakeLane(t.Context(), x.db.Pool, x.lane, other.runner)
+	require.NoError(t, err)
+	require.True(t, ok)
+	x.waker.Messages(x.comes())
+	require.Eventually(t, x.holdsNothing, 20*time.Second, time.Millisecond)
+	require.Equal(t, h.Generation, x.generation())
+	require.False(t, x.free())
+}

@@ -21,12 +21,14 @@ type outbox struct {
 	done  chan struct{} // closed when the node has stopped
 	wake  chan struct{} // holds one element when there may be something to send
 
-	mu      sync.Mutex
-	term    *term // nil while the worker has none
-	queue   []entry
-	first   int64
-	offered int64         // highest Seq that was in a batch of this term
-	room    chan struct{} // closed and replaced when the queue gets shorter or the term changes
+	mu       sync.Mutex
+	term     *term // nil while the worker has none
+	queue    []entry
+	pressing int // how many of the queue are no receipts
+	flushing int // how many wait for the queue to be empty
+	first    int64
+	offered  int64         // highest Seq that was in a batch of this term
+	room     chan struct{} // closed and replaced when the queue gets shorter or the term changes
 }
 
 type entry struct {
@@ -56,8 +58,13 @@ func (o *outbox) add(e entry, gone <-chan struct{}) bool {
 		o.mu.Lock()
 	}
 	o.queue = append(o.queue, e)
+	o.pressing += pressing(e)
+	patient := o.isPatient()
+	first := len(o.queue) == 1
 	o.mu.Unlock()
-	o.rouse()
+	if first || !patient {
+		o.rouse()
+	}
 	return true
 }
 
@@ -66,9 +73,11 @@ func (o *outbox) add(e entry, gone <-chan struct{}) bool {
 func (o *outbox) begin(t *term) {
 	o.mu.Lock()
 	kept := make([]entry, 0, len(o.queue))
+	o.pressing = 0
 	for _, e := range o.queue {
 		if e.term == t || !aboutSession(e.event.Type) {
 			kept = append(kept, e)
+			o.pressing += pressing(e)
 		}
 	}
 	o.term, o.queue, o.first, o.offered = t, kept, 1, 0
@@ -139,6 +148,9 @@ func (o *outbox) shift(k int) []entry {
 		return nil
 	}
 	gone := append([]entry(nil), o.queue[:k]...)
+	for _, e := range gone {
+		o.pressing -= pressing(e)
+	}
 	clear(o.queue[:k])
 	o.queue = o.queue[k:]
 	o.first += int64(k)
@@ -151,6 +163,9 @@ func (o *outbox) flush(ctx context.Context) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t, end := o.term, o.first+int64(len(o.queue))
+	o.flushing++
+	defer func() { o.flushing-- }()
+	o.rouse()
 	for t != nil && o.term == t && o.first < end {
 		room := o.room
 		o.mu.Unlock()
@@ -163,6 +178,26 @@ func (o *outbox) flush(ctx context.Context) {
 		}
 		o.mu.Lock()
 	}
+}
+
+// patient reports whether all that waits can wait for more: it is receipts, no full batch of them, and nobody waits for the outbox to be empty.
+func (o *outbox) patient() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.isPatient()
+}
+
+// isPatient is patient for a caller who holds o.mu.
+func (o *outbox) isPatient() bool {
+	return len(o.queue) > 0 && len(o.queue) < batchEvents && o.pressing == 0 && o.flushing == 0
+}
+
+// pressing is 1 for an event that others must not hold up.
+func pressing(e entry) int {
+	if e.event.Type == wire.EventMessageReceipt {
+		return 0
+	}
+	return 1
 }
 
 func (o *outbox) len() int {

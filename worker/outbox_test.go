@@ -83,6 +83,48 @@ func TestEventsGoAtOnceAndAreAcknowledgedAfterwards(t *testing.T) {
 	})
 }
 
+// Receipts wait for others, a while; what others wait for takes along those that are there, and so does a full batch.
+func TestReceiptsComeTogether(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		c := b.hold("s1", 1)
+		receipt := func() {
+			c.sink(Event{Type: wire.EventMessageReceipt, Message: "3EB0", Data: wire.ReceiptData{Status: "delivered"}})
+		}
+		stored := func() (batches, events int) {
+			synctest.Wait()
+			b.g.with(func() { batches, events = b.g.batches, len(b.g.stored) })
+			return batches, events
+		}
+		requireStored := func(batches, events int) {
+			b.Helper()
+			gotBatches, gotEvents := stored()
+			require.Equal(b, []int{batches, events}, []int{gotBatches, gotEvents})
+		}
+		before, _ := stored()
+		receipt()
+		b.pass(receiptsWait / 2)
+		receipt()
+		requireStored(before, 0)
+		b.pass(receiptsWait / 2)
+		requireStored(before+1, 2)
+
+		receipt()
+		requireStored(before+1, 2)
+		c.receive("M00000", nil)
+		requireStored(before+2, 4)
+
+		for range batchEvents {
+			receipt()
+		}
+		requireStored(before+3, 4+batchEvents)
+
+		receipt()
+		requireStored(before+3, 4+batchEvents)
+		b.n.outbox.flush(b.Context())
+		requireStored(before+4, 5+batchEvents)
+	})
+}
+
 func TestEventsKeepTheirOrderThroughFailures(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		c := b.hold("s1", 1)

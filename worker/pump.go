@@ -74,12 +74,23 @@ func (n *Node) eventID(s *session, t *term, e Event) string {
 	return wire.EventID(s.id, kind, e.Message, e.Sender)
 }
 
-// pump passes the outbox to the gateway, one batch at a time. It never lingers: a batch is what gathered while the
+// receiptsWait is how long receipts wait for others, where nothing else is to be told. Nobody waits for them, each batch costs the gateway
+// a transaction, and a receipt that comes while the outcome of its send is being written down is in the way of that.
+const receiptsWait = 100 * time.Millisecond
+
+// pump passes the outbox to the gateway, one batch at a time. But for receipts it never lingers: a batch is what gathered while the
 // one before was on its way.
 func (n *Node) pump(ctx context.Context) {
 	pause := newBackOff(100*time.Millisecond, 5*time.Second)
 	most := batchEvents
 	for ctx.Err() == nil {
+		if n.outbox.patient() {
+			select {
+			case <-n.outbox.wake:
+			case <-time.After(receiptsWait):
+			case <-ctx.Done():
+			}
+		}
 		t, events := n.outbox.batch(most)
 		if len(events) == 0 {
 			select {

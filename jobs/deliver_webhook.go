@@ -97,26 +97,25 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 		}
 		defer d.crowd.leave()
 	}
-	target, err := d.target(ctx, h.Lane)
-	if err != nil {
-		return step{}, err
-	}
-	if target == nil { // what came meanwhile must not keep the lane from being released
-		_, held, err := models.DueDeliveries(ctx, d.db, h, false, 1)
-		return step{idle: true, lost: !held}, err
-	}
 	limit := min(slots*deliverClaim, deliverMost)
-	if target.ordered || width.Broken() {
+	if h.OneByOne || width.Broken() {
 		slots, limit = 1, 1
 	}
-	due, held, err := models.DueDeliveries(ctx, d.db, h, target.ordered, limit)
+	w, due, err := models.DueDeliveries(ctx, d.db, h, limit)
 	switch {
 	case err != nil:
 		return step{}, err
-	case !held:
+	case w == nil:
 		return step{lost: true}, nil
+	case w.Ordered != h.OneByOne: // now that this is known, look as is right
+		h.OneByOne = w.Ordered
+		return step{}, nil
 	case len(due) == 0:
 		return step{idle: true}, nil
+	}
+	target, err := d.target(w)
+	if err != nil {
+		return step{}, err
 	}
 	if due, err = d.kept(ctx, h, due); err != nil || len(due) == 0 {
 		return step{}, err
@@ -229,23 +228,19 @@ type target struct {
 	asOf      time.Time // of the webhook's last change
 }
 
-// target reads the webhook and opens its secrets; nil if it is gone or switched off.
-func (d *deliverer) target(ctx context.Context, id uuid.UUID) (*target, error) {
-	w, err := models.WebhookToServe(ctx, d.db.Pool, id)
-	if ok, err := models.Found(err); err != nil || !ok || !w.IsActive {
-		return nil, err
-	}
+// target opens a webhook's secrets.
+func (d *deliverer) target(w *models.Webhook) (*target, error) {
 	scheme, _, _ := strings.Cut(w.URL, ":")
 	t := &target{url: w.URL, sink: d.sinks[strings.ToLower(scheme)], ordered: w.Ordered, asOf: w.UpdatedAt}
 	if t.sink == nil {
-		return nil, fmt.Errorf("webhook %s: there is no sink for %q", id, scheme)
+		return nil, fmt.Errorf("webhook %s: there is no sink for %q", w.ID, scheme)
 	}
 	if w.OnFailure == models.OnFailureSkip {
 		t.skipAfter = w.SkipAfter
 	}
 	secret, err := d.vault.Open(SealSecret, w.Secret)
 	if err != nil {
-		return nil, fmt.Errorf("secret of webhook %s: %w", id, err)
+		return nil, fmt.Errorf("secret of webhook %s: %w", w.ID, err)
 	}
 	t.secrets = []string{string(secret)}
 	if w.PreviousUntil != nil && w.PreviousUntil.After(time.Now()) {
@@ -256,10 +251,10 @@ func (d *deliverer) target(ctx context.Context, id uuid.UUID) (*target, error) {
 	if w.Headers != nil {
 		plain, err := d.vault.Open(SealHeaders, w.Headers)
 		if err != nil {
-			return nil, fmt.Errorf("headers of webhook %s: %w", id, err)
+			return nil, fmt.Errorf("headers of webhook %s: %w", w.ID, err)
 		}
 		if err := json.Unmarshal(plain, &t.headers); err != nil {
-			return nil, fmt.Errorf("headers of webhook %s: %w", id, err)
+			return nil, fmt.Errorf("headers of webhook %s: %w", w.ID, err)
 		}
 	}
 	return t, nil

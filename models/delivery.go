@@ -182,18 +182,24 @@ const (
 		ORDER BY due.class, due.sequence LIMIT $3`
 )
 
-// DueDeliveries is what a holder finds in a webhook's lane. Nothing is marked: the lane belongs to the
-// holder, and what a killed one had under way is delivered again. Held is false if another runner has the lane.
-func DueDeliveries(ctx context.Context, db *DB, h *Hold, ordered bool, limit int) (list []DueDelivery, held bool, err error) {
+// DueDeliveries is what a holder finds in a webhook's lane, with what he needs of the webhook, which is not active if it is gone. Nothing is
+// marked: the lane belongs to the holder, and what a killed one had under way is delivered again. Without a webhook, another runner has the lane.
+// Whether deliveries go in order is as the hold has it: if the webhook says otherwise, they are to be read anew.
+func DueDeliveries(ctx context.Context, db *DB, h *Hold, limit int) (w *Webhook, list []DueDelivery, err error) {
 	query := dueSideBySide + dueRows
-	if ordered {
+	if h.OneByOne {
 		query = dueInOrder + dueRows
 	}
-
 	var b pgx.Batch
-	b.Queue(`SELECT next_seq FROM lanes WHERE id = $1 AND generation = $2`, h.Lane, h.Generation).QueryRow(func(row pgx.Row) error {
-		var err error
-		held, err = Found(row.Scan(&h.NextSeq))
+	b.Queue(`SELECT l.next_seq, coalesce(w.url, ''), w.secret, w.previous_secret, w.previous_until, w.headers, coalesce(w.ordered, false), coalesce(w.on_failure, ''),
+			coalesce(w.skip_after, 0), coalesce(w.is_active, false), coalesce(w.updated_at, now())
+		FROM lanes l LEFT JOIN webhooks w ON w.id = l.id WHERE l.id = $1 AND l.generation = $2`, h.Lane, h.Generation).QueryRow(func(row pgx.Row) error {
+		found := &Webhook{ID: h.Lane}
+		ok, err := Found(row.Scan(&h.NextSeq, &found.URL, &found.Secret, &found.PreviousSecret, &found.PreviousUntil, &found.Headers, &found.Ordered,
+			&found.OnFailure, &found.SkipAfter, &found.IsActive, &found.UpdatedAt))
+		if ok {
+			w = found
+		}
 		return err
 	})
 	b.Queue(query, h.Lane, h.Generation, limit).Query(func(rows pgx.Rows) error {
@@ -211,9 +217,9 @@ func DueDeliveries(ctx context.Context, db *DB, h *Hold, ordered bool, limit int
 		return rows.Err()
 	})
 	if err := db.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, false, fmt.Errorf("read due deliveries of %s: %w", h.Lane, err)
+		return nil, nil, fmt.Errorf("read due deliveries of %s: %w", h.Lane, err)
 	}
-	return list, held, nil
+	return w, list, nil
 }
 
 // EndUnkept ends deliveries whose events are no longer kept, on the condition that the lane is still the holder's. That is no

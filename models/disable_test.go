@@ -127,7 +127,7 @@ func TestAccountHearsOfADeletedSession(t *testing.T) {
 	h, ok, err := models.TakeLane(t.Context(), o.db.Pool, account, o.runner())
 	require.NoError(t, err)
 	require.True(t, ok)
-	list, _, err := models.DueDeliveries(t.Context(), o.db, &h, false, 10)
+	_, list, err := models.DueDeliveries(t.Context(), o.db, &h, 10)
 	require.NoError(t, err)
 	require.Len(t, list, 4)
 	for _, d := range list {

@@ -64,7 +64,7 @@ type Hold struct {
 	NextSeq    int64  // of the lane, when the holder last looked for work: release is a compare-and-set on it
 	Worker     string // of messages: where the session was when the lane was taken, "" for nowhere
 	Guarded    bool   // of messages: to be claimed from with care, see claimGuarded
-	OneByOne   bool   // of messages: it is paced, so that nothing is claimed which would have to be put back
+	OneByOne   bool   // of messages: it is paced, so that nothing is claimed which would have to be put back; of deliveries: their subscriber asked for order
 }
 
 // TakeLane is TakeLanes for one.

@@ -91,7 +91,8 @@ func TestPlansOfEmptyTables(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, ok)
 	for _, ordered := range []bool{true, false} {
-		list, _, err := models.DueDeliveries(ctx, r.db, &hold, ordered, 100)
+		hold.OneByOne = ordered
+		_, list, err := models.DueDeliveries(ctx, r.db, &hold, 100)
 		require.NoError(t, err)
 		require.NotEmpty(t, list)
 		_, err = models.SettleDeliveries(ctx, r.db, hold, []models.Tried{{Delivery: list[0].ID, Attempt: 1, Status: models.DeliveryDelivered, Code: 200}}, time.Hour)
@@ -206,10 +207,11 @@ func TestHotStatementsUseIndexes(t *testing.T) {
 	hold, ok, err := models.TakeLane(t.Context(), pool, hook, r.runner())
 	require.NoError(t, err)
 	require.True(t, ok)
-	list, _, err := models.DueDeliveries(t.Context(), r.db, &hold, false, 100)
+	_, list, err := models.DueDeliveries(t.Context(), r.db, &hold, 100)
 	require.NoError(t, err)
 	require.NotEmpty(t, list)
-	list, _, err = models.DueDeliveries(t.Context(), r.db, &hold, true, 100)
+	hold.OneByOne = true
+	_, list, err = models.DueDeliveries(t.Context(), r.db, &hold, 100)
 	require.NoError(t, err)
 	require.Empty(t, list, "the first of them is not due")
 	_, err = models.WaitingOf(t.Context(), pool, hook)

@@ -82,14 +82,6 @@ func WebhookByID(ctx context.Context, db bun.IDB, id uuid.UUID) (*Webhook, error
 	return w, err
 }
 
-// WebhookToServe is WebhookByID for who delivers, round by round: a statement that is prepared once, and what is needed for that.
-func WebhookToServe(ctx context.Context, q Querier, id uuid.UUID) (*Webhook, error) {
-	w := &Webhook{ID: id}
-	err := q.QueryRow(ctx, `SELECT url, secret, previous_secret, previous_until, headers, ordered, on_failure, skip_after, is_active, updated_at FROM webhooks WHERE id = $1`, id).
-		Scan(&w.URL, &w.Secret, &w.PreviousSecret, &w.PreviousUntil, &w.Headers, &w.Ordered, &w.OnFailure, &w.SkipAfter, &w.IsActive, &w.UpdatedAt)
-	return w, err
-}
-
 // PutWebhook makes or changes an owner's webhook, with its lane. Locks are taken in the order owner, lane, webhook.
 func PutWebhook(ctx context.Context, tx bun.Tx, o HookOwner, change func(former *Webhook) (*Webhook, error)) (*Webhook, error) {
 	if err := o.lock(ctx, tx); err != nil {

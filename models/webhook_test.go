@@ -143,9 +143,10 @@ func (d *deliveries) takeHook(runner uuid.UUID) *models.Hold {
 
 func (d *deliveries) due(ordered bool, limit int) []models.DueDelivery {
 	d.Helper()
-	list, held, err := models.DueDeliveries(d.Context(), d.db, d.hold, ordered, limit)
+	d.hold.OneByOne = ordered
+	w, list, err := models.DueDeliveries(d.Context(), d.db, d.hold, limit)
 	require.NoError(d, err)
-	require.True(d, held)
+	require.NotNil(d, w)
 	return list
 }
 
@@ -234,9 +235,9 @@ func TestStaleHolderOfAWebhookChangesNothing(t *testing.T) {
 	require.Equal(t, "PENDING", modelstest.Scalar[string](t, d.db, `SELECT status FROM webhook_deliveries`))
 	require.Zero(t, modelstest.Scalar[int64](t, d.db, `SELECT count(*) FROM webhook_attempts`))
 	require.Equal(t, "0 true", modelstest.Scalar[string](t, d.db, `SELECT failure_count || ' ' || is_active FROM webhooks`))
-	_, held, err := models.DueDeliveries(t.Context(), d.db, &stale, false, 10)
+	w, _, err := models.DueDeliveries(t.Context(), d.db, &stale, 10)
 	require.NoError(t, err)
-	require.False(t, held)
+	require.Nil(t, w)
 }
 
 func TestDeliveryOutlivesItsEvent(t *testing.T) {

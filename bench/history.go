@@ -102,12 +102,7 @@ func history(ctx context.Context, b *bench) error {
 
 // reports measures what administrators look at, which is summed up beforehand. An API remembers some of it for half a minute.
 func (r *rig) reports(ctx context.Context) error {
-	err := eventually(ctx, drainedAfter, "everything is summed up", func() (bool, string) {
-		var waiting bool
-		err := r.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM analytics_changes)`).Scan(&waiting)
-		return err == nil && !waiting, fmt.Sprint(waiting, err)
-	})
-	if err != nil {
+	if err := r.settle(ctx); err != nil {
 		return err
 	}
 	for _, report := range []string{"analytics", "analytics/messages?range=30d", "analytics/users?range=30d", "analytics/workers?range=30d", "usage"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -27,6 +28,9 @@ func scale(ctx context.Context, b *bench) error {
 		if _, err := r.fill(ctx, b.history, crowd...); err != nil {
 			return err
 		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
 		if b.warmup > 0 { // plans are made, and pages read, anew
 			if _, err := r.flow(ctx, b.warmup, 0); err != nil {
 				return err
@@ -34,6 +38,33 @@ func scale(ctx context.Context, b *bench) error {
 		}
 		return r.flows(ctx, "scale", fmt.Sprintf("%d sessions more, %d messages", b.crowd, b.history))
 	})
+}
+
+// settledAfter bounds how long what a fill left to do may take.
+const settledAfter = 15 * time.Minute
+
+// settle waits until what a fill left to do is done: rows to be counted, words to be indexed, vacuuming. It is the work of loading, which
+// would else be measured with what comes next.
+func (r *rig) settle(ctx context.Context) error {
+	r.say("waiting until all that was filled in is counted and vacuumed, %s at most", settledAfter)
+	began := time.Now()
+	err := eventually(ctx, settledAfter, "everything is counted and vacuumed", func() (bool, string) {
+		var counting, indexing, vacuuming bool
+		err := r.db.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM analytics_changes) OR EXISTS (SELECT 1 FROM message_tallies),
+			EXISTS (SELECT 1 FROM message_index WHERE todo), EXISTS (SELECT 1 FROM pg_stat_progress_vacuum WHERE datname = current_database())`).
+			Scan(&counting, &indexing, &vacuuming)
+		return err == nil && !counting && !indexing && !vacuuming, fmt.Sprintf("counting %t, indexing %t, vacuuming %t, %v", counting, indexing, vacuuming, err)
+	})
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"analytics_changes", "analytics_counts", "message_tallies", "usage_days", "usage_months"} {
+		if _, err := r.db.Pool.Exec(ctx, "VACUUM ANALYZE "+table); err != nil {
+			return err
+		}
+	}
+	r.say("settled after %s", time.Since(began).Round(time.Second))
+	return nil
 }
 
 // neighbours makes so many stopped sessions with their tenants and lanes, and returns their uids.

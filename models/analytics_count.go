@@ -32,13 +32,13 @@ var analyticsSteps = []analyticsStep{
 const AnalyticsBatch = 5000
 
 // Who counts holds analyticsLock: changes are then counted in the order of their IDs, so a message is never taken from a
-// status before it has been counted there.
+// status before it has been counted there. Those to count are looked for once, as in countMessages.
 const (
 	analyticsLock = `SELECT pg_try_advisory_xact_lock(hashtext('kurir_analytics'))`
 
 	countAnalytics = `
 WITH taken AS (
-	DELETE FROM analytics_changes WHERE id IN (SELECT id FROM analytics_changes ORDER BY id LIMIT $1) RETURNING subject, kind, state, at, former, n
+	DELETE FROM analytics_changes WHERE id = ANY (ARRAY (SELECT id FROM analytics_changes ORDER BY id LIMIT $1)) RETURNING subject, kind, state, at, former, n
 ), counted AS (
 	SELECT s.step, CASE s.step WHEN 0 THEN 'epoch' ELSE date_bin(make_interval(secs => s.step), t.at, 'epoch') END AS at, t.subject, t.kind, t.state, sum(t.n)::bigint AS n
 	FROM taken t CROSS JOIN unnest($2::int[], $3::int[]) AS s (step, kept)

@@ -115,8 +115,8 @@ const forgetRows = 5000
 
 // ForgetAudit drops the oldest of the lines older than the given age, forgetRows at most.
 func ForgetAudit(ctx context.Context, q Querier, age time.Duration) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM system_logs WHERE id IN (
-		SELECT id FROM system_logs WHERE timestamp < now() - make_interval(secs => $1) ORDER BY timestamp LIMIT $2)`, age.Seconds(), forgetRows)
+	tag, err := q.Exec(ctx, `DELETE FROM system_logs WHERE id = ANY (ARRAY (
+		SELECT id FROM system_logs WHERE timestamp < now() - make_interval(secs => $1) ORDER BY timestamp LIMIT $2))`, age.Seconds(), forgetRows)
 	return tag.RowsAffected(), err
 }
 

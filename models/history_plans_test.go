@@ -158,7 +158,7 @@ func literal(v any) string {
 		return "'{" + strings.Join(list, ",") + "}'"
 	case []string:
 		return "'{" + strings.Join(v, ",") + "}'"
-	case []int32:
+	case []int32, []float64:
 		return "'" + strings.NewReplacer("[", "{", " ", ",", "]", "}").Replace(fmt.Sprint(v)) + "'"
 	}
 	return "'" + strings.ReplaceAll(fmt.Sprint(v), "'", "''") + "'"

@@ -27,9 +27,9 @@ func EndHolds(ctx context.Context, q Querier, limit int) ([]uuid.UUID, error) {
 			SELECT id, session_uid FROM messages WHERE status = 'PENDING' AND next_attempt_at <= now() ORDER BY next_attempt_at LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 		), ended AS (
 			UPDATE messages m SET next_attempt_at = NULL, waiting_for = NULL FROM over o
-			WHERE m.id = o.id AND m.session_uid = o.session_uid AND m.status = 'PENDING' AND m.next_attempt_at <= now() RETURNING m.session_uid
+			WHERE m.id = ANY(ARRAY[o.id]) AND coalesce(m.status, '') = 'PENDING' AND m.status IN ('PENDING', 'SENDING') AND m.next_attempt_at <= now() RETURNING m.session_uid
 		), locked AS (
-			SELECT l.id FROM lanes l WHERE l.id IN (SELECT session_uid FROM ended) ORDER BY l.id FOR NO KEY UPDATE
+			SELECT l.id FROM lanes l WHERE l.id = ANY (ARRAY (SELECT session_uid FROM ended)) ORDER BY l.id FOR NO KEY UPDATE
 		) UPDATE lanes l SET next_due_at = least(l.next_due_at, now()) FROM locked k WHERE l.id = k.id RETURNING l.id`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("end holds: %w", err)

@@ -150,8 +150,8 @@ func JobsOf(ctx context.Context, db bun.IDB, user, before uuid.UUID, limit int) 
 
 // ForgetJobs drops the oldest of the jobs that were made and ended before the given age, forgetRows at most.
 func ForgetJobs(ctx context.Context, q Querier, age time.Duration) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM jobs WHERE id IN (
-		SELECT id FROM jobs WHERE id < $1 AND finished_at < now() - make_interval(secs => $2) ORDER BY id LIMIT $3)`,
+	tag, err := q.Exec(ctx, `DELETE FROM jobs WHERE id = ANY (ARRAY (
+		SELECT id FROM jobs WHERE id < $1 AND finished_at < now() - make_interval(secs => $2) ORDER BY id LIMIT $3))`,
 		lowestID(time.Now().Add(-age)), age.Seconds(), forgetRows)
 	return tag.RowsAffected(), err
 }

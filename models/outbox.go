@@ -252,13 +252,14 @@ func (o *Outcome) message() Message {
 }
 
 // What ExpireMessages ends: messages that were never tried, and those in doubt that no lane will end, since their
-// session is not connected or cools down, and nobody has them in hand.
+// session is not connected or cools down, and nobody has them in hand. Each is ordered as the index that holds just such messages, which are
+// few, and looks up what it has to know of each: the history, and the lanes of all sessions, would otherwise seem as good to go through.
 const (
-	latePending = `SELECT id, session_uid, next_attempt_at IS NOT NULL AS held FROM messages WHERE coalesce(status, '') = 'PENDING' AND expires_at <= now() ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED`
-	lateSending = `SELECT m.id, m.session_uid, m.next_attempt_at IS NOT NULL AS held FROM messages m JOIN lanes l ON l.id = m.session_uid
-		WHERE m.status = 'SENDING' AND m.expires_at <= now() AND NOT coalesce(` + liveHolder + `, false)
-		  AND (NOT ` + connectedLane + ` OR EXISTS (SELECT 1 FROM sessions c WHERE c.uid = m.session_uid AND c.cooldown_until > now()))
-		ORDER BY m.id LIMIT $1 FOR UPDATE OF m SKIP LOCKED`
+	latePending = `SELECT id, session_uid, next_attempt_at IS NOT NULL AS held FROM messages WHERE coalesce(status, '') = 'PENDING' AND expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED`
+	lateSending = `SELECT m.id, m.session_uid, m.next_attempt_at IS NOT NULL AS held FROM messages m CROSS JOIN LATERAL (
+			SELECT FROM lanes l WHERE l.id = m.session_uid AND NOT coalesce(` + liveHolder + `, false)
+			  AND (NOT ` + connectedLane + ` OR EXISTS (SELECT 1 FROM sessions c WHERE c.uid = l.id AND c.cooldown_until > now())) LIMIT 1) l
+		WHERE m.status = 'SENDING' AND m.expires_at <= now() ORDER BY m.session_uid, m.seq LIMIT $1 FOR UPDATE OF m SKIP LOCKED`
 )
 
 // ExpireMessages ends messages whose time is over and that no lane will end, and returns how many and which webhooks to
@@ -299,7 +300,8 @@ func expireMessages(ctx context.Context, tx pgx.Tx, late string, limit int) (eve
 			error_code = CASE m.status WHEN 'PENDING' THEN 'expired' ELSE 'outcome_unknown' END,
 			error_message = CASE m.status WHEN 'PENDING' THEN 'The message could not be sent before it expired.'
 				ELSE 'The worker never said whether the message went out.' END
-		FROM late, sessions s WHERE m.id = late.id AND m.session_uid = late.session_uid AND s.uid = late.session_uid AND m.status IN ('PENDING', 'SENDING')
+		FROM late CROSS JOIN LATERAL (SELECT id FROM sessions WHERE uid = late.session_uid LIMIT 1) s
+		WHERE m.id = ANY(ARRAY[late.id]) AND m.status IN ('PENDING', 'SENDING')
 		RETURNING s.id, late.held, `+messageColumns, limit)
 	if err != nil {
 		return nil, nil, err

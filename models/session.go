@@ -195,8 +195,9 @@ const KindCreateSession = "session:create"
 // present term: it is new, or came back, or a call to it failed.
 func CreateMissing(ctx context.Context, q Querier, limit int) ([]uuid.UUID, error) {
 	rows, err := q.Query(ctx, `INSERT INTO jobs (id, kind, session_uid) SELECT kurir_uuid_v7(), $1, s.uid
-		FROM sessions s JOIN workers w ON w.id = s.worker_id
-		WHERE s.desired = 'RUNNING' AND s.held_term <> w.term AND w.lease_expires_at > now() AND w.removed_at IS NULL
+		FROM workers w CROSS JOIN LATERAL (SELECT uid FROM sessions
+			WHERE worker_id = w.id AND desired = 'RUNNING' AND held_term <> w.term OFFSET 0) s
+		WHERE w.lease_expires_at > now() AND w.removed_at IS NULL
 		  AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_uid = s.uid AND j.status IN ('QUEUED', 'RUNNING'))
 		ORDER BY s.uid LIMIT $2 ON CONFLICT DO NOTHING RETURNING id`, KindCreateSession, limit)
 	if err != nil {

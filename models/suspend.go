@@ -34,7 +34,8 @@ func setOpen(ctx context.Context, tx pgx.Tx, lanes []uuid.UUID, open bool) error
 // SuspendLate is suspend for what began to run while its owner was being deactivated. No request lasts longer than it looks back.
 func SuspendLate(ctx context.Context, db *DB) (n int, err error) {
 	err = db.InPgxTx(ctx, func(tx pgx.Tx) (err error) {
-		n, err = suspend(ctx, tx, `user_id IN (SELECT id FROM users WHERE NOT is_active AND updated_at > now() - interval '10 minutes')`)
+		n, err = suspend(ctx, tx, `uid = ANY (ARRAY (SELECT s.uid FROM users u CROSS JOIN LATERAL (SELECT uid FROM sessions WHERE user_id = u.id AND desired = 'RUNNING' OFFSET 0) s
+			WHERE NOT u.is_active AND u.updated_at > now() - interval '10 minutes'))`)
 		return err
 	})
 	return n, err

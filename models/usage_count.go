@@ -51,10 +51,11 @@ WITH input AS (
 	SELECT user_id, session_uid, day, 0 AS messages, n AS api_hits FROM input WHERE (SELECT count(*) FROM records) > 0
 )` + countDays + ` SELECT count(*) FROM months`
 
-	// Each row is taken once.
+	// Each row is taken once. Those to take are looked for once, whatever the plan: it is mostly made of an empty queue, for which looking anew
+	// for each row seems as cheap.
 	countMessages = `
 WITH taken AS (
-	DELETE FROM message_tallies WHERE id IN (SELECT id FROM message_tallies ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+	DELETE FROM message_tallies WHERE id = ANY (ARRAY (SELECT id FROM message_tallies ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED))
 	RETURNING user_id, session_uid, direction, message_type, status, at
 ), counted AS (
 	SELECT t.user_id, t.session_uid, greatest((t.at AT TIME ZONE 'UTC')::date, s.open_from) AS day, count(*) AS messages, 0 AS api_hits

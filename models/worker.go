@@ -105,7 +105,8 @@ type Fleet struct {
 	Assigned, Capacity int            // of the engines that take new sessions
 }
 
-// FleetOf reads how workers and sessions are. A worker whose lease is over is offline, whatever it said last.
+// FleetOf reads how workers and sessions are. A worker whose lease is over is offline, whatever it said last. Each process asks at each
+// scrape, so sessions are counted in an index that has all of it; the engine of one that takes room is its worker's.
 func FleetOf(ctx context.Context, q Querier) (Fleet, error) {
 	f := Fleet{Workers: map[string]int{}, Sessions: map[string]int{}}
 	rows, err := q.Query(ctx, `
@@ -113,7 +114,9 @@ func FleetOf(ctx context.Context, q Querier) (Fleet, error) {
 			sum(CASE WHEN lease_expires_at > now() AND status = 'ONLINE' THEN least(max_sessions, session_cap) ELSE 0 END) AS room
 			FROM workers WHERE removed_at IS NULL GROUP BY 2, 3
 		UNION ALL
-		SELECT false, engine, lower(status), count(*), count(worker_id) FROM sessions WHERE deleted_at IS NULL GROUP BY 2, 3`)
+		SELECT false, coalesce(w.engine, ''), lower(s.status), sum(s.n), coalesce(sum(s.n) FILTER (WHERE s.worker_id IS NOT NULL), 0)
+			FROM (SELECT status, worker_id, count(*) AS n FROM sessions WHERE deleted_at IS NULL GROUP BY 1, 2 OFFSET 0) s
+			LEFT JOIN LATERAL (SELECT engine FROM workers WHERE id = s.worker_id LIMIT 1) w ON true GROUP BY 2, 3`)
 	if err != nil {
 		return f, err
 	}

@@ -21,8 +21,8 @@ func AddWorkerMetrics(ctx context.Context, db bun.IDB, id string, m wire.Metrics
 
 // ForgetMetrics drops the oldest of the readings older than the given age, forgetRows at most.
 func ForgetMetrics(ctx context.Context, q Querier, age time.Duration) (int64, error) {
-	tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE id IN (
-		SELECT id FROM worker_metrics WHERE timestamp < now() - make_interval(secs => $1) ORDER BY timestamp LIMIT $2)`, age.Seconds(), forgetRows)
+	tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE id = ANY (ARRAY (
+		SELECT id FROM worker_metrics WHERE timestamp < now() - make_interval(secs => $1) ORDER BY timestamp LIMIT $2))`, age.Seconds(), forgetRows)
 	return tag.RowsAffected(), err
 }
 
@@ -45,9 +45,9 @@ func ThinMetrics(ctx context.Context, q Querier) (thinned int64, err error) {
 		if end.After(until) {
 			end = until
 		}
-		tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE id IN (SELECT id FROM (
+		tag, err := q.Exec(ctx, `DELETE FROM worker_metrics WHERE id = ANY (ARRAY (SELECT id FROM (
 			SELECT id, row_number() OVER (PARTITION BY worker_id, date_bin(make_interval(secs => $1), timestamp, 'epoch') ORDER BY timestamp) AS n
-			FROM worker_metrics WHERE timestamp >= $2 AND timestamp < $3) r WHERE n > 1)`, thinTo.Seconds(), hour, end)
+			FROM worker_metrics WHERE timestamp >= $2 AND timestamp < $3) r WHERE n > 1))`, thinTo.Seconds(), hour, end)
 		if err != nil {
 			return thinned, err
 		}

@@ -24,10 +24,12 @@ type Calls[Q, A any] struct {
 	Size    int           // of a group, at most
 	Side    int           // groups that run side by side
 	Timeout time.Duration // of a group
+	Gap     time.Duration // at least, between the beginnings of two groups, so that they grow. Who comes after that waits for nobody
 
 	mu      sync.Mutex
 	waiting []*call[Q, A]
 	running int
+	began   time.Time // when the last group did
 }
 
 type call[Q, A any] struct {
@@ -61,6 +63,11 @@ func (c *Calls[Q, A]) work() {
 	}()
 	for {
 		c.mu.Lock()
+		if rest := c.Gap - time.Since(c.began); rest > 0 && len(c.waiting) > 0 && len(c.waiting) < c.Size {
+			c.mu.Unlock()
+			time.Sleep(rest)
+			c.mu.Lock()
+		}
 		group := c.waiting[:min(len(c.waiting), c.Size)]
 		c.waiting = c.waiting[len(group):]
 		if len(group) == 0 {
@@ -70,6 +77,7 @@ func (c *Calls[Q, A]) work() {
 			over = true
 			return
 		}
+		c.began = time.Now()
 		c.mu.Unlock()
 		c.run(group)
 	}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -77,6 +79,46 @@ func TestOneRunsAtOnceAndTheNextGather(t *testing.T) {
 func (d *doubler) Waits(t *testing.T, n int) {
 	t.Helper()
 	require.Eventually(t, func() bool { return d.Waiting() == n }, 5*time.Second, time.Millisecond)
+}
+
+// Between two groups lies a gap, in which the second grows. Who comes later waits for nobody, and a full group does not wait.
+func TestGroupsGrowInTheGap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var groups []int
+		var calls sync.WaitGroup
+		began := time.Now()
+		c := grouped.Calls[int, time.Duration]{Size: 3, Side: 1, Timeout: time.Minute, Gap: 10 * time.Millisecond,
+			Run: func(_ context.Context, group []int) ([]time.Duration, error) {
+				groups = append(groups, len(group))
+				return slices.Repeat([]time.Duration{time.Since(began)}, len(group)), nil
+			}}
+		at := func(when, want time.Duration) {
+			calls.Go(func() {
+				time.Sleep(when * time.Millisecond)
+				if got, err := c.Do(0); err != nil || got != want*time.Millisecond {
+					t.Errorf("what came at %d ms was answered at %v, %v", when, got, err)
+				}
+			})
+		}
+		at(1, 1) // alone
+		at(2, 11)
+		at(5, 11)
+		at(22, 22)
+		at(30, 32)
+		at(40, 42)
+		at(41, 42)
+		at(43, 52)
+		calls.Wait()
+		require.Equal(t, []int{1, 2, 1, 1, 2, 1}, groups)
+
+		groups = nil
+		time.Sleep(time.Second)
+		for range 7 { // a group of one, and then full ones as long as there are any
+			calls.Go(func() { _, _ = c.Do(0) })
+		}
+		calls.Wait()
+		require.Less(t, len(groups), 5)
+	})
 }
 
 func TestGroupsSideBySide(t *testing.T) {

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	groupLanes = 64          // that share a statement
-	groupSides = 1           // statements of a kind at a time
+	groupLanes = 64 // that share a statement
+	groupSides = 1  // statements of a kind at a time
+	groupGap   = 5 * time.Millisecond
 	slowLane   = time.Second // of one statement for one lane, after which it has its own for a while
 	slowFor    = time.Minute
 )
@@ -53,7 +54,7 @@ func newLaneGroups(db *models.DB, runner uuid.UUID) laneGroups {
 // together makes the calls of one kind. An error that PostgreSQL did not answer with leaves open what was done, so it is everybody's: a claim
 // that was made, repeated under the same generation, would pass over what it has claimed.
 func together[Q, A any](slow *recent.Values[uuid.UUID, struct{}], lane func(Q) uuid.UUID, run func(context.Context, []Q) ([]A, error)) *grouped.Calls[Q, A] {
-	return &grouped.Calls[Q, A]{Size: groupLanes, Side: groupSides, Timeout: settleWithin, Alone: models.IsRolledBack,
+	return &grouped.Calls[Q, A]{Size: groupLanes, Side: groupSides, Gap: groupGap, Timeout: settleWithin, Alone: models.IsRolledBack,
 		Run: func(ctx context.Context, group []Q) ([]A, error) {
 			began := time.Now()
 			answers, err := run(ctx, group)

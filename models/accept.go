@@ -49,7 +49,7 @@ var (
 )
 
 // Accepter stores messages durably. Requests that come at the same time share one statement and one commit (group
-// commit): while one batch commits, the next one gathers, so a lone request never waits.
+// commit): while one batch commits, the next one gathers, so a request that comes alone never waits.
 type Accepter struct {
 	db       Querier
 	log      *slog.Logger
@@ -58,6 +58,9 @@ type Accepter struct {
 	done     chan struct{} // closed when nothing more is taken
 	ended    chan struct{} // closed when all that was taken is stored
 	workers  sync.WaitGroup
+
+	turn  sync.Mutex // of a writer to gather
+	began time.Time  // when the last batch did
 }
 
 type acceptance struct {
@@ -69,6 +72,8 @@ const (
 	acceptBatch   = 256 // rows in one statement
 	acceptWriters = 2   // batches that may commit side by side
 	acceptQueue   = 8192
+	// acceptGap lies between the beginnings of two statements, at least, so that batches grow. Who comes after that waits for nobody.
+	acceptGap = 5 * time.Millisecond
 )
 
 // NewAccepter starts an Accepter. accepted is called after each commit with the lanes that have work now and are to be woken.
@@ -132,8 +137,14 @@ func (a *Accepter) write() {
 	}
 }
 
-// gather takes what waits, without waiting for more.
+// gather takes what waits, when it is time for another batch.
 func (a *Accepter) gather(first *acceptance) []*acceptance {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if len(a.in) < acceptBatch {
+		time.Sleep(acceptGap - time.Since(a.began))
+	}
+	a.began = time.Now()
 	batch := []*acceptance{first}
 	for len(batch) < acceptBatch {
 		select {

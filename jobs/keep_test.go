@@ -104,6 +104,27 @@ func TestALaneIsKeptForWhatComesNext(t *testing.T) {
 	require.Empty(t, x.lanes.held)
 }
 
+// Of two hints about a lane, the one of the later row knows whether somebody has it by now, in whatever order they come.
+func TestTheLaterHintCounts(t *testing.T) {
+	lane, runner := uuid.New(), uuid.New()
+	for _, hints := range [][]models.Woken{
+		{{Lane: lane, NextSeq: 5}, {Lane: lane, Holder: &runner, NextSeq: 6}},
+		{{Lane: lane, Holder: &runner, NextSeq: 5}, {Lane: lane, NextSeq: 6}},
+	} {
+		for range 2 {
+			w := &Waker{signal: make(chan struct{}, 1), waiting: map[uuid.UUID]wakeUp{}}
+			w.Messages(hints[0])
+			w.Messages(hints[1])
+			later := hints[0]
+			if hints[1].NextSeq > later.NextSeq {
+				later = hints[1]
+			}
+			require.Equal(t, wakeUp{later, models.LaneMessages}, w.waiting[lane])
+			hints[0], hints[1] = hints[1], hints[0]
+		}
+	}
+}
+
 func TestALostCallIsMadeGood(t *testing.T) {
 	x := newKeeping(t, 500*time.Millisecond)
 	x.drain(t.Context())

@@ -101,7 +101,7 @@ func (w *Waker) add(kind string, lanes []models.Woken) {
 		former, waits := w.waiting[lane.Lane]
 		switch {
 		case !waits && len(w.waiting) >= wakeWaiting:
-		case !waits || former.Holder != nil && (lane.Holder == nil || lane.NextSeq > former.NextSeq): // to be taken by somebody goes before
+		case !waits || lane.NextSeq >= former.NextSeq: // the later one knows who has the lane
 			w.waiting[lane.Lane] = wakeUp{lane, kind}
 		}
 	}

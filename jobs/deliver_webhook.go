@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -76,10 +77,8 @@ type deliverer struct {
 // run drains one webhook's lane. A failed delivery is no failure of the job: it is written down and comes again on the
 // schedule. A killed runner's deliveries under way are delivered again; the subscriber knows them by webhook-id.
 func (d *deliverer) run(ctx context.Context, p DeliverWebhook) error {
-	more, err := d.lanes.drain(ctx, p.WebhookID, models.LaneWebhook, d.round)
-	if more {
-		d.waker.Webhooks(models.Woken{Lane: p.WebhookID})
-	}
+	wake, err := d.lanes.drain(ctx, p.WebhookID, models.LaneWebhook, d.round)
+	d.waker.Webhooks(wake...)
 	return err
 }
 
@@ -117,6 +116,7 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	if err != nil {
 		return step{}, err
 	}
+	short := len(due) < limit
 	if due, err = d.kept(ctx, h, due); err != nil || len(due) == 0 {
 		return step{}, err
 	}
@@ -129,8 +129,8 @@ func (d *deliverer) round(ctx context.Context, h *models.Hold) (step, error) {
 	}
 	done, err := d.settle(ctx, h, target, due, results, width, cut)
 	// A round that found little has seen nearly all that was due: the release looks for the rest.
-	done.ended = done.pause == 0 && len(due) < limit
-	done.idle = done.ended
+	done.ended = done.pause == 0 && short
+	done.idle, done.keep = done.ended, done.keep && done.ended
 	return done, err
 }
 
@@ -174,7 +174,8 @@ func (d *deliverer) settle(ctx context.Context, h *models.Hold, t *target, due [
 	}
 	// Failures are measured against what went out at once, not against the whole round.
 	width = width.After(batch, time.Now())
-	done := step{keep: batch.Failed == 0}
+	// All went out, and none of it after a failure: a round reads a part of what is to be tried again.
+	done := step{keep: batch.Succeeded == len(due) && !slices.ContainsFunc(due, func(d models.DueDelivery) bool { return d.Attempts > d.Before })}
 	if cut {
 		width, done.pause = width.CutOff(), crowdPause+rand.N(crowdPause)
 	}

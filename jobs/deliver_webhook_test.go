@@ -272,12 +272,12 @@ func TestFailuresHoldUpNobody(t *testing.T) {
 func TestALittleTakesOneRound(t *testing.T) {
 	b := newHookBench(t)
 	rounds := func() (n int) {
-		more, err := b.lanes.drain(t.Context(), b.hook, models.LaneWebhook, func(ctx context.Context, h *models.Hold) (step, error) {
+		wake, err := b.lanes.drain(t.Context(), b.hook, models.LaneWebhook, func(ctx context.Context, h *models.Hold) (step, error) {
 			n++
 			return b.round(ctx, h)
 		})
 		require.NoError(t, err)
-		require.False(t, more)
+		require.Empty(t, wake)
 		require.Zero(t, modelstest.Scalar[int64](t, b.db, `SELECT count(*) FROM lanes WHERE id = $1 AND holder IS NOT NULL`, b.hook))
 		return n
 	}
@@ -300,6 +300,42 @@ func TestALittleTakesOneRound(t *testing.T) {
 	require.Equal(t, 1, rounds())
 	require.Equal(t, "4 RETRYING 1", b.states()[len("1 DELIVERED 1, 2 DELIVERED 1, 3 DELIVERED 1, "):])
 	require.True(t, modelstest.Scalar[bool](t, b.db, `SELECT next_due_at > now() + interval '10 minutes' FROM lanes WHERE id = $1`, b.hook))
+}
+
+// A round reads but a part of what is to be tried again, so a lane with such deliveries is not kept: the rest would wait.
+func TestALaneWithSomethingToTryAgainIsNotKept(t *testing.T) {
+	b := newHookBench(t)
+	round := func() step {
+		h, ok, err := models.TakeLane(t.Context(), b.db.Pool, b.hook, b.lanes.runner)
+		require.NoError(t, err)
+		require.True(t, ok)
+		done, err := b.round(t.Context(), &h)
+		require.NoError(t, err)
+		return done
+	}
+	b.emit(b.session, 1)
+	require.True(t, round().keep)
+	b.schedule = webhook.Schedule{0, 0, 0}
+	b.failing(1)
+	b.emit(b.session, 1)
+	require.False(t, round().keep, "it has failed")
+	require.False(t, round().keep, "it was tried again")
+	require.Equal(t, "1 DELIVERED 1, 2 DELIVERED 2", b.states())
+}
+
+// An event that is gone still counts as read: the round was not short.
+func TestAFullRoundIsNotKept(t *testing.T) {
+	b := newHookBench(t)
+	h, ok, err := models.TakeLane(t.Context(), b.db.Pool, b.hook, b.lanes.runner)
+	require.NoError(t, err)
+	require.True(t, ok)
+	width, _ := b.widths.Get(b.hook)
+	slots, _ := width.Slots(time.Now())
+	b.emit(b.session, slots*deliverClaim+1)
+	b.exec(`DELETE FROM events WHERE id = (SELECT event_id FROM webhook_deliveries WHERE sequence = 1)`)
+	done, err := b.round(t.Context(), &h)
+	require.NoError(t, err)
+	require.Equal(t, step{}, done)
 }
 
 func TestGoneSwitchesOff(t *testing.T) {

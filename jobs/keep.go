@@ -40,7 +40,8 @@ type keeper struct {
 	keeps time.Duration                                          // for how long lanes are kept
 }
 
-// keep listens until ctx ends, then gives everything back. As long as Redis has not said that it will pass on calls, nothing is kept.
+// keep listens until ctx ends, then gives everything back. Nothing is kept before Redis has said that it will pass on calls. Where it
+// does not do so later, what a call was to tell is found when the lane is given back.
 func (k *keeper) keep(ctx context.Context) {
 	calls := k.redis.Subscribe(ctx, callChannel(k.lanes.runner))
 	defer func() { _ = calls.Close() }()
@@ -49,16 +50,26 @@ func (k *keeper) keep(ctx context.Context) {
 	var draining sync.WaitGroup
 	defer draining.Wait()
 	drain := func(kind string, lane uuid.UUID) {
-		draining.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, laneTimeout)
-			defer cancel()
-			k.run(ctx, kind, lane)
-		})
+		ctx, cancel := context.WithTimeout(ctx, laneTimeout)
+		defer cancel()
+		k.run(ctx, kind, lane)
+	}
+	giveBack := func() {
+		for _, e := range k.lanes.over(time.Now()) {
+			draining.Go(func() {
+				if again := k.lanes.giveBack(ctx, e); again {
+					drain(e.kind, e.hold.Lane)
+				}
+			})
+		}
 	}
 	messages := calls.ChannelWithSubscriptions()
 	for {
 		select {
-		case m := <-messages:
+		case m, open := <-messages:
+			if !open { // who closed the client is about to end us
+				messages = nil
+			}
 			switch m := m.(type) {
 			case *redis.Subscription:
 				k.lanes.keepFor(k.keeps)
@@ -69,19 +80,15 @@ func (k *keeper) keep(ctx context.Context) {
 				}
 				for _, c := range list {
 					if k.lanes.call(c.Lane, c.NextSeq) {
-						drain(c.Kind, c.Lane)
+						draining.Go(func() { drain(c.Kind, c.Lane) })
 					}
 				}
 			}
 		case <-ticker.C:
-			for lane, kind := range k.lanes.over(time.Now()) {
-				drain(kind, lane)
-			}
+			giveBack()
 		case <-ctx.Done():
 			k.lanes.keepFor(0)
-			for lane, kind := range k.lanes.over(time.Now()) {
-				drain(kind, lane)
-			}
+			giveBack()
 			return
 		}
 	}
@@ -112,8 +119,8 @@ func (l *Lanes) keepsFor() time.Duration {
 	return l.keeps
 }
 
-// call notes that a lane has work up to a number, and says whether it is to be drained now. A lane that is given back at this moment, or was, needs
-// no call: what came before made that fail, and what came after has found it without a holder.
+// call notes that a lane has work up to a number, 0 for work that raised none, and says whether it is to be drained now. A lane that is
+// given back at this moment, or was, needs no call: what came before made that fail, and what came after has found it without a holder.
 func (l *Lanes) call(lane uuid.UUID, seq int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -122,25 +129,44 @@ func (l *Lanes) call(lane uuid.UUID, seq int64) bool {
 		return false
 	}
 	e.seq = max(e.seq, seq)
-	if !e.kept || e.called || seq <= e.hold.NextSeq {
+	e.woken = e.woken || seq == 0
+	if !e.kept || e.called || seq > 0 && seq <= e.hold.NextSeq {
 		return false
 	}
 	e.called = true
 	return true
 }
 
-// over lists the lanes that were kept for long enough, with their kinds: they are to be drained, which gives them back.
-func (l *Lanes) over(now time.Time) map[uuid.UUID]string {
+// over lists the lanes that were kept for long enough. They are kept no longer, and each is to be given to giveBack.
+func (l *Lanes) over(now time.Time) (list []heldLane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := map[uuid.UUID]string{}
 	for lane, e := range l.held {
 		if e.kept && !e.called && now.Sub(e.since) >= l.keeps {
-			e.called = true
-			list[lane] = e.kind
+			list = append(list, *e)
+			l.held[lane] = &heldLane{seq: e.seq}
 		}
 	}
 	return list
+}
+
+// giveBack gives a lane back that was kept. again says that it is to be drained, since something came.
+func (l *Lanes) giveBack(ctx context.Context, e heldLane) (again bool) {
+	released, err := l.release(ctx, e.kind, models.Release{Hold: e.hold, UnlessDue: true})
+	switch {
+	case err != nil:
+		l.log.Warn("kept lane not given back", "lane", e.hold.Lane, "error", err)
+		l.yield(ctx, e.hold, 0)
+		l.leave(e.hold.Lane)
+		return false
+	case released:
+		return l.leave(e.hold.Lane)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.called, e.seq = true, l.held[e.hold.Lane].seq
+	l.held[e.hold.Lane] = &e
+	return true
 }
 
 // keep keeps a lane in which all is done. again says that more came meanwhile.

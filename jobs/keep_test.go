@@ -24,7 +24,11 @@ type keeping struct {
 	lanes  *Lanes
 	waker  *Waker
 	rounds chan int64 // the lane's number as each round has read it
+	left   bool       // rounds leave something that only the next holder can take up
 	end    func()     // stops the runner, and waits for it
+
+	mu    sync.Mutex
+	wakes []models.Woken // whom drains have asked to wake
 }
 
 func newKeeping(t *testing.T, keeps time.Duration) *keeping {
@@ -51,17 +55,26 @@ func newKeeping(t *testing.T, keeps time.Duration) *keeping {
 }
 
 func (x *keeping) drain(ctx context.Context) {
-	_, err := x.lanes.drain(ctx, x.lane, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+	wake, err := x.lanes.drain(ctx, x.lane, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		claim, err := models.ClaimMessages(ctx, x.db.Pool, h, 1)
 		if err != nil {
 			return step{}, err
 		}
 		x.rounds <- h.NextSeq
-		return step{idle: true, ended: true, keep: true, lost: !claim.Held}, nil
+		return step{idle: true, ended: true, keep: true, lost: !claim.Held, left: x.left}, nil
 	})
 	if err != nil {
 		x.Error(err)
 	}
+	x.mu.Lock()
+	x.wakes = append(x.wakes, wake...)
+	x.mu.Unlock()
+}
+
+func (x *keeping) woken() []models.Woken {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.wakes
 }
 
 // comes makes as if a message had come, of which nothing is left to do.
@@ -161,4 +174,63 @@ func TestAKeptLaneThatAnotherRunnerHas(t *testing.T) {
 	require.Eventually(t, x.holdsNothing, 20*time.Second, time.Millisecond)
 	require.Equal(t, h.Generation, x.generation())
 	require.False(t, x.free())
+}
+
+// What a round leaves under its generation is for the next holder, and what is behind it in its chat has to wait for that.
+func TestALaneWithSomethingLeftIsNotKept(t *testing.T) {
+	x := newKeeping(t, time.Hour)
+	x.left = true
+	x.drain(t.Context())
+	require.True(t, x.free())
+	require.True(t, x.holdsNothing())
+	require.Equal(t, models.Unheld(x.lane), x.woken())
+}
+
+// A runner that is full gives back what it has kept, and whom others are waiting for.
+func TestAFullRunner(t *testing.T) {
+	full := func(x *keeping) {
+		x.lanes.bound(1)
+		x.lanes.places[models.LaneMessages] <- struct{}{}
+	}
+	t.Run("what it has kept for long enough needs no place", func(t *testing.T) {
+		x := newKeeping(t, 100*time.Millisecond)
+		x.drain(t.Context())
+		full(x)
+		require.Eventually(t, x.free, 20*time.Second, time.Millisecond)
+		require.Eventually(t, x.holdsNothing, 20*time.Second, time.Millisecond)
+		require.Empty(t, x.woken())
+	})
+	t.Run("what it is called for is for others", func(t *testing.T) {
+		x := newKeeping(t, time.Hour)
+		x.drain(t.Context())
+		<-x.rounds
+		full(x)
+		x.waker.Messages(x.comes())
+		require.Eventually(t, x.holdsNothing, 20*time.Second, time.Millisecond)
+		require.Equal(t, models.Unheld(x.lane), x.woken())
+		require.True(t, x.free())
+		require.True(t, sweepFinds(t, x.db, models.LaneMessages, x.lane))
+		require.Empty(t, x.rounds)
+	})
+}
+
+// A task that another runner has taken, of a lane that is kept, reaches the one that keeps it.
+func TestAWakeUpIsPassedOnToTheHolder(t *testing.T) {
+	x := newKeeping(t, time.Hour)
+	x.drain(t.Context())
+	first := <-x.rounds
+	wake, err := alive(t, x.db).drain(t.Context(), x.lane, models.LaneMessages, idle)
+	require.NoError(t, err)
+	x.waker.Messages(wake...)
+	require.Equal(t, first, <-x.rounds, "it looks, though no row has come")
+	require.False(t, x.free())
+}
+
+// A hint that came without number behind a call is not lost: the call has its holder look in any case.
+func TestAHintBehindACall(t *testing.T) {
+	lane, runner := uuid.New(), uuid.New()
+	w := &Waker{signal: make(chan struct{}, 1), waiting: map[uuid.UUID]wakeUp{}}
+	w.Messages(models.Woken{Lane: lane, Holder: &runner, NextSeq: 5})
+	w.Messages(models.Unheld(lane)...)
+	require.Equal(t, wakeUp{models.Woken{Lane: lane, Holder: &runner}, models.LaneMessages}, w.waiting[lane])
 }

@@ -21,6 +21,7 @@ const (
 	laneSlice    = 3 * time.Second  // then the lane is given back, so that others get their turn
 	laneTimeout  = 60 * time.Second // of a lane's task: a slice, and what was under way at its end
 	settleWithin = 10 * time.Second // to write outcomes and releases, also when the task's time is over
+	placeWithin  = time.Second      // to find a place for a lane that was kept: until then no other runner can take it
 )
 
 // Lanes lets this process drain lanes. The right to a lane lies in PostgreSQL: a holder's name, which counts while the
@@ -85,12 +86,13 @@ type step struct {
 	pause time.Duration // what the lane leads to does not answer: give it back and come again after this
 }
 
-// drain takes a lane and works until it has nothing due, its slice is over, or work says to pause. It returns whether
-// work is left for which the lane should be woken at once.
-func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work func(ctx context.Context, h *models.Hold) (step, error)) (more bool, err error) {
+// drain takes a lane and works until it has nothing due, its slice is over, or work says to pause. It returns whom to wake, since
+// work is left: the lane, or the runner that has it.
+func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work func(ctx context.Context, h *models.Hold) (step, error)) (wake []models.Woken, err error) {
+	again := models.Unheld(lane)
 	former, entered := l.enter(lane)
 	if !entered {
-		return false, nil
+		return nil, nil
 	}
 	gone := false
 	defer func() {
@@ -98,12 +100,12 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			l.leave(lane)
 		}
 	}()
-	leave, ok := l.place(ctx, kind)
+	leave, ok := l.place(ctx, kind, former.kept)
 	if !ok {
 		if former.kept {
 			l.yield(ctx, former.hold, 0)
 		}
-		return true, nil
+		return again, nil
 	}
 	defer leave()
 	h, since := former.hold, former.since
@@ -112,10 +114,10 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 		if err != nil {
 			// Whether it was taken is not known. If it was, nobody else gets it as long as we live.
 			l.stray(models.Hold{Lane: lane})
-			return false, fmt.Errorf("take lane %s: %w", lane, err)
+			return nil, fmt.Errorf("take lane %s: %w", lane, err)
 		}
 		if taken == nil {
-			return false, nil
+			return l.tellHolder(ctx, lane)
 		}
 		h, since = *taken, time.Now()
 	}
@@ -125,55 +127,63 @@ func (l *Lanes) drain(ctx context.Context, lane uuid.UUID, kind string, work fun
 			panic(p)
 		}
 	}()
-	over := former.kept && former.seq <= h.NextSeq && time.Since(since) >= l.keepsFor() // it is to be given back, unless something came
-	if ctx.Err() != nil && !over {                                                      // while it waited for the lane
+	if ctx.Err() != nil { // while it waited for the lane
 		l.yield(ctx, h, 0)
-		return true, nil
+		return again, nil
 	}
 	sliceEnd := time.Now().Add(laneSlice)
 	for {
-		s := step{idle: true, ended: true}
-		if !over {
-			l.looks(lane)
-			s, err = work(ctx, &h)
-		}
-		over = false
-		if err == nil && s.idle && s.keep {
-			kept, again := l.keep(kind, h, since)
-			if gone = kept; kept {
-				return false, nil
-			}
-			s.idle = !again
-		}
+		l.looks(lane)
+		s, err := work(ctx, &h)
 		switch {
 		case err != nil:
 			l.yield(ctx, h, time.Second)
-			return false, err
+			return nil, err
 		case s.lost:
-			return false, nil
+			return nil, nil
 		case s.pause > 0:
 			l.yield(ctx, h, s.pause)
-			return false, nil
+			return nil, nil
 		case s.left:
 			l.yield(ctx, h, 0)
-			return true, nil
-		case s.idle:
+			return again, nil
+		}
+		if s.idle && s.keep {
+			kept, more := l.keep(kind, h, since)
+			if gone = kept; kept {
+				return nil, nil
+			}
+			s.idle = !more
+		}
+		if s.idle {
 			released, err := l.release(ctx, kind, models.Release{Hold: h, UnlessDue: s.ended})
 			if err != nil {
 				l.yield(ctx, h, 0)
-				return false, fmt.Errorf("release lane %s: %w", lane, err)
+				return nil, fmt.Errorf("release lane %s: %w", lane, err)
 			}
 			if released { // whoever woke it since then was told that it is held: what came may have come after the release
 				gone = true
-				return l.leave(lane), nil
+				if l.leave(lane) {
+					return again, nil
+				}
+				return nil, nil
 			}
 			// Something came since we looked: look again.
 		}
 		if time.Now().After(sliceEnd) || ctx.Err() != nil {
 			l.yield(ctx, h, 0)
-			return true, nil
+			return again, nil
 		}
 	}
+}
+
+// tellHolder passes on to another runner that has a lane what was to wake it here.
+func (l *Lanes) tellHolder(ctx context.Context, lane uuid.UUID) ([]models.Woken, error) {
+	holder, err := models.LaneHolder(ctx, l.db.Pool, lane)
+	if err != nil || holder == nil || *holder == l.runner {
+		return nil, err
+	}
+	return []models.Woken{{Lane: lane, Holder: holder}}, nil
 }
 
 // bound sets how many lanes of each kind are drained at once.
@@ -184,18 +194,18 @@ func (l *Lanes) bound(n int) {
 	l.places = map[string]chan struct{}{models.LaneMessages: make(chan struct{}, n), models.LaneWebhook: make(chan struct{}, n)}
 }
 
-// place waits for a place among those that drain.
-func (l *Lanes) place(ctx context.Context, kind string) (leave func(), ok bool) {
+// place waits for a place among those that drain, for a lane that was kept not long.
+func (l *Lanes) place(ctx context.Context, kind string, kept bool) (leave func(), ok bool) {
 	places := l.places[kind]
 	if places == nil {
 		return func() {}, true
 	}
-	leave = func() { <-places }
-	select {
-	case places <- struct{}{}: // there is one, also for what is only to be given back
-		return leave, true
-	default:
+	if kept {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, placeWithin)
+		defer cancel()
 	}
+	leave = func() { <-places }
 	select {
 	case places <- struct{}{}:
 		return leave, true

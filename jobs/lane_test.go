@@ -48,12 +48,16 @@ func TestDrainTakesAFreeLaneOnly(t *testing.T) {
 	_, err := a.drain(t.Context(), s.UID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		worked++
 		for _, l := range []*Lanes{a, b} { // this process again, and another one
-			more, err := l.drain(ctx, s.UID, models.LaneMessages, func(context.Context, *models.Hold) (step, error) {
+			wake, err := l.drain(ctx, s.UID, models.LaneMessages, func(context.Context, *models.Hold) (step, error) {
 				t.Error("the lane has two holders")
 				return step{idle: true}, nil
 			})
 			require.NoError(t, err)
-			require.False(t, more)
+			if l == a {
+				require.Empty(t, wake)
+			} else {
+				require.Equal(t, []models.Woken{{Lane: s.UID, Holder: &a.runner}}, wake, "who has it is to look")
+			}
 		}
 		require.Len(t, a.held, 1)
 		return step{idle: true}, nil
@@ -177,7 +181,7 @@ func TestALaneWithoutTargetIsReleased(t *testing.T) {
 			hook := addHook(t, db, s)
 			d := &deliverer{db: db, lanes: alive(t, db), widths: newWidths()}
 			rounds := 0
-			more, err := d.lanes.drain(t.Context(), hook, models.LaneWebhook, func(ctx context.Context, h *models.Hold) (step, error) {
+			wake, err := d.lanes.drain(t.Context(), hook, models.LaneWebhook, func(ctx context.Context, h *models.Hold) (step, error) {
 				rounds++
 				if rounds == 1 { // an event comes, and then the end
 					_, err := db.Pool.Exec(ctx, `UPDATE lanes SET next_seq = next_seq + 1, next_due_at = now() WHERE id = $1`, hook)
@@ -188,7 +192,7 @@ func TestALaneWithoutTargetIsReleased(t *testing.T) {
 				return d.round(ctx, h)
 			})
 			require.NoError(t, err)
-			require.False(t, more)
+			require.Empty(t, wake)
 			require.Equal(t, 1, rounds)
 			require.False(t, sweepFinds(t, db, models.LaneWebhook, hook))
 		})
@@ -233,18 +237,18 @@ func TestAWakeUpDuringTheReleaseCounts(t *testing.T) {
 	releases.Run = func(ctx context.Context, list []models.Release) ([]bool, error) {
 		released, err := release(ctx, list)
 		if woken { // after the release, before its answer
-			more, err := l.drain(ctx, s.UID, models.LaneMessages, idle)
-			if more || err != nil {
-				return nil, fmt.Errorf("drained twice: %v, %w", more, err)
+			wake, err := l.drain(ctx, s.UID, models.LaneMessages, idle)
+			if len(wake) > 0 || err != nil {
+				return nil, fmt.Errorf("drained twice: %v, %w", wake, err)
 			}
 		}
 		return released, err
 	}
-	more, err := l.drain(t.Context(), s.UID, models.LaneMessages, idle)
+	wake, err := l.drain(t.Context(), s.UID, models.LaneMessages, idle)
 	require.NoError(t, err)
-	require.True(t, more)
+	require.Equal(t, models.Unheld(s.UID), wake)
 	woken = false
-	more, err = l.drain(t.Context(), s.UID, models.LaneMessages, idle)
+	wake, err = l.drain(t.Context(), s.UID, models.LaneMessages, idle)
 	require.NoError(t, err)
-	require.False(t, more)
+	require.Empty(t, wake)
 }

@@ -87,9 +87,8 @@ func (b *paceBench) drain() int {
 
 func (b *paceBench) slice() (rounds int, more bool) {
 	b.t.Helper()
-	var err error
 	client := b.net.client()
-	more, err = b.lanes.drain(b.t.Context(), b.session.UID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+	wake, err := b.lanes.drain(b.t.Context(), b.session.UID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		claim, err := models.ClaimMessages(ctx, b.db.Pool, h, sendClaim)
 		if err != nil || len(claim.Messages) == 0 {
 			return step{idle: true}, err
@@ -104,7 +103,7 @@ func (b *paceBench) slice() (rounds int, more bool) {
 		return step{left: r.left}, err
 	})
 	require.NoError(b.t, err)
-	return rounds, more
+	return rounds, len(wake) > 0
 }
 
 // A cancel that lost to the claim still holds the message's row when its holder settles. What that could not write must not

@@ -58,12 +58,10 @@ type sender struct {
 // the lane's next holder, and sent under the same WhatsApp ID, by which workers and phones know it.
 func (s *sender) run(ctx context.Context, p SendMessages) error {
 	claim := sendFirst
-	more, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
+	wake, err := s.lanes.drain(ctx, p.SessionUID, models.LaneMessages, func(ctx context.Context, h *models.Hold) (step, error) {
 		return s.round(ctx, h, &claim)
 	})
-	if more {
-		s.waker.Messages(models.Woken{Lane: p.SessionUID})
-	}
+	s.waker.Messages(wake...)
 	return err
 }
 

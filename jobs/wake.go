@@ -101,6 +101,9 @@ func (w *Waker) add(kind string, lanes []models.Woken) {
 		former, waits := w.waiting[lane.Lane]
 		switch {
 		case !waits && len(w.waiting) >= wakeWaiting:
+		case lane.NextSeq == 0 && former.Holder != nil: // it is of the same moment, so that one still has it
+			former.NextSeq = 0
+			w.waiting[lane.Lane] = former
 		case !waits || lane.NextSeq >= former.NextSeq: // the later one knows who has the lane
 			w.waiting[lane.Lane] = wakeUp{lane, kind}
 		}
@@ -137,7 +140,7 @@ func (w *Waker) send() {
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
 	first := make(map[uuid.UUID]*redis.BoolCmd, len(lanes))
-	calls := map[uuid.UUID]call{}
+	calls, heard := map[uuid.UUID]call{}, map[uuid.UUID]*redis.IntCmd{}
 	_, err := w.queue.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for lane, up := range lanes {
 			if up.Holder == nil {
@@ -151,17 +154,17 @@ func (w *Waker) send() {
 			if err != nil {
 				return err
 			}
-			p.Publish(ctx, callChannel(runner), body)
+			heard[runner] = p.Publish(ctx, callChannel(runner), body)
 		}
 		return nil
 	})
-	called := monitoring.WakeCalled
-	if err != nil {
-		called = monitoring.WakeFailed
-	}
-	for _, list := range calls {
+	for runner, list := range calls {
+		outcome := monitoring.WakeCalled
+		if err != nil || heard[runner].Val() == 0 { // nobody listens: the lane is found when it is given back, or its runner's lease is over
+			outcome = monitoring.WakeFailed
+		}
 		for range list {
-			w.metrics.Wake(called)
+			w.metrics.Wake(outcome)
 		}
 	}
 	var group errgroup.Group

@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"time"
 
@@ -42,7 +43,7 @@ const liveHolder = `EXISTS (SELECT 1 FROM runners r WHERE r.id = l.holder AND r.
 type Woken struct {
 	Lane    uuid.UUID
 	Holder  *uuid.UUID // the live runner that has it
-	NextSeq int64      // of the lane, with a Holder: one that has read it, and looked after that, has seen the work
+	NextSeq int64      // of the lane, with a Holder: one that has read it, and looked after that, has seen the work; 0: it is to look in any case
 }
 
 // Unheld are lanes of which it is not known whether somebody has them.
@@ -56,6 +57,15 @@ func Unheld(lanes ...uuid.UUID) []Woken {
 
 // holderOf is the live holder of a lane l.
 const holderOf = `CASE WHEN ` + liveHolder + ` THEN l.holder END`
+
+// LaneHolder is the live runner that has a lane, nil for none.
+func LaneHolder(ctx context.Context, q Querier, lane uuid.UUID) (holder *uuid.UUID, err error) {
+	err = q.QueryRow(ctx, `SELECT `+holderOf+` FROM lanes l WHERE l.id = $1`, lane).Scan(&holder)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	return holder, err
+}
 
 // Hold is a runner's right to a lane: everything that it does there is conditional on the generation.
 type Hold struct {

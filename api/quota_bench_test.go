@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"kurir/egress"
@@ -22,10 +21,7 @@ import (
 func BenchmarkSend(b *testing.B) {
 	db := modelstest.DB(b)
 	user, s := modelstest.Ready(b, db)
-	o, err := redis.ParseURL(embeddedtest.Redis(b))
-	require.NoError(b, err)
-	client := redis.NewClient(o)
-	b.Cleanup(func() { _ = client.Close() })
+	client := embeddedtest.RedisClient(b)
 	a := New(Config{Tiers: limits.Config{limits.Max: {Sessions: 1, MessagesPerHour: 1 << 30}}, BcryptRounds: 4, LimitTimeout: time.Minute}, db, client, nil,
 		egress.NewGuard(nil), monitoring.New("test"), nil, slog.New(slog.DiscardHandler))
 	b.Cleanup(func() { _ = a.Shutdown(context.Background()) })

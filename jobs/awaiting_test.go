@@ -29,10 +29,7 @@ func (a *asking) EvalSha(ctx context.Context, sha string, keys []string, args ..
 
 // A server that has nothing to do waits in Redis, and takes what comes.
 func TestAnEmptyQueueIsWaitedAt(t *testing.T) {
-	options, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := embeddedtest.RedisClient(t)
 	ctx, stop := context.WithCancel(t.Context())
 	asked := &asking{UniversalClient: client}
 	server := asynq.NewServerFromRedisClient(awaitQueue(asked, "empty", ctx.Done()), asynq.Config{Queues: map[string]int{"empty": 1},

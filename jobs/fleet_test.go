@@ -11,7 +11,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
@@ -69,10 +68,7 @@ func newFleet(t *testing.T, workers int) *fleet {
 	vault, err := models.NewVault(make([]byte, 32))
 	require.NoError(t, err)
 	f.vault = vault
-	options, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := embeddedtest.RedisClient(t)
 	f.runner = NewRunner(Config{TroubleAfter: 30 * time.Second}, f.db, f.db, client, vault, webhook.NewClient(webhook.ClientConfig{}), monitoring.New("test"), quiet)
 	t.Cleanup(f.runner.waker.Close)
 	require.NoError(t, models.RenewRunner(t.Context(), f.db.Pool, f.runner.id, "test", 1, time.Hour))

@@ -73,10 +73,8 @@ type isolation struct {
 
 func newIsolation(t *testing.T) *isolation {
 	x := &isolation{T: t, db: modelstest.DB(t), over: make(chan struct{})}
-	o, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	x.redis = redis.NewClient(o)
-	t.Cleanup(func() { _ = x.redis.Close() })
+	x.redis = embeddedtest.RedisClient(t)
+	var err error
 	x.vault, err = models.NewVault(bytes.Repeat([]byte("k"), 32))
 	require.NoError(t, err)
 	server := httptest.NewServer(x)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
@@ -34,10 +33,7 @@ type keeping struct {
 func newKeeping(t *testing.T, keeps time.Duration) *keeping {
 	db := modelstest.DB(t)
 	_, s := modelstest.Ready(t, db)
-	options, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := embeddedtest.RedisClient(t)
 	waker := NewWaker(NewQueue(client, quiet), quiet, monitoring.New("test"))
 	t.Cleanup(waker.Close)
 	x := &keeping{T: t, db: db, lane: s.UID, lanes: alive(t, db), waker: waker, rounds: make(chan int64, 100)}

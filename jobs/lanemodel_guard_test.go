@@ -10,8 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
 	"kurir/media"
@@ -41,12 +39,10 @@ func (noStore) Fetch(context.Context, uuid.UUID, string, string) (message.Media,
 }
 
 func modelSender(t *testing.T, db *models.DB, metrics *monitoring.Metrics) *sender {
-	options, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	client := redis.NewClient(options)
+	client := embeddedtest.RedisClient(t)
 	queue := NewQueue(client, quiet)
 	waker := NewWaker(queue, quiet, metrics)
-	t.Cleanup(func() { waker.Close(); _ = client.Close() })
+	t.Cleanup(waker.Close)
 	return &sender{db: db, lanes: NewLanes(db, uuid.New(), quiet), queue: queue, waker: waker, metrics: metrics, log: quiet, media: noStore{}, luck: func() float64 { return 0.5 }}
 }
 

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"kurir/embedded/embeddedtest"
@@ -21,10 +20,7 @@ func TestMain(m *testing.M) { embeddedtest.Main(m) }
 // TestATickIsEnqueuedOnce runs three schedulers, and a server that completes tasks as fast as they come: a tick that has
 // run already must not be enqueued again by a scheduler that is late.
 func TestATickIsEnqueuedOnce(t *testing.T) {
-	options, err := redis.ParseURL(embeddedtest.Redis(t))
-	require.NoError(t, err)
-	client := redis.NewClient(options)
-	t.Cleanup(func() { _ = client.Close() })
+	client := embeddedtest.RedisClient(t)
 
 	var mu sync.Mutex
 	runs := map[string]int{}

@@ -19,6 +19,18 @@ func Redis(t testing.TB) string {
 	return NewRedis(t, "").URL()
 }
 
+// RedisClient is a client of a fresh private Redis.
+func RedisClient(t testing.TB) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(Redis(t))
+	if err != nil {
+		t.Fatalf("URL of Redis: %v", err)
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
 // RedisHandle is a Redis that a test can take away and bring back.
 type RedisHandle struct {
 	t       testing.TB
